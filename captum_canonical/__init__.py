@@ -1,0 +1,59 @@
+"""Captum attributions that answer "where on the face" a face network looks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.confidence import (
+    BinnedConfidence,
+    ClassConfidence,
+    RegressionConfidence,
+    VerificationConfidence,
+    ZeroShotConfidence,
+)
+from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
+from captum_canonical.mesh import FaceMesh
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlignmentError",
+    "BinnedConfidence",
+    "CanonicalError",
+    "CanonicalFace",
+    "CanonicalModelSaliency",
+    "CanonicalOcclusion",
+    "CanonicalProjector",
+    "ClassConfidence",
+    "FaceMesh",
+    "MissingDependencyError",
+    "ModelSaliency",
+    "NoFaceError",
+    "RegressionConfidence",
+    "VerificationConfidence",
+    "ZeroShotConfidence",
+    "adapters",
+    "visualization",
+]
+
+# Loaded at first use: torchmetrics and matplotlib take longer to import than the rest of the package.
+_LAZY = {
+    "CanonicalModelSaliency": "model_saliency",
+    "ModelSaliency": "model_saliency",
+    "adapters": "adapters",
+    "visualization": "visualization",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_LAZY[name]}")
+    return module if name == _LAZY[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

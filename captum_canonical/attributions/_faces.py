@@ -1,0 +1,100 @@
+"""What the attribution classes share: which meshes and which canonical face belong to a call's inputs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import AlignmentError, CanonicalError
+from captum_canonical.mesh import FaceMesh
+
+logger = logging.getLogger("captum_canonical")
+_repeats_seen: set[tuple[int, int]] = set()
+
+Faces = FaceMesh | Callable[[Tensor], FaceMesh]
+FacesArgument = Faces | Sequence[Faces | None] | None
+
+
+def as_tuple(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The inputs of a call as a tuple, with one batch size."""
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    if not isinstance(inputs, tuple) or not inputs or not all(isinstance(x, Tensor) for x in inputs):
+        raise CanonicalError(f"inputs: expected a tensor or a tuple of tensors, got {type(inputs).__name__}.")
+    sizes = [len(x) if x.ndim else 0 for x in inputs]
+    if len(set(sizes)) != 1 or sizes[0] == 0:
+        raise CanonicalError(f"inputs: expected one batch size of at least 1 in all inputs, got {sizes}.")
+    return inputs
+
+
+def meshes_of(inputs: tuple[Tensor, ...], faces: FacesArgument) -> tuple[FaceMesh | None, ...]:
+    """For each input its meshes, one per row, or None for an input that is no photograph of a face.
+
+    An aligner is called on its input. Meshes fewer than the rows are repeated as NoiseTunnel and captum.metrics
+    repeat inputs.
+    """
+    if faces is None:
+        raise CanonicalError(
+            "no faces were given: pass faces= a FaceMesh (or an aligner) to attribute() or to the constructor."
+        )
+    each: Sequence[Faces | None] = faces if isinstance(faces, (tuple, list)) else (faces,)  # type: ignore[assignment]
+    if len(each) != len(inputs):
+        raise CanonicalError(
+            f"faces: expected one entry for each of the {len(inputs)} inputs (None for an input without a face), got "
+            f"{len(each)}."
+        )
+    if all(face is None for face in each):
+        raise CanonicalError("faces: expected a mesh for at least one of the inputs, got None for all of them.")
+    return tuple(None if face is None else _mesh_of(x, face) for x, face in zip(inputs, each, strict=True))
+
+
+def _mesh_of(photos: Tensor, face: Faces) -> FaceMesh:
+    if photos.ndim != 4:
+        raise CanonicalError(f"an input with a face must be (N, C, H, W), got shape {tuple(photos.shape)}.")
+    mesh = face if isinstance(face, FaceMesh) else face(photos)
+    if not isinstance(mesh, FaceMesh):
+        raise CanonicalError(f"faces: expected a FaceMesh or an aligner that returns one, got {type(mesh).__name__}.")
+    size = tuple(photos.shape[-2:])
+    if mesh.image_size != size:
+        raise AlignmentError(
+            f"faces: the mesh was made for images of (height, width) = {mesh.image_size}, the inputs are {size}; align "
+            "these images, or bring the mesh along with .cropped() and .resized()."
+        )
+    return _one_per_row(mesh.to(photos.device), len(photos))
+
+
+def _one_per_row(mesh: FaceMesh, rows: int) -> FaceMesh:
+    if len(mesh) == rows:
+        return mesh
+    told = f"faces: {len(mesh)} meshes for {rows} images"
+    if len(mesh) == 0 or rows % len(mesh):
+        raise AlignmentError(f"{told}; expected one mesh per image, or a whole number of images per mesh.")
+    if mesh.missing or mesh.image_index is not None:
+        raise AlignmentError(
+            f"{told}: meshes with missing rows or an image_index cannot be repeated; select the images with "
+            "images[faces.image_index], or the rows with faces[faces.found], first."
+        )
+    if (len(mesh), rows) not in _repeats_seen:
+        _repeats_seen.add((len(mesh), rows))
+        logger.info("%s: each mesh is used for %d images in a row.", told, rows // len(mesh))
+    return mesh.repeat_interleave(rows // len(mesh))
+
+
+def face_for(canonical_face: CanonicalFace | None, meshes: Sequence[FaceMesh | None]) -> CanonicalFace:
+    """The canonical face of a call, checked against its meshes."""
+    face = canonical_face
+    known = [mesh for mesh in meshes if mesh is not None]
+    if face is None:
+        face = CanonicalFace.default()
+    for mesh in known:
+        face.check_mesh(mesh)
+    return face
+
+
+def map_dtype(inputs: Tensor) -> torch.dtype:
+    """float32, or the inputs' own type if it is wider."""
+    return torch.promote_types(inputs.dtype, torch.float32) if inputs.dtype.is_floating_point else torch.float32

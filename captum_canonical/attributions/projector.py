@@ -1,0 +1,236 @@
+"""Any Captum attribution, or a heat map from elsewhere, carried onto the canonical face and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_canonical._captum import log_usage
+from captum_canonical.attributions._faces import FacesArgument, as_tuple, face_for, map_dtype, meshes_of
+from captum_canonical.attributions.occlusion import CanonicalOcclusion, Maps
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import CanonicalError
+from captum_canonical.mesh import FaceMesh
+from captum_canonical.warp import rasterize, warp
+
+Reduction = Literal["sum", "abs", "max"]
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda maps: maps.sum(1, keepdim=True),
+    "abs": lambda maps: maps.abs().sum(1, keepdim=True),
+    "max": lambda maps: maps.amax(1, keepdim=True),
+}
+
+
+class CanonicalProjector(Attribution):
+    r"""Wraps a Captum method as NoiseTunnel does, and writes its maps on the canonical face.
+
+    The map of each image is summed over channels, brought to the image's size (bilinear, ``align_corners=False``) and
+    carried through the triangles of the mesh: the value at a pixel of the canonical face is the map's value, by
+    bilinear interpolation, at the same point of the face in the image.
+
+    Args:
+        attribution_method: any Captum attribution whose result has the inputs' spatial layout: Saliency,
+            IntegratedGradients, NoiseTunnel, Occlusion, FeatureAblation, LayerGradCam, GuidedGradCam and so on. None
+            for a projector of maps made elsewhere (:meth:`project`).
+        faces: meshes of the inputs, or an aligner; a tuple, with None for inputs to leave out, for several inputs.
+        canonical_face: the face that maps are written on. Default: :meth:`CanonicalFace.default`.
+
+    Raises:
+        CanonicalError: the method's maps are canonical already.
+
+    Example::
+
+        >>> from captum.attr import Saliency
+        >>> face = CanonicalFace.default()
+        >>> faces = FaceMesh(face.resized((64, 64)).vertices[None], image_size=(64, 64), topology=face.topology)
+        >>> method = Saliency(lambda x: x.mean((1, 2, 3)))
+        >>> CanonicalProjector(method, faces).attribute(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 1, 224, 224])
+    """
+
+    def __init__(
+        self,
+        attribution_method: Attribution | None,
+        faces: FacesArgument = None,
+        canonical_face: CanonicalFace | None = None,
+    ) -> None:
+        inner: Any = attribution_method
+        while inner is not None:
+            if isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+                raise CanonicalError(
+                    f"{type(inner).__name__} writes on the canonical face already: use it without CanonicalProjector "
+                    "(inside NoiseTunnel if you like)."
+                )
+            inner = getattr(inner, "attribution_method", None)
+        super().__init__(getattr(attribution_method, "forward_func", None))  # type: ignore[arg-type]
+        self.attribution_method = attribution_method
+        self.faces = faces
+        self.canonical_face = canonical_face
+
+    @log_usage
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        *args: Any,
+        faces: FacesArgument = None,
+        reduce: Reduction = "sum",
+        return_coverage: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        r"""The canonical map of each image.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of inputs; the wrapped method gets them as they are.
+            faces: as in the constructor.
+            reduce: how channels become one: ``"sum"``, ``"abs"`` (sum of magnitudes) or ``"max"``.
+            return_coverage: also return which pixels were seen (1) and which were not (0).
+            *args, **kwargs: the wrapped method's own arguments, ``target=`` for example.
+
+        Returns:
+            *Tensor* or *tuple of Tensors* (one for each input with a mesh, if ``inputs`` is a tuple): maps
+            (N, 1, H_F, W_F), detached and contiguous, in the method's own unit, 0 where unseen. With
+            ``return_coverage`` followed by the coverage, of the same shape. With ``return_convergence_delta`` followed
+            by the method's delta.
+
+        Raises:
+            CanonicalError: there is no wrapped method, or its result has no spatial layout.
+        """
+        if self.attribution_method is None:
+            raise CanonicalError("this projector wraps no method: pass maps made elsewhere to .project().")
+        photos = as_tuple(inputs)
+        meshes = meshes_of(photos, self.faces if faces is None else faces)
+        result = self.attribution_method.attribute(inputs, *args, **kwargs)
+        delta = None
+        if kwargs.get("return_convergence_delta"):
+            result, delta = result
+        with torch.no_grad():
+            results = [
+                self._project(maps, mesh, reduce, map_dtype(x)) for maps, mesh, x in self._pairs(result, meshes, photos)
+            ]
+        maps, coverage = (tuple(part) for part in zip(*results, strict=True))
+        single = isinstance(inputs, Tensor)
+        answer: tuple[Any, ...] = (maps[0] if single else maps,)
+        if return_coverage:
+            answer += (coverage[0] if single else coverage,)
+        if delta is not None:
+            answer += (delta,)
+        return answer[0] if len(answer) == 1 else answer
+
+    def project(
+        self,
+        attributions: Tensor | np.ndarray,
+        faces: FaceMesh | None = None,
+        *,
+        reduce: Reduction = "sum",
+        return_coverage: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Carries maps made elsewhere onto the canonical face.
+
+        Args:
+            attributions: (H, W), (N, H, W) or (N, C, h, w); a map of another size than the image is interpolated.
+            faces: the meshes of the images. Default: the constructor's.
+            reduce: as in :meth:`attribute`.
+            return_coverage: return ``(maps, coverage)``.
+
+        Returns:
+            (N, 1, H_F, W_F) maps in the type of ``attributions``, at least float32.
+        """
+        maps = torch.as_tensor(attributions).detach()
+        if maps.ndim in (2, 3):
+            maps = maps.reshape(-1, 1, *maps.shape[-2:])
+        mesh = self._mesh(faces, maps)
+        result, coverage = self._project(maps, mesh, reduce, map_dtype(maps))
+        return (result, coverage) if return_coverage else result
+
+    def reproject(
+        self, maps: Tensor, faces: FaceMesh | None = None, *, return_coverage: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Carries canonical maps, or one map for all images, back into image space (Fig. 6d).
+
+        Args:
+            maps: (N, C, H_F, W_F) or (1, C, H_F, W_F) on the canonical face.
+            faces: the meshes of the images to write on. Default: the constructor's.
+            return_coverage: return ``(maps, coverage)``.
+
+        Returns:
+            (N, C, H, W), 0 where the face is not seen. The front-most surface is shown.
+        """
+        maps = torch.as_tensor(maps).detach()
+        mesh = (faces if faces is not None else self._stored()).to(maps.device)
+        face = face_for(self.canonical_face, [mesh])
+        if maps.ndim != 4 or tuple(maps.shape[-2:]) != face.size or len(maps) not in (1, len(mesh)):
+            raise CanonicalError(
+                f"reproject: expected maps of shape (1 or {len(mesh)}, C, {face.size[0]}, {face.size[1]}), got "
+                f"{tuple(maps.shape)}."
+            )
+        triangles, vertices = face.triangles.to(maps.device), face.vertices.to(maps.device)[None]
+        rows = []
+        for row, (corners, visible) in enumerate(zip(mesh.vertices, mesh.visible, strict=True)):
+            raster = rasterize(corners, triangles, mesh.image_size)
+            source = maps[row : row + 1] if len(maps) > 1 else maps
+            rows.append(warp(source.to(map_dtype(maps)), raster, triangles, vertices, visible[None]))
+        images, covered = (torch.cat(part) for part in zip(*rows, strict=True))
+        return (images, covered.to(images.dtype)) if return_coverage else images
+
+    # ------------------------------------------------------------------------------------------------ as a wrapper
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """The wrapped method's own flag."""
+        return bool(getattr(self.attribution_method, "multiplies_by_inputs", False))
+
+    def has_convergence_delta(self) -> bool:
+        """The wrapped method's own answer."""
+        return self.attribution_method is not None and self.attribution_method.has_convergence_delta()
+
+    def compute_convergence_delta(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The wrapped method's own delta, from its own attributions in image space."""
+        return self.attribution_method.compute_convergence_delta(*args, **kwargs)  # type: ignore[union-attr]
+
+    # ------------------------------------------------------------------------------------------------------ inside
+    def _project(
+        self, maps: Tensor, mesh: FaceMesh, reduce: Reduction, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        if reduce not in _REDUCTIONS:
+            raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
+        face = face_for(self.canonical_face, [mesh])
+        if maps.ndim != 4 or len(maps) != len(mesh):
+            name = type(self.attribution_method).__name__ if self.attribution_method else "the map"
+            raise CanonicalError(
+                f"{name}: expected a spatial map (N, C, h, w) for each of the {len(mesh)} images, got shape "
+                f"{tuple(maps.shape)}; a layer that is not convolutional cannot be projected onto a face."
+            )
+        dense = _REDUCTIONS[reduce](maps.detach().to(torch.promote_types(dtype, maps.dtype)))
+        if tuple(dense.shape[-2:]) != mesh.image_size:
+            dense = F.interpolate(dense, mesh.image_size, mode="bilinear", align_corners=False)
+        raster = face.raster_on(maps.device)
+        values, covered = warp(dense, raster, face.triangles.to(maps.device), mesh.vertices, mesh.visible)
+        return values.contiguous(), covered.to(values.dtype)
+
+    def _pairs(
+        self, result: Any, meshes: tuple[FaceMesh | None, ...], photos: tuple[Tensor, ...]
+    ) -> list[tuple[Tensor, FaceMesh, Tensor]]:
+        """Each map with the mesh and the photograph it belongs to."""
+        if isinstance(result, Tensor) or len(result) != len(photos):
+            maps = (result,) if isinstance(result, Tensor) else tuple(result)
+            known = [(mesh, x) for mesh, x in zip(meshes, photos, strict=True) if mesh is not None]
+            if len(known) != 1 or len(maps) != 1:
+                raise CanonicalError(
+                    f"{type(self.attribution_method).__name__} returned {len(maps)} map(s) for {len(known)} inputs "
+                    "with meshes: say which input its map belongs to by giving faces= None for the others."
+                )
+            return [(maps[0], *known[0])]
+        return [(m, mesh, x) for m, mesh, x in zip(result, meshes, photos, strict=True) if mesh is not None]
+
+    def _stored(self) -> FaceMesh:
+        if not isinstance(self.faces, FaceMesh):
+            raise CanonicalError("faces: give the meshes of these images, a FaceMesh, here or to the constructor.")
+        return self.faces
+
+    def _mesh(self, faces: FaceMesh | None, maps: Tensor) -> FaceMesh:
+        return (faces if faces is not None else self._stored()).to(maps.device)

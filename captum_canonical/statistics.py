@@ -1,0 +1,165 @@
+"""Statistics of many maps or scores. Pure functions: no state, and no use of the global random state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical.errors import CanonicalError
+
+SPLITS_AT_ONCE = 16  # bounds the memory to a few dozen maps
+
+
+@dataclass(frozen=True)
+class SplitHalfCorrelation:
+    """How well the mean map of one random half of the images predicts that of the other half.
+
+    Attributes:
+        mean: mean Pearson correlation over the splits, -1..1; NaN if no split has a correlation.
+        standard_deviation: its spread over the splits (ddof 1; NaN for fewer than two). The splits share their images,
+            so this is not the standard error of the mean.
+        splits: number of splits that have a correlation: at least two pixels are covered in both halves, and neither
+            mean is constant there.
+    """
+
+    mean: float
+    standard_deviation: float
+    splits: int
+
+    @property
+    def spearman_brown(self) -> float:
+        """The correlation to expect between means of all images each, 2 r / (1 + r): halves hold half as many."""
+        return 2 * self.mean / (1 + self.mean) if self.mean > -1 else float("nan")
+
+
+def split_half_correlation(
+    maps: Tensor | np.ndarray,
+    coverage: Tensor | np.ndarray | None = None,
+    splits: int = 100,
+    seed: int = 0,
+) -> SplitHalfCorrelation:
+    """Reliability of a mean map: the correlation between the means of random halves of the images.
+
+    Each half holds floor(N / 2) images; if N is odd, each split leaves out one image at random. Means are taken per
+    pixel over the images in which it was covered, the correlation over the pixels covered in both halves.
+
+    Args:
+        maps: (N, ...) one map for each image, such as (N, 1, H, W).
+        coverage: like ``maps``, 0 where nothing was seen; what the map holds there does not matter. Default: all seen.
+        splits: number of random splits.
+        seed: of the random splits.
+
+    Returns:
+        The mean over the splits, with its spread and the Spearman-Brown corrected value.
+
+    Raises:
+        CanonicalError: fewer than two maps, no splits, a coverage of another shape, or values that are not finite.
+
+    Example::
+
+        >>> maps = torch.tensor([[0.0, 1.0, 3.0], [0.0, 1.0, 4.0], [1.0, 2.0, 5.0], [0.0, 2.0, 4.0]])
+        >>> reliability = split_half_correlation(maps)
+        >>> round(reliability.mean, 2), round(reliability.spearman_brown, 2)
+        (0.99, 0.99)
+    """
+    values, covered = _rows(maps, coverage)
+    if splits < 1:
+        raise CanonicalError(f"split_half_correlation: expected at least one split, got {splits}.")
+    generator = torch.Generator().manual_seed(seed)
+    correlations: list[float | None] = []
+    for start in range(0, splits, SPLITS_AT_ONCE):
+        means, seen = _half_means(values, covered, min(SPLITS_AT_ONCE, splits - start), generator)
+        for (first, second), both in zip(means, seen.all(1), strict=True):
+            correlations.append(_pearson(first[both], second[both]))
+    found = torch.tensor([value for value in correlations if value is not None], dtype=torch.float64)
+    return SplitHalfCorrelation(
+        mean=float(found.mean()) if len(found) else float("nan"),
+        standard_deviation=float(found.std()) if len(found) > 1 else float("nan"),
+        splits=len(found),
+    )
+
+
+def _rows(maps: Tensor | np.ndarray, coverage: Tensor | np.ndarray | None) -> tuple[Tensor, Tensor]:
+    """(N, P) float64 values, 0 where not covered, and (N, P) float64, 1 where covered."""
+    given = torch.as_tensor(maps).detach()
+    covered = torch.ones_like(given, dtype=torch.bool) if coverage is None else torch.as_tensor(coverage) > 0
+    if given.ndim < 2 or len(given) < 2 or covered.shape != given.shape:
+        raise CanonicalError(
+            f"split_half_correlation: expected at least two maps (N, ...) and a coverage of the same shape, got "
+            f"{tuple(given.shape)} and {tuple(covered.shape)}."
+        )
+    values = torch.where(covered.to(given.device), given, 0).double().flatten(1)
+    if not torch.isfinite(values).all():
+        raise CanonicalError("split_half_correlation: expected finite maps wherever they are covered, got NaN or inf.")
+    return values, covered.to(values).flatten(1)
+
+
+def _half_means(values: Tensor, covered: Tensor, splits: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(S, 2, P) means of random halves over the covered images, and (S, 2, P) bool whether there are any."""
+    half = len(values) // 2
+    member = torch.zeros(splits, 2, len(values), dtype=torch.float64)
+    for row in member:
+        order = torch.randperm(len(values), generator=generator)
+        row[0, order[:half]] = 1
+        row[1, order[half : 2 * half]] = 1
+    member = member.to(values.device)
+    hits = member @ covered
+    return (member @ values) / hits.clamp(min=1), hits > 0
+
+
+def _pearson(first: Tensor, second: Tensor) -> float | None:
+    """Correlation of two float64 vectors, None where it is not defined."""
+    if len(first) < 2:
+        return None
+    # A constant has a standard deviation of rounding errors, not of 0: compare before subtracting the mean.
+    if (first == first[0]).all() or (second == second[0]).all():
+        return None
+    first, second = first - first.mean(), second - second.mean()
+    product = torch.linalg.vector_norm(first) * torch.linalg.vector_norm(second)
+    return float((first @ second / product).clamp(-1, 1))
+
+
+def equal_error_threshold(similarity: Tensor | np.ndarray, same: Tensor | np.ndarray) -> tuple[float, float]:
+    """The threshold at which as many pairs of different people are accepted as pairs of one person are rejected.
+
+    A pair is accepted if its similarity is above the threshold. Only thresholds halfway between neighbouring
+    similarities, and the two outermost similarities, are tried: the one with the smallest difference of the two rates
+    is taken, among several the one with the smallest sum.
+
+    Args:
+        similarity: (P,) of held-out pairs, such as :meth:`VerificationConfidence.similarity` gives.
+        same: (P,) bool, whether the pair shows one person.
+
+    Returns:
+        The threshold, and the equal error rate: the mean of both rates there, 0..1.
+
+    Raises:
+        CanonicalError: other shapes, values that are not finite, or pairs of one kind only.
+
+    Example::
+
+        >>> equal_error_threshold(torch.tensor([0.0, 0.25, 0.75, 0.5, 1.0, 1.0]), torch.arange(6) >= 3)
+        (0.625, 0.3333333333333333)
+    """
+    values, truth = torch.as_tensor(similarity).detach().double().cpu(), torch.as_tensor(same).cpu()
+    good = values.ndim == 1 and truth.shape == values.shape and truth.dtype == torch.bool
+    if not good or not torch.isfinite(values).all() or not truth.any() or truth.all():
+        raise CanonicalError(
+            f"equal_error_threshold: expected P finite similarities and P bools of both kinds, got "
+            f"{tuple(values.shape)} and {truth.dtype} {tuple(truth.shape)}, {int(truth.sum())} of them true."
+        )
+    levels = values.unique()
+    thresholds = torch.cat([levels[:1], (levels[1:] + levels[:-1]) / 2, levels[-1:]])
+    accepted = _share_up_to(-thresholds, -values[~truth], right=False)
+    rejected = _share_up_to(thresholds, values[truth], right=True)
+    gap, error = (accepted - rejected).abs().tolist(), ((accepted + rejected) / 2).tolist()
+    best = min(range(len(thresholds)), key=lambda index: (gap[index], error[index]))
+    return float(thresholds[best]), error[best]
+
+
+def _share_up_to(thresholds: Tensor, values: Tensor, right: bool) -> Tensor:
+    """Share of the values below each threshold; with ``right`` those equal to it as well."""
+    return torch.searchsorted(values.sort().values, thresholds, right=right).double() / len(values)
