@@ -37,7 +37,7 @@ class _Wrapper(nn.Module):
         self.model = model
 
     @property
-    def training(self) -> bool:  # type: ignore[override]  # an attribute in nn.Module
+    def training(self) -> bool:  # an attribute in nn.Module
         model = self.__dict__.get("_modules", {}).get("model")
         return model is not None and model.training
 
@@ -227,7 +227,8 @@ class VerificationConfidence(_Wrapper):
     c * (cos - threshold), with c = +1 for a pair of the same person and -1 for a pair of different people. The paper
     prints c * (threshold - cos), which falls as a pair of the same person grows more alike, so that the regions that
     make them alike would come out as evidence against it; hence the sign here. The threshold cancels in any drop, and
-    moves only the confidence itself: set it with :func:`captum_canonical.statistics.equal_error_threshold` on held-out pairs.
+    moves only the confidence itself. Set it to the equal error rate of held-out pairs:
+    :func:`captum_canonical.statistics.equal_error_threshold` finds it from their :meth:`similarity`.
 
     Explain a pair with a mesh for each photograph: ``CanonicalOcclusion(confidence, (faces_a, faces_b)).attribute((a,
     b), additional_forward_args=same)``. The encoder runs on one photograph after the other, so a method that looks
@@ -266,7 +267,7 @@ class VerificationConfidence(_Wrapper):
         similarity = self.similarity(photo_a, photo_b)
         truth = torch.as_tensor(same, device=similarity.device)
         sign = 2.0 * truth - 1.0 if truth.dtype == torch.bool else truth
-        if truth.ndim and truth.shape != similarity.shape or not (sign.abs() == 1).all():
+        if (truth.ndim and truth.shape != similarity.shape) or not (sign.abs() == 1).all():
             raise CanonicalError(
                 f"VerificationConfidence: expected same as bool or +1 / -1 of shape {tuple(similarity.shape)}, got "
                 f"{truth.dtype} of shape {tuple(truth.shape)} with values {truth.unique().tolist()[:5]}."
@@ -366,8 +367,8 @@ def _between(low: Tensor, high: Tensor, kernel: str) -> Tensor:
     # In the upper tail both distribution functions are nearly 1 and their difference loses its digits: mirror it.
     mirrored = low > 0
     low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
-    if kernel == "gaussian":
-        return torch.special.ndtr(high) - torch.special.ndtr(low)
+    if kernel == "gaussian":  # by erfc: torch.special.ndtr has no digits left in the lower tail
+        return (torch.erfc(-high / sqrt(2)) - torch.erfc(-low / sqrt(2))) / 2
     scale = torch.pi / sqrt(3)  # a logistic distribution of scale 1 has the standard deviation pi / sqrt(3)
     return torch.sigmoid(high * scale) - torch.sigmoid(low * scale)
 

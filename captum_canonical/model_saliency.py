@@ -123,7 +123,7 @@ class CanonicalModelSaliency(Metric):
         """The mean of all maps so far, over all processes."""
         weight, mean, squares = self.moments[:, None]
         variance = torch.where(weight > 1, squares / (weight - 1), torch.nan)
-        return ModelSaliency(mean.clone(), variance, weight.long(), self.hits[None].clone(), int(self.images))
+        return ModelSaliency(mean, variance, weight.long(), self.hits[None], int(self.images))
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Adds what another metric on the same face, such as that of another shard, has seen."""
@@ -177,7 +177,7 @@ class CanonicalModelSaliency(Metric):
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), *args, **kwargs)  # type: ignore[return-value]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        expected = {name: tuple(default.shape) for name, default in self._defaults.items()}
+        expected = {name: tuple(getattr(self, name).shape) for name in self._defaults}
         got = {name: tuple(state_dict[prefix + name].shape) for name in expected if prefix + name in state_dict}
         if got != {name: shape for name, shape in expected.items() if name in got}:
             raise CanonicalError(
@@ -206,10 +206,8 @@ def merge_moments(moments: Tensor) -> Tensor:
     weights, means, squares = moments.unbind(1)
     weight = weights.sum(0)
     divisor = weight.clamp(min=1)  # weights are numbers of images
-    # Relative to one of the parts: means far from 0 keep the digits in which they differ.
-    reference = torch.where(weights[0] > 0, means[0], means.amax(0))
-    mean = reference + (weights * (means - reference)).sum(0) / divisor
-    mean = torch.where(weight > 0, mean, 0.0)
+    mean = (weights * means).sum(0) / divisor
+    mean = mean + (weights * (means - mean)).sum(0) / divisor  # what the first sum has lost, for means far from 0
     return torch.stack([weight, mean, (squares + weights * (means - mean).square()).sum(0)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from captum_canonical.errors import CanonicalError
 if TYPE_CHECKING:
     from PIL import Image
 
-PathType = Union[str, "PathLike[str]"]
-Statistics = Union[float, Sequence[float], Tensor]
+PathType = str | PathLike[str]
+Statistics = float | Sequence[float] | Tensor
 """A mean or a standard deviation: one number, or one for each channel."""
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -97,7 +97,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise CanonicalError("expected 8 or 16 bits, got floating point numbers of unknown range; save it with 8 bits.")
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips them to 255 instead of scaling
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
+    if image.mode.endswith("A") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
@@ -183,8 +183,8 @@ def _checked(image: object, number: int) -> np.ndarray:
         return image  # type: ignore[return-value]
     got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
     raise CanonicalError(
-        f"image {number}: expected an (H, W, 3) uint8 RGB array, got {got}; photos.read_photo reads files, and floats in "
-        "0..1 are taken as one (B, 3, H, W) tensor."
+        f"image {number}: expected an (H, W, 3) uint8 RGB array, got {got}; photos.read_photo reads files, and floats "
+        "in 0..1 are taken as one (B, 3, H, W) tensor."
     )
 
 
@@ -208,7 +208,9 @@ def _tensor_to_uint8(images: Tensor, denormalize: tuple[Statistics, Statistics] 
 
 
 def _out_of_range(values: Tensor, denormalized: bool) -> str:
-    got = f"got {values.min():.4g} to {values.max():.4g}" if bool(torch.isfinite(values).all()) else "got NaN or infinity"
+    got = (
+        f"got {values.min():.4g} to {values.max():.4g}" if bool(torch.isfinite(values).all()) else "got NaN or infinity"
+    )
     if denormalized:
         return f"images: expected floats in 0..1 after denormalize=(mean, std), {got}; mean or std is not the model's."
     return (
@@ -298,6 +300,7 @@ def _checked_box(box: Sequence[float]) -> np.ndarray:
     values = np.asarray(box, np.float64)
     if values.shape != (4,) or not np.isfinite(values).all() or (values[2:] <= values[:2]).any():
         raise CanonicalError(
-            f"box: expected finite (left, top, right, bottom) with right > left and bottom > top, got {values.tolist()}."
+            f"box: expected finite (left, top, right, bottom) with right > left and bottom > top, got "
+            f"{values.tolist()}."
         )
     return values

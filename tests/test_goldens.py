@@ -36,7 +36,7 @@ def test_released_code_is_reproduced(name: str, shared: Path, canonical: Canonic
     photo = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     mesh = load_prnet_mesh(folder / "meshes" / f"{name}_mesh.mat", image_size=(218, 178))
     mesh = mesh.cropped(left=9, top=54, width=160, height=160).resized((112, 112))
-    net = face_nets.load("age_gender", shared / "models")
+    net = face_nets.load(shared / "models", "age_gender")
     patch = int(golden["patch_size"])
 
     # The released code puts corners at floor(v - f/2), with f not rounded: half a pixel, and (f - k)/2 on the canonical

@@ -1,8 +1,27 @@
-"""Aligners: callables from images to a :class:`~captum_canonical.mesh.FaceMesh`."""
+"""Aligners: callables from images to a :class:`~captum_canonical.mesh.FaceMesh`.
+
+Each returns one row per image, in the pixels of that image; :class:`Aligner` says what they have in common.
+"""
 
 from __future__ import annotations
 
 from captum_canonical.adapters.aligner import Aligner
+from captum_canonical.adapters.face_crop import crop_to_face
+from captum_canonical.adapters.fan68 import FaceAlignmentAligner
+from captum_canonical.adapters.keypoints import KeypointAligner
+from captum_canonical.adapters.landmarks68 import fit_landmarks_68
 from captum_canonical.adapters.mediapipe_mesh import MediaPipeAligner
+from captum_canonical.adapters.pixel_grid import PixelGrid
+from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
 
-__all__ = ["Aligner", "MediaPipeAligner"]
+__all__ = [
+    "Aligner",
+    "FaceAlignmentAligner",
+    "KeypointAligner",
+    "MediaPipeAligner",
+    "PixelGrid",
+    "crop_to_face",
+    "fit_landmarks_68",
+    "load_prnet_face",
+    "load_prnet_mesh",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from captum_canonical.mesh import FaceMesh
 from captum_canonical.photos import Statistics, to_arrays
 from captum_canonical.warp import visible_vertices
 
-if TYPE_CHECKING:
-    from captum_canonical.canonical_face import CanonicalFace
-
 Finder = Callable[[np.ndarray], "list[np.ndarray]"]
 """One HxWx3 uint8 RGB image -> one (N, 3) array of vertices in pixels for each face in it."""
 
@@ -26,8 +22,8 @@ Finder = Callable[[np.ndarray], "list[np.ndarray]"]
 class Aligner(ABC):
     """A callable from images to a :class:`FaceMesh`; a sub-class only says where the faces of one image are.
 
-    A sub-class sets :attr:`topology` and :attr:`num_vertices` and implements :meth:`open`. Everything else is done here:
-    turning tensors into images, choosing faces, images without one, and the depth test.
+    A sub-class sets :attr:`topology` and :attr:`num_vertices` and implements :meth:`open`. Everything else is done
+    here: turning tensors into images, choosing faces, images without one, and the depth test.
 
     Args:
         on_missing: for an image without a face, ``"raise"`` a :class:`NoFaceError` that names it, or ``"skip"`` it: its
@@ -82,7 +78,7 @@ class Aligner(ABC):
             CanonicalError: the images are not as above.
         """
         arrays = to_arrays(images, self.denormalize)
-        size = _common_size(arrays, images)
+        size = batch_size(images)[1]
         with self.open() as find:
             faces = [self._choose(find(array)) for array in arrays]
         if self.on_missing == "raise":
@@ -100,8 +96,9 @@ class Aligner(ABC):
         listed = [f"{number} ({names[number]})" if names is not None else str(number) for number in missing[:10]]
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise NoFaceError(
-            f"{type(self).__name__}: found no face in {len(missing)} of {total} images: {', '.join(listed)}{more}. Give "
-            'photographs that show a face, or on_missing="skip" to keep such images as rows in which nothing is seen.'
+            f"{type(self).__name__}: found no face in {len(missing)} of {total} images: {', '.join(listed)}{more}. "
+            'Give photographs that show a face, or on_missing="skip" to keep such images as rows in which nothing is '
+            "seen."
         )
 
     def _mesh(self, faces: list[list[np.ndarray]], size: tuple[int, int]) -> FaceMesh:
@@ -119,13 +116,6 @@ class Aligner(ABC):
         return FaceMesh(vertices, visible, size, self.topology, found, index)
 
 
-def default_face() -> CanonicalFace:
-    """The shipped canonical face; imported late, as making that very face needs an aligner."""
-    from captum_canonical.canonical_face import CanonicalFace
-
-    return CanonicalFace.default()
-
-
 def _one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     if value not in allowed:
         raise CanonicalError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}.")
@@ -137,15 +127,23 @@ def _area(vertices: np.ndarray) -> float:
     return float(width * height)
 
 
-def _common_size(arrays: list[np.ndarray], images: object) -> tuple[int, int]:
-    sizes = {array.shape[:2] for array in arrays}
-    if not sizes and isinstance(images, Tensor):
-        sizes = {tuple(images.shape[-2:])}
-    if len(sizes) != 1:
-        got = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:5])
+def batch_size(images: Tensor | np.ndarray | Sequence[np.ndarray]) -> tuple[int, tuple[int, int]]:
+    """Number of images and their common (H, W), whatever their values.
+
+    Raises:
+        AlignmentError: the images differ in size, or their shapes are not those of images.
+    """
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            raise AlignmentError(f"images: expected a tensor of shape (B, C, H, W), got {tuple(images.shape)}.")
+        return len(images), (int(images.shape[2]), int(images.shape[3]))
+    arrays = [images] if isinstance(images, np.ndarray) and images.ndim < 4 else list(images)
+    sizes = {np.shape(array)[:2] for array in arrays}
+    if len(sizes) != 1 or len(min(sizes)) != 2:
+        got = ", ".join("x".join(map(str, size)) for size in sorted(sizes)[:5])
         raise AlignmentError(
-            f"expected images of one size (height x width), got {got or 'no images'}; align images of different sizes one by "
-            "one, or bring them to one size first (photos.crop_photo)."
+            f"images: expected images of one size (height x width), got {got or 'no images'}; align images of "
+            "different sizes one by one, or bring them to one size first (photos.crop_photo)."
         )
     height, width = sizes.pop()
-    return int(height), int(width)
+    return len(arrays), (int(height), int(width))

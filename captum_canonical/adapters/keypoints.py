@@ -1,0 +1,142 @@
+"""Alignment by five keypoints, and no alignment at all: what the paper compares dense alignment with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical.adapters.aligner import batch_size
+from captum_canonical.adapters.landmarks68 import LANDMARKS_68
+from captum_canonical.adapters.similarity import fit_similarity
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import AlignmentError
+from captum_canonical.mesh import FaceMesh
+
+KEYPOINTS_468: tuple[tuple[int, ...], ...] = (LANDMARKS_68[36:42], LANDMARKS_68[42:48], (4,), (61,), (291,))
+"""MediaPipe vertices whose mean is each keypoint: eye on the image's left, on its right, nose tip, mouth corners."""
+
+
+class KeypointAligner:
+    """The canonical face's vertices, laid on each face by the similarity that fits five points best.
+
+    This is the alignment of common face crops: it turns, scales and shifts, but knows neither pose nor expression. So
+    every vertex counts as seen.
+
+    Args:
+        aligner: where the points come from: its meshes of 468 vertices, or of the five points themselves (topology
+            ``keypoints-5``); only x and y are used. Default: the points are given at each call.
+        canonical_face: whose vertices are moved. Default: the shipped one.
+        canonical_points: (5, 2 or 3) the keypoints of the canonical face in its pixels. Default: read off its vertices,
+            which needs the ``mediapipe-468`` topology.
+
+    Raises:
+        AlignmentError: a canonical face of another topology without its ``canonical_points``.
+
+    Example::
+
+        >>> face = CanonicalFace.default()
+        >>> points = keypoints_468(face.vertices)[..., :2] / 2
+        >>> mesh = KeypointAligner()(torch.rand(1, 3, 112, 112), points=points[None])
+        >>> torch.testing.assert_close(mesh.vertices[0].double(), face.vertices / 2, rtol=0, atol=1e-4)
+    """
+
+    def __init__(
+        self,
+        aligner: Callable[..., FaceMesh] | None = None,
+        canonical_face: CanonicalFace | None = None,
+        canonical_points: Tensor | np.ndarray | None = None,
+    ) -> None:
+        self.aligner = aligner
+        self.canonical_face = CanonicalFace.default() if canonical_face is None else canonical_face
+        if canonical_points is None:
+            if self.canonical_face.topology != "mediapipe-468":
+                raise AlignmentError(
+                    f"KeypointAligner: expected a canonical face of topology mediapipe-468, got "
+                    f"{self.canonical_face.topology}; give its five points (canonical_points=)."
+                )
+            canonical_points = keypoints_468(self.canonical_face.vertices)
+        self.canonical_points = _points(canonical_points, "canonical_points")[0]
+
+    def __call__(
+        self,
+        images: Tensor | np.ndarray | Sequence[np.ndarray],
+        *,
+        points: Tensor | np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+    ) -> FaceMesh:
+        """Align every image.
+
+        Args:
+            images: what the inner aligner takes; with ``points`` only their number and size count.
+            points: (B, 5, 2) or (B, 5, 3) keypoints in pixels, in the order of :data:`KEYPOINTS_468`; with z (towards
+                the camera) the similarity turns in three dimensions, without in the image plane. NaN: no face there.
+            names: passed on to the inner aligner.
+
+        Returns:
+            A float32 mesh of the canonical face's topology, with the rows of the inner aligner's mesh.
+
+        Raises:
+            AlignmentError: no points, or a number of them that does not fit the images.
+            NoFaceError: the inner aligner found no face.
+        """
+        if points is not None:
+            count, size = batch_size(images)
+            found_points = _points(points, "points")
+            if len(found_points) != count:
+                raise AlignmentError(f"points: expected those of {count} images, got {len(found_points)}.")
+            found = torch.isfinite(found_points).all(-1).all(-1)
+            device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+            return self._mesh(found_points, found, size, None).to(device)
+        if self.aligner is None:
+            raise AlignmentError(
+                "KeypointAligner: expected an aligner at construction or points=(B, 5, 2) at the call."
+            )
+        mesh = self.aligner(images) if names is None else self.aligner(images, names=names)
+        moved = self._mesh(_keypoints(mesh), mesh.found.cpu(), mesh.image_size, mesh.image_index)
+        return moved.to(mesh.vertices.device)
+
+    def _mesh(self, points: Tensor, found: Tensor, size: tuple[int, int], index: Tensor | None) -> FaceMesh:
+        shape = self.canonical_face.vertices
+        vertices = shape.new_zeros(len(points), *shape.shape)
+        if bool(found.any()):
+            dims = min(points.shape[-1], self.canonical_points.shape[-1])
+            similarity = fit_similarity(self.canonical_points[:, :dims], points[found][..., :dims])
+            moved = similarity.apply(shape[:, :dims])
+            depth = similarity.scale[:, None, None] * shape[:, dims:]
+            vertices[found] = torch.cat([moved, depth], -1)
+        image_index = None if index is None else index.cpu()
+        return FaceMesh(
+            vertices.float(),
+            image_size=size,
+            topology=self.canonical_face.topology,
+            found=found,
+            image_index=image_index,
+        )
+
+
+def keypoints_468(vertices: Tensor) -> Tensor:
+    """(..., 468, D) vertices -> (..., 5, D) keypoints, in the order of :data:`KEYPOINTS_468`."""
+    return torch.stack([vertices[..., list(group), :].mean(-2) for group in KEYPOINTS_468], -2)
+
+
+def _keypoints(mesh: FaceMesh) -> Tensor:
+    plane = mesh.vertices[..., :2].detach().cpu().double()
+    if mesh.num_vertices == 5:
+        return plane
+    if mesh.topology not in ("mediapipe-468", None) or mesh.num_vertices != 468:
+        raise AlignmentError(
+            f"KeypointAligner: expected meshes of topology mediapipe-468 or keypoints-5 from its aligner, got "
+            f"{mesh.topology} with {mesh.num_vertices} vertices."
+        )
+    return keypoints_468(plane)
+
+
+def _points(points: Tensor | np.ndarray, name: str) -> Tensor:
+    values = torch.as_tensor(points).detach().cpu().double()
+    values = values[None] if values.ndim == 2 else values
+    if values.ndim != 3 or values.shape[1] != 5 or values.shape[2] not in (2, 3):
+        raise AlignmentError(f"{name}: expected shape (B, 5, 2) or (B, 5, 3), got {tuple(values.shape)}.")
+    return values

