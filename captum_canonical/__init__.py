@@ -7,15 +7,10 @@ from typing import Any
 
 from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
 from captum_canonical.canonical_face import CanonicalFace
-from captum_canonical.confidence import (
-    BinnedConfidence,
-    ClassConfidence,
-    RegressionConfidence,
-    VerificationConfidence,
-    ZeroShotConfidence,
-)
+from captum_canonical.confidence import ClassConfidence, VerificationConfidence, ZeroShotConfidence
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
 from captum_canonical.mesh import FaceMesh
+from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
 
 __version__ = "0.1.0"
 

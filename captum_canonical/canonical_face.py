@@ -72,9 +72,7 @@ class CanonicalFace:
         return _default(int(size))
 
     @classmethod
-    def from_image(
-        cls, image: Tensor | np.ndarray, aligner: Callable[[list[np.ndarray]], FaceMesh]
-    ) -> CanonicalFace:
+    def from_image(cls, image: Tensor | np.ndarray, aligner: Callable[[list[np.ndarray]], FaceMesh]) -> CanonicalFace:
         """A canonical face from one's own frontal photograph.
 
         Triangles, regions and occlusion points are the default face's where the aligner shares its topology.
@@ -156,7 +154,7 @@ class CanonicalFace:
             triangles=torch.from_numpy(arrays["triangles"]).long(),
             point_vertices=torch.from_numpy(arrays["point_vertices"]).long(),
             point_weights=torch.from_numpy(arrays["point_weights"]).double(),
-            regions={n[len("region/") :]: torch.from_numpy(arrays[n]).long() for n in arrays if n.startswith("region/")},
+            regions={n[7:]: torch.from_numpy(arrays[n]).long() for n in arrays if n.startswith("region/")},
             permutation=torch.from_numpy(arrays["permutation"]).long() if "permutation" in arrays else None,
             mirror_symmetric=bool(arrays["mirror_symmetric"]),
             topology=str(arrays["topology"]) or None,

@@ -11,8 +11,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import pairwise
-from math import isfinite, prod, sqrt
+from math import prod
 from typing import Any
 from warnings import warn
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from captum_canonical.errors import CanonicalError
 
 
-class _Wrapper(nn.Module):
+class ConfidenceWrapper(nn.Module):
     """A module around a network or any other callable.
 
     Its ``training`` flag is always the network's own: a wrapper has no mode, and must not look like a network in
@@ -38,6 +37,7 @@ class _Wrapper(nn.Module):
 
     @property
     def training(self) -> bool:  # an attribute in nn.Module
+        """The network's own mode."""
         model = self.__dict__.get("_modules", {}).get("model")
         return model is not None and model.training
 
@@ -45,7 +45,7 @@ class _Wrapper(nn.Module):
     def training(self, mode: bool) -> None:
         """Nothing to set: ``train()`` and ``eval()`` reach the network by themselves."""
 
-    def _matrix(self, inputs: tuple[Any, ...], what: str) -> Tensor:
+    def matrix(self, inputs: tuple[Any, ...], what: str) -> Tensor:
         """The network's output as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1)."""
         output = self.model(*inputs)
         if not isinstance(output, Tensor) or not output.ndim or prod(output.shape[2:]) != 1:
@@ -57,7 +57,7 @@ class _Wrapper(nn.Module):
         return output.reshape(len(output), prod(output.shape[1:]))
 
 
-class ClassConfidence(_Wrapper):
+class ClassConfidence(ConfidenceWrapper):
     """Probabilities or log-odds of the classes, from a network that returns logits.
 
     Probabilities are what the paper explains; their drops vanish for images that the network is sure of. Log-odds do
@@ -92,7 +92,7 @@ class ClassConfidence(_Wrapper):
 
     def forward(self, *inputs: Any) -> Tensor:
         """(N, K) confidence of each class; (N, 2) for a network with one logit."""
-        logits = self._matrix(inputs, "logits")
+        logits = self.matrix(inputs, "logits")
         if logits.shape[1] == 1:  # relative to the negative class, whose logit is 0 by definition
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
         return logits.softmax(1) if self.link == "probability" else _log_odds(logits)
@@ -112,7 +112,7 @@ def _log_odds(logits: Tensor) -> Tensor:
     return logits - torch.where(largest, without_largest, without_own)
 
 
-class ZeroShotConfidence(_Wrapper):
+class ZeroShotConfidence(ConfidenceWrapper):
     """Recognition by the nearest neighbour in a gallery (Eq. 7): cosine similarity to each gallery image.
 
     Which gallery image counts is decided once, by :meth:`target` on the clean photograph; while parts of the
@@ -160,7 +160,7 @@ class ZeroShotConfidence(_Wrapper):
 
     def forward(self, *photos: Any) -> Tensor:
         """(N, G) cosine similarity of each photograph to each gallery image, -1..1."""
-        features = self._matrix(photos, "features")
+        features = self.matrix(photos, "features")
         if features.shape[1] != self.gallery_features.shape[1]:
             raise CanonicalError(
                 f"ZeroShotConfidence: the encoder gave {features.shape[1]} features, the gallery has "
@@ -221,7 +221,7 @@ def _labels(labels: Sequence[Hashable] | Tensor) -> list[Hashable]:
     return [entry.item() if isinstance(entry, Tensor) else entry for entry in entries]
 
 
-class VerificationConfidence(_Wrapper):
+class VerificationConfidence(ConfidenceWrapper):
     """How surely two photographs are told to show the same person, or different ones (Eq. 8, sign mended).
 
     c * (cos - threshold), with c = +1 for a pair of the same person and -1 for a pair of different people. The paper
@@ -254,7 +254,7 @@ class VerificationConfidence(_Wrapper):
 
     def similarity(self, photo_a: Tensor, photo_b: Tensor) -> Tensor:
         """(N,) cosine similarity of the features of each pair, -1..1."""
-        first, second = self._matrix((photo_a,), "features"), self._matrix((photo_b,), "features")
+        first, second = self.matrix((photo_a,), "features"), self.matrix((photo_b,), "features")
         if first.shape != second.shape:
             raise CanonicalError(
                 f"VerificationConfidence: expected as many photographs on both sides, got features of shape "
@@ -273,186 +273,3 @@ class VerificationConfidence(_Wrapper):
                 f"{truth.dtype} of shape {tuple(truth.shape)} with values {truth.unique().tolist()[:5]}."
             )
         return sign.to(similarity.dtype) * (similarity - self.threshold)
-
-
-class BinnedConfidence(_Wrapper):
-    """Soft membership in bins of a real-valued output, such as age, or yaw and pitch.
-
-    The paper trained classifiers on binned labels. On a regressor, hard bins are useless: nearly every patch leaves
-    the prediction in its bin, for a drop of 0. Here the membership in a bin is the probability that the prediction
-    plus an error of standard deviation ``bandwidth`` falls into it, so it changes with every prediction.
-
-    The outermost bins are open: their outer edges count as infinite, and the memberships of an image sum to 1. With
-    several outputs the bins are all combinations, the last output running fastest: output (yaw, pitch) with three bins
-    each has the nine bins of Fig. 19, and bin ``3 * yaw_bin + pitch_bin``.
-
-    Args:
-        model: images to real values, (N, D), or (N,) for one output.
-        bins: for each output its increasing edges, K + 1 for K bins, in the output's unit; for one output the edges
-            themselves do.
-        bandwidth: standard deviation of the assumed error in the output's unit, one number or one for each output.
-            Default: a quarter of the output's narrowest bin.
-        kernel: distribution of that error, ``"gaussian"`` or ``"logistic"`` (heavier tails).
-
-    Raises:
-        CanonicalError: edges, bandwidth or outputs not as above.
-
-    Example::
-
-        >>> ages = BinnedConfidence(nn.Identity(), bins=range(0, 101, 10), bandwidth=5.0)
-        >>> ages(torch.tensor([[30.0]]))[0, 1:5]
-        tensor([0.0227, 0.4772, 0.4772, 0.0227])
-        >>> ages.bin_of(torch.tensor([30.0, 120.0]))
-        tensor([3, 9])
-        >>> pose = BinnedConfidence(nn.Identity(), bins=[(-90, -15, 15, 90), (-90, -10, 10, 90)])
-        >>> pose.target(torch.tensor([[0.0, 20.0]])), pose.bandwidth
-        (tensor([5]), (7.5, 5.0))
-    """
-
-    def __init__(
-        self,
-        model: Callable[..., Tensor],
-        bins: Sequence[float] | Sequence[Sequence[float]] | Tensor,
-        bandwidth: float | Sequence[float] | None = None,
-        kernel: str = "gaussian",
-    ) -> None:
-        super().__init__(model)
-        if kernel not in ("gaussian", "logistic"):
-            raise CanonicalError(f'BinnedConfidence: expected kernel "gaussian" or "logistic", got {kernel!r}.')
-        self.kernel = kernel
-        self.edges = _edges(bins)
-        self.bandwidth = _bandwidth(bandwidth, self.edges)
-
-    @property
-    def num_bins(self) -> int:
-        """K, the number of bins: the product over the outputs."""
-        return prod(len(edges) - 1 for edges in self.edges)
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """(N, K) membership in each bin, 0..1, with sum 1."""
-        values = self._values(self._matrix(inputs, "real values"))
-        joint = values.new_ones(len(values), 1)
-        for output, (edges, bandwidth) in enumerate(zip(self.edges, self.bandwidth, strict=True)):
-            inner = (values.new_tensor(edges[1:-1]) - values[:, output, None]) / bandwidth
-            low, high = F.pad(inner, (1, 0), value=-torch.inf), F.pad(inner, (0, 1), value=torch.inf)
-            membership = _between(low, high, self.kernel)
-            joint = (joint[:, :, None] * membership[:, None, :]).flatten(1)
-        return joint
-
-    @torch.no_grad()
-    def target(self, *inputs: Any) -> Tensor:
-        """(N,) int64, the bin of the prediction for each clean photograph."""
-        return self.bin_of(self._matrix(inputs, "real values"))
-
-    def bin_of(self, values: Tensor) -> Tensor:
-        """(N,) int64, the bin of values (N, D), or (N,) for one output; a bin holds its lower edge."""
-        values = self._values(values[:, None] if values.ndim == 1 else values)
-        index = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-        for output, edges in enumerate(self.edges):
-            inner = values.new_tensor(edges[1:-1])
-            index = index * (len(edges) - 1) + torch.bucketize(values[:, output].contiguous(), inner, right=True)
-        return index
-
-    def _values(self, values: Tensor) -> Tensor:
-        if values.ndim != 2 or values.shape[1] != len(self.edges):
-            raise CanonicalError(
-                f"BinnedConfidence: edges are given for {len(self.edges)} outputs, the values are of shape "
-                f"{tuple(values.shape)}; give one sequence of edges for each output."
-            )
-        return values if values.dtype.is_floating_point else values.float()
-
-
-def _between(low: Tensor, high: Tensor, kernel: str) -> Tensor:
-    """The kernel's mass between two places in units of its standard deviation; exact in both tails."""
-    # In the upper tail both distribution functions are nearly 1 and their difference loses its digits: mirror it.
-    mirrored = low > 0
-    low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
-    if kernel == "gaussian":  # by erfc: torch.special.ndtr has no digits left in the lower tail
-        return (torch.erfc(-high / sqrt(2)) - torch.erfc(-low / sqrt(2))) / 2
-    scale = torch.pi / sqrt(3)  # a logistic distribution of scale 1 has the standard deviation pi / sqrt(3)
-    return torch.sigmoid(high * scale) - torch.sigmoid(low * scale)
-
-
-def _edges(bins: Any) -> tuple[tuple[float, ...], ...]:
-    outputs = [bins] if all(not hasattr(entry, "__len__") or getattr(entry, "ndim", 1) == 0 for entry in bins) else bins
-    edges = tuple(tuple(float(edge) for edge in output) for output in outputs)
-    for output in edges:
-        increasing = all(low < high for low, high in pairwise(output))
-        if len(output) < 3 or not increasing or not all(isfinite(edge) for edge in output[1:-1]):
-            raise CanonicalError(
-                f"BinnedConfidence: expected increasing edges of at least two bins for each output, got {output}; 0, "
-                "10, 20 are the edges of two bins."
-            )
-    return edges
-
-
-def _bandwidth(bandwidth: float | Sequence[float] | None, edges: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
-    if bandwidth is None:
-        widths = [[high - low for low, high in pairwise(output)] for output in edges]
-        values = tuple(min(output) / 4 for output in widths)
-    elif isinstance(bandwidth, Sequence):
-        values = tuple(float(value) for value in bandwidth)
-    else:
-        values = (float(bandwidth),) * len(edges)
-    if len(values) != len(edges) or not all(0 < value < float("inf") for value in values):
-        raise CanonicalError(
-            f"BinnedConfidence: expected a positive, finite bandwidth for each of {len(edges)} outputs, got {values}; "
-            "bins with infinite edges only have no width to take a default from."
-        )
-    return values
-
-
-class RegressionConfidence(_Wrapper):
-    """How close a regressor's prediction is to a given value: -|f(x) - value|, in the output's unit.
-
-    A number that is predicted is no confidence: hiding the chin may move an age up or down, and both matter. What
-    ``value`` is decides what a drop means:
-
-    - the prediction for the clean photograph (:meth:`value`): how far hiding moves the prediction away. Never negative,
-      so noise does not average out, and without a gradient where it starts: for occlusion, not for gradient methods.
-    - the true value: by how much hiding makes the prediction worse (negative: better).
-
-    To see what speaks for a higher prediction (positive) or a lower one (negative), explain the regressor itself.
-
-    Args:
-        model: images to real values, (N, D), or (N,) for one output. With several outputs the deviation is the
-            Euclidean distance.
-        deviation: ``"absolute"``, or ``"squared"`` for its square.
-
-    Example::
-
-        >>> confidence = RegressionConfidence(nn.Flatten(0))
-        >>> confidence(torch.tensor([[31.0], [48.0]]), torch.tensor([30.0, 50.0]))
-        tensor([-1., -2.])
-
-        In a call: ``CanonicalOcclusion(confidence, faces).attribute(x, additional_forward_args=confidence.value(x))``
-    """
-
-    def __init__(self, model: Callable[..., Tensor], deviation: str = "absolute") -> None:
-        super().__init__(model)
-        if deviation not in ("absolute", "squared"):
-            raise CanonicalError(
-                f'RegressionConfidence: expected deviation "absolute" or "squared", got {deviation!r}.'
-            )
-        self.deviation = deviation
-
-    @torch.no_grad()
-    def value(self, *inputs: Any) -> Tensor:
-        """The prediction for clean photographs, (N,) or (N, D), to be given as the value."""
-        prediction = self._matrix(inputs, "real values")
-        return prediction[:, 0] if prediction.shape[1] == 1 else prediction
-
-    def forward(self, photos: Tensor, value: Tensor | float) -> Tensor:
-        """(N,) negative deviation of the predictions from ``value``: a number, (N,) or (N, D)."""
-        prediction = self._matrix((photos,), "real values")
-        wanted = torch.as_tensor(value, dtype=prediction.dtype, device=prediction.device)
-        shape = tuple(wanted.shape)
-        if shape == (len(prediction),) and prediction.shape[1] == 1:
-            wanted = wanted[:, None]
-        if shape and wanted.shape != prediction.shape:
-            raise CanonicalError(
-                f"RegressionConfidence: expected a number or a value for each of the {tuple(prediction.shape)} "
-                f"predictions, got {shape}."
-            )
-        distance = torch.linalg.vector_norm(prediction - wanted, dim=1)
-        return -distance if self.deviation == "absolute" else -distance.square()

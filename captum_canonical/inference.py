@@ -47,7 +47,8 @@ class Scorer:
             inputs: for each input of the model R rows.
             images: (R,) int64 on the CPU, the image of each row.
         """
-        output = run_forward(self.forward_func, inputs, tuple(self._of(arg, images) for arg in self.additional_forward_args))
+        args = tuple(self._of(arg, images) for arg in self.additional_forward_args)
+        output = run_forward(self.forward_func, inputs, args)
         rows = len(images)
         if not isinstance(output, Tensor):
             raise CanonicalError(

@@ -186,8 +186,8 @@ class FaceMesh:
 def _check_vertices(vertices: Tensor) -> None:
     if vertices.ndim != 3 or vertices.shape[-1] != 3 or vertices.shape[1] == 0:
         raise AlignmentError(
-            f"FaceMesh.vertices: expected shape (B, N, 3) with N > 0, got {tuple(vertices.shape)}; one face of N points "
-            "is (1, N, 3), and points without depth take z = 0."
+            f"FaceMesh.vertices: expected shape (B, N, 3) with N > 0, got {tuple(vertices.shape)}; one face of N "
+            "points is (1, N, 3), and points without depth take z = 0."
         )
     if not vertices.dtype.is_floating_point:
         raise AlignmentError(f"FaceMesh.vertices: expected a floating point type, got {vertices.dtype}.")

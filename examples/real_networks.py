@@ -4,8 +4,8 @@
 
 Without ``--models`` the networks (MIT licence, see ``get_face_nets.py``) are downloaded with npm, and without
 ``--images`` the faces in the photographs that come with them are used: too few for more than a first look. Recognition
-needs several photographs of each person: ``--identities`` is a folder with ``identities.csv`` (columns ``file,identity``)
-and the files, there or in ``images/``.
+needs several photographs of each person: ``--identities`` is a folder with ``identities.csv`` (columns ``file`` and
+``identity``) and the files, there or in ``images/``.
 
 What is explained is each network's own answer for the unchanged photograph, so nothing has to be labelled:
 
@@ -14,9 +14,9 @@ What is explained is each network's own answer for the unchanged photograph, so 
 - age: membership in the answer's bin of ten years;
 - head pose: membership in one of nine bins of yaw x pitch (Fig. 19), which follow from the landmark network's points.
 
-A patch takes the colour that the network's normalisation maps to 0. Crops are squares around the face mesh: 1.02 times its
-longer side, or 1.58 times for gender_xception, which was trained on photographs with hair. Those are the sides, in the
-median over 60 photographs, of the crops that these networks were verified with.
+A patch takes the colour that the network's normalisation maps to 0. Crops are squares around the face mesh: 1.02 times
+its longer side, or 1.58 times for gender_xception, which was trained on photographs with hair. Those are the sides, in
+the median over 60 photographs, of the crops that these networks were verified with.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from face_nets import LUMA, load
-from get_face_nets import get_face_nets
 from torch import Tensor, nn
 
 import captum_canonical as cc
@@ -41,6 +39,8 @@ from captum_canonical.adapters import MediaPipeAligner, crop_to_face
 from captum_canonical.adapters.landmarks68 import LANDMARKS_68
 from captum_canonical.photos import list_photos, read_photo, to_tensor
 from captum_canonical.statistics import SplitHalfCorrelation, split_half_correlation
+from face_nets import LUMA, load
+from get_face_nets import get_face_nets
 
 TIGHT, WITH_HAIR = 0.01, 0.29  # margins around the mesh, as shares of its longer side
 AGE_BINS = range(0, 101, 10)
@@ -123,7 +123,7 @@ class HeadPose(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         points = self.landmarks(photos).unflatten(1, (68, 2))
-        axes = F.normalize(self.solve @ (points - points.mean(1, keepdim=True)), dim=1)
+        axes = F.normalize(self.solve @ points, dim=1)  # free of the shift: the rows of "solve" add up to 0
         right, down = axes.unbind(2)
         x, y, z = right[:, 2], down[:, 2], torch.linalg.cross(right, down)[:, 2]  # where the face looks
         return torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], 1))
@@ -152,7 +152,9 @@ def age(models: Path, faces: list[Face]) -> Study:
     net = load(models, "age_gender", head="age")
     photos, mesh = crop(faces, net, TIGHT)
     confidence = cc.BinnedConfidence(net, AGE_BINS)
-    return Study("age\nTinyXception", "membership", confidence, confidence.target(photos), photos, mesh, net.normalize.mean)
+    return Study(
+        "age\nTinyXception", "membership", confidence, confidence.target(photos), photos, mesh, net.normalize.mean
+    )
 
 
 def pose(models: Path, faces: list[Face]) -> Study:
@@ -219,7 +221,9 @@ def explain(study: Study, points: int) -> Result:
 
 
 def print_table(results: list[Result]) -> None:
-    print(f"\n{'task, network':30}{'photos':>7}{'largest mean drop':>32}{'split-half r':>14}  regions with the largest means")
+    print(
+        f"\n{'task, network':30}{'photos':>7}{'largest mean drop':>32}{'split-half r':>14}  regions with the largest means"
+    )
     for result in results:
         value, error = result.peak()
         drop = f"{value:.3g} +- {error:.2g} {result.study.unit}"

@@ -2,13 +2,14 @@
 
 Written from the equations of the paper (doi 10.1109/TBIOM.2021.3120758) and the pixel conventions of the design: pixel
 (row r, column c) covers [c, c + 1) x [r, r + 1), x runs right, y down, z towards the camera; a patch of nominal side f
-at v covers k = floor(f) pixels per axis from floor(v - k / 2 + 1 / 2), cut off at the border and never shifted.
+at v covers k = floor(f) pixels per axis, at least one, from floor(v - k / 2 + 1 / 2), cut off at the border and never
+shifted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ Score = Callable[[Tensor], float]
 # ------------------------------------------------------------------------------------------------------------ loops
 def footprint(x: float, y: float, side: float, size: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns that a patch covers in an image of this size; empty where it lies outside."""
-    k = math.floor(side)
+    k = max(1, math.floor(side))
     left, top = math.floor(x - k / 2 + 0.5), math.floor(y - k / 2 + 0.5)
     return (
         slice(max(0, top), max(0, min(top + k, size[0]))),
@@ -101,22 +102,27 @@ def point_of(face: CanonicalFace, p: int, vertices: Tensor) -> Tensor:
     return sum((w * vertices[v].double() for v, w in carriers), torch.zeros(3, dtype=torch.float64))
 
 
-def barycentric(x: float, y: float, corners: np.ndarray) -> np.ndarray | None:
-    """The weights of (x, y) in a triangle (3, 2 or more), None outside it or where it has no area."""
-    matrix = np.vstack([corners[:, :2].T, np.ones(3)])
-    if abs(np.linalg.det(matrix)) < 1e-12:
+def barycentric(x: float, y: float, corners: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
+    """The weights of (x, y) in a triangle of three corners (x, y, ...), None outside it or where it has no area."""
+    (ax, ay), (bx, by), (cx, cy) = (corner[:2] for corner in corners)
+    area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+    if area == 0:
         return None
-    weights = np.linalg.solve(matrix, [x, y, 1.0])
-    return weights if (weights >= -1e-9).all() else None
+    b = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) / area
+    c = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) / area
+    return (1 - b - c, b, c) if min(1 - b - c, b, c) >= -1e-9 else None
 
 
 def frontmost(x: float, y: float, vertices: np.ndarray, triangles: np.ndarray) -> tuple[int, np.ndarray] | None:
     """The triangle nearest to the camera at (x, y), and the weights in it."""
     best, depth = None, -math.inf
-    for number, corners in enumerate(triangles):
-        weights = barycentric(x, y, vertices[corners])
-        if weights is not None and weights @ vertices[corners, 2] > depth:
-            best, depth = (number, weights), float(weights @ vertices[corners, 2])
+    for number, corners in enumerate(vertices[triangles].tolist()):
+        weights = barycentric(x, y, corners)
+        if weights is None:
+            continue
+        z = sum(w * corner[2] for w, corner in zip(weights, corners, strict=True))
+        if z > depth:
+            best, depth = (number, np.array(weights)), z
     return best
 
 
@@ -156,11 +162,12 @@ def warped(
 def hidden_vertices(vertices: np.ndarray, triangles: np.ndarray, tolerance: float) -> np.ndarray:
     """(N,) bool: some triangle that the vertex is no corner of lies more than ``tolerance`` in front of it."""
     hidden = np.zeros(len(vertices), dtype=bool)
-    for number, (x, y, z) in enumerate(vertices):
-        for corners in triangles:
-            weights = None if number in corners else barycentric(x, y, vertices[corners])
-            if weights is not None and weights @ vertices[corners, 2] > z + tolerance:
-                hidden[number] = True
+    for number, (x, y, z) in enumerate(vertices.tolist()):
+        for names, corners in zip(triangles.tolist(), vertices[triangles].tolist(), strict=True):
+            weights = None if number in names else barycentric(x, y, corners)
+            if weights is not None:
+                depth = sum(w * corner[2] for w, corner in zip(weights, corners, strict=True))
+                hidden[number] |= depth > z + tolerance
     return hidden
 
 

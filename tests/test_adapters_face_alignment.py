@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import urllib.error
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -148,7 +149,7 @@ def mean_shape(meshes: torch.Tensor) -> torch.Tensor:
     return mean
 
 
-@pytest.mark.parametrize(("noise", "limit"), [(0.0, 0.015), (0.02, 0.035)])
+@pytest.mark.parametrize(("noise", "limit"), [(0.0, 0.012), (0.02, 0.02)])
 def test_the_other_400_vertices_are_placed_well(real: torch.Tensor, noise: float, limit: float) -> None:
     others = [vertex for vertex in range(468) if vertex not in LANDMARKS_68]
     errors = []
@@ -252,7 +253,10 @@ def fake(package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int
     known: dict[tuple[int, int], list[np.ndarray]] = {}
 
     def landmarks(self: object, image: np.ndarray) -> list[np.ndarray] | None:
-        return known.get((int(image[0, 0, 0]), int(image[0, 0, 1])))
+        faces = known.get((int(image[0, 0, 0]), int(image[0, 0, 1])))
+        if faces is None:
+            warnings.warn("No faces were detected.", stacklevel=2)  # as the package does
+        return faces
 
     monkeypatch.setattr(package.FaceAlignment, "__init__", lambda self, *_, **__: None)
     monkeypatch.setattr(package.FaceAlignment, "get_landmarks_from_image", landmarks)

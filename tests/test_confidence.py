@@ -14,14 +14,9 @@ from captum.attr import FeatureAblation, IntegratedGradients, LayerGradCam, Occl
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from captum_canonical.confidence import (
-    BinnedConfidence,
-    ClassConfidence,
-    RegressionConfidence,
-    VerificationConfidence,
-    ZeroShotConfidence,
-)
+from captum_canonical.confidence import ClassConfidence, VerificationConfidence, ZeroShotConfidence
 from captum_canonical.errors import CanonicalError
+from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
 
 
 def network(outputs: int = 4) -> nn.Sequential:

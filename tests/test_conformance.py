@@ -63,7 +63,10 @@ def ours(forward: Callable[..., Tensor], side: int, stride: int = 1, size: tuple
 def captums(forward: Callable[..., Tensor], x: Tensor, side: int, stride: int = 1, **arguments: object) -> Tensor:
     channels = x.shape[1]
     result = Occlusion(forward).attribute(
-        x, sliding_window_shapes=(channels, side, side), strides=(channels, stride, stride), **arguments
+        x,
+        sliding_window_shapes=(channels, side, side),
+        strides=(channels, stride, stride),
+        **({"perturbations_per_eval": 40} | arguments),
     )
     return result[:, :1]
 

@@ -98,7 +98,9 @@ def _blend_polygon(image: np.ndarray, polygon: np.ndarray, colour: tuple[int, in
     image[:] = image * (1 - cover) + np.array(colour) * cover
 
 
-def _line(image: np.ndarray, points: np.ndarray, colour: tuple[int, int, int], width: float, closed: bool = False) -> None:
+def _line(
+    image: np.ndarray, points: np.ndarray, colour: tuple[int, int, int], width: float, closed: bool = False
+) -> None:
     cover = np.zeros(image.shape[:2], np.uint8)
     cv2.polylines(cover, [points], closed, 255, max(1, round(width)), cv2.LINE_AA)
     alpha = cover[..., None] / 255

