@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from importlib import resources
 from os import PathLike
-from typing import IO, Any
+from typing import IO
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import AlignmentError, CanonicalError
+from captum_canonical.face_file import read_fields, to_uint8, write_fields
 from captum_canonical.mesh import FaceMesh
 from captum_canonical.warp import Raster, rasterize, warp
 
@@ -85,7 +86,7 @@ class CanonicalFace:
             NoFaceError: the aligner found none.
         """
         picture = _image(image)
-        mesh = aligner([_uint8(picture)])
+        mesh = aligner([to_uint8(picture)])
         if len(mesh) != 1 or mesh.missing:
             raise AlignmentError(f"CanonicalFace.from_image: expected one face, the aligner gave {len(mesh)} rows.")
         vertices = mesh.vertices[0].double().cpu()
@@ -145,38 +146,11 @@ class CanonicalFace:
     @classmethod
     def load(cls, path: str | PathLike[str] | IO[bytes]) -> CanonicalFace:
         """Reads what :meth:`save` wrote. Nothing in the file is executed."""
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-        picture = cv2.imdecode(arrays["image_png"], cv2.IMREAD_COLOR)[..., ::-1]
-        return cls(
-            image=_image(np.ascontiguousarray(picture)),
-            vertices=torch.from_numpy(arrays["vertices"]).double(),
-            triangles=torch.from_numpy(arrays["triangles"]).long(),
-            point_vertices=torch.from_numpy(arrays["point_vertices"]).long(),
-            point_weights=torch.from_numpy(arrays["point_weights"]).double(),
-            regions={n[7:]: torch.from_numpy(arrays[n]).long() for n in arrays if n.startswith("region/")},
-            permutation=torch.from_numpy(arrays["permutation"]).long() if "permutation" in arrays else None,
-            mirror_symmetric=bool(arrays["mirror_symmetric"]),
-            topology=str(arrays["topology"]) or None,
-            progressive=bool(arrays["progressive"]),
-        )
+        return cls(**read_fields(path))
 
     def save(self, path: str | PathLike[str] | IO[bytes]) -> None:
         """Writes the face to an ``.npz`` file; its image is stored with 8 bits per channel."""
-        arrays: dict[str, Any] = {
-            "image_png": cv2.imencode(".png", _uint8(self.image)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1],
-            "vertices": self.vertices.numpy(),
-            "triangles": self.triangles.numpy().astype(np.int32),
-            "point_vertices": self.point_vertices.numpy().astype(np.int32),
-            "point_weights": self.point_weights.numpy().astype(np.float32),
-            "mirror_symmetric": np.array(self.mirror_symmetric),
-            "topology": np.array(self.topology or ""),
-            "progressive": np.array(self.progressive),
-        }
-        arrays |= {f"region/{name}": index.numpy().astype(np.int32) for name, index in self.regions.items()}
-        if self.permutation is not None:
-            arrays["permutation"] = self.permutation.numpy().astype(np.int32)
-        np.savez_compressed(path, **arrays)
+        write_fields(path, {field.name: getattr(self, field.name) for field in fields(self)})
 
     def resized(self, size: tuple[int, int]) -> CanonicalFace:
         """The same face in an image of another size (H, W)."""
@@ -310,10 +284,6 @@ def _image(image: Tensor | np.ndarray) -> Tensor:
             f"shape {tuple(value.shape)}."
         )
     return value.float().clamp(0, 1).contiguous()
-
-
-def _uint8(image: Tensor) -> np.ndarray:
-    return np.ascontiguousarray((image * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def _delaunay(vertices: Tensor) -> Tensor:

@@ -199,7 +199,5 @@ def identity_face(points: Tensor, size: tuple[int, int]) -> tuple[FaceMesh, Cano
 
 def anchors(size: tuple[int, int], side: int, stride: int = 1) -> Tensor:
     """(P, 2) centres of the windows of captum.attr.Occlusion: K = ceil((H - side) / stride) + 1 per axis."""
-    y, x = (
-        [i * stride + side / 2 for i in range(math.ceil((length - side) / stride) + 1)] for length in size
-    )
+    y, x = ([i * stride + side / 2 for i in range(math.ceil((length - side) / stride) + 1)] for length in size)
     return torch.tensor([(column, row) for row in y for column in x], dtype=torch.float64)

@@ -148,7 +148,12 @@ def test_regions_lie_where_their_names_say(face: CanonicalFace) -> None:
     heights = [height(name) for name in order]
     assert heights == sorted(heights)
     assert height("glabella") < height("nose_bridge") < height("nose_tip") < height("mouth_corner_left")
-    for vertex, name in ((33, "outer_eye_corner_right"), (1, "nose_tip"), (61, "mouth_corner_right"), (50, "cheek_right")):
+    for vertex, name in (
+        (33, "outer_eye_corner_right"),
+        (1, "nose_tip"),
+        (61, "mouth_corner_right"),
+        (50, "cheek_right"),
+    ):
         assert vertex in face.triangles[face.regions[name]]
 
 
@@ -360,7 +365,9 @@ def test_from_image_uses_the_aligner(face: CanonicalFace) -> None:
 
 def test_from_image_of_another_topology() -> None:
     points = torch.rand(1, 6, 3) * 20
-    mine = CanonicalFace.from_image(torch.rand(3, 20, 20), lambda _: FaceMesh(points, image_size=(20, 20), topology="six"))
+    mine = CanonicalFace.from_image(
+        torch.rand(3, 20, 20), lambda _: FaceMesh(points, image_size=(20, 20), topology="six")
+    )
     assert (mine.topology, mine.num_points) == ("six", 6)
 
 

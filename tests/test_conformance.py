@@ -55,7 +55,9 @@ def x() -> Tensor:
     return torch.randn(2, 3, *SIZE)
 
 
-def ours(forward: Callable[..., Tensor], side: int, stride: int = 1, size: tuple[int, int] = SIZE) -> CanonicalOcclusion:
+def ours(
+    forward: Callable[..., Tensor], side: int, stride: int = 1, size: tuple[int, int] = SIZE
+) -> CanonicalOcclusion:
     mesh, face = identity_face(anchors(size, side, stride), size)
     return CanonicalOcclusion(forward, mesh, face)
 
@@ -251,9 +253,7 @@ def square_face() -> tuple[FaceMesh, CanonicalFace]:
     places = anchors(SIZE, 3)
     u, v = places[:, 0] / WIDTH, places[:, 1] / HEIGHT
     lower = u + v > 1
-    weights = torch.where(
-        lower[:, None], torch.stack([1 - v, 1 - u, u + v - 1], 1), torch.stack([u, v, 1 - u - v], 1)
-    )
+    weights = torch.where(lower[:, None], torch.stack([1 - v, 1 - u, u + v - 1], 1), torch.stack([u, v, 1 - u - v], 1))
     numbers = torch.where(lower[:, None], torch.tensor([1, 2, 3]), torch.tensor([1, 2, 0]))
     face = CanonicalFace(
         image=torch.zeros(3, *SIZE),
@@ -333,7 +333,9 @@ def test_t16_progress_counts_the_forward_calls(
         assert max(calls) <= per_eval * 2
 
 
-@pytest.mark.parametrize("aggregate", [lambda z: z.sum(), lambda z: z.sum().reshape(1), lambda z: z.mean((0, 2, 3))[None]])
+@pytest.mark.parametrize(
+    "aggregate", [lambda z: z.sum(), lambda z: z.sum().reshape(1), lambda z: z.mean((0, 2, 3))[None]]
+)
 def test_t16_scores_of_a_whole_batch_raise_every_time(x: Tensor, aggregate: Callable[[Tensor], Tensor]) -> None:
     """Captum 0.9 checks this only until a first call with perturbations_per_eval=1 on the same object."""
     method = ours(aggregate, 3)
@@ -358,7 +360,7 @@ def test_t17_no_hooks_are_left(net: Net, x: Tensor, name: str) -> None:
     method = CanonicalProjector(METHODS[name](net), mesh, face)
     method.attribute(x, target=1)
     assert hooks(net) == 0
-    with pytest.raises(Exception, match="."):
+    with pytest.raises((AssertionError, IndexError, RuntimeError)):
         method.attribute(x, target=9)
     assert hooks(net) == 0
     with pytest.raises(CanonicalError):

@@ -107,7 +107,9 @@ def test_one_number_for_one_row_is_a_score() -> None:
     assert scorer(lambda x: x.sum(), images=1)((torch.ones(1, 5),), torch.tensor([0])).tolist() == [5.0]
 
 
-@pytest.mark.parametrize("output", [3.0, None, [1.0, 2.0, 3.0], (torch.ones(3), torch.ones(3)), {"logits": torch.ones(3)}])
+@pytest.mark.parametrize(
+    "output", [3.0, None, [1.0, 2.0, 3.0], (torch.ones(3), torch.ones(3)), {"logits": torch.ones(3)}]
+)
 def test_what_is_no_tensor_is_refused(output: object) -> None:
     with pytest.raises(CanonicalError, match=type(output).__name__):
         scorer(lambda x: output)((torch.zeros(3, 1),), IMAGES)

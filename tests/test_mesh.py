@@ -237,7 +237,9 @@ def test_boxes() -> None:
     ids=["resized", "cropped", "flipped", "rows", "repeat", "cat", "to"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_changes_leave_the_original_and_the_type_alone(change: Callable[[FaceMesh], FaceMesh], dtype: torch.dtype) -> None:
+def test_changes_leave_the_original_and_the_type_alone(
+    change: Callable[[FaceMesh], FaceMesh], dtype: torch.dtype
+) -> None:
     vertices = torch.rand(3, 5, 3, dtype=dtype)
     faces = FaceMesh(vertices, torch.rand(3, 5) > 0.5, (20, 30), "five", torch.tensor([True, False, True]))
     before = vertices.clone(), faces.visible.clone(), faces.found.clone()

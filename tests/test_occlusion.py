@@ -181,9 +181,7 @@ def test_image_space(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tens
     [2, (2,), torch.tensor(2), torch.tensor([2]), [2, 2, 2, 2], torch.tensor([2, 2, 2, 2]), [(2,)] * 4, -2],
     ids=str,
 )
-def test_ways_to_name_one_target(
-    net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor, target: object
-) -> None:
+def test_ways_to_name_one_target(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor, target: object) -> None:
     method = CanonicalOcclusion(net, faces, few)
     one_score = CanonicalOcclusion(lambda z: net(z)[:, 2], faces, few)
     same(method.attribute(photos, target=target), one_score.attribute(photos))
@@ -251,9 +249,7 @@ def test_additional_forward_args(net: Net, few: CanonicalFace, faces: FaceMesh, 
         assert names is words
 
 
-def test_one_additional_argument_needs_no_tuple(
-    net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor
-) -> None:
+def test_one_additional_argument_needs_no_tuple(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:
     method = CanonicalOcclusion(lambda z, factor: net(z)[:, 0] * factor, faces, few)
     plain = CanonicalOcclusion(lambda z: net(z)[:, 0], faces, few)
     same(method.attribute(photos, additional_forward_args=-1.5), plain.attribute(photos) * -1.5)
@@ -437,7 +433,9 @@ def test_nothing_seen_at_all(
 
 
 @pytest.mark.parametrize("far", [1e9, -1e9, 1e20, -1e20])
-def test_a_vertex_far_away_is_outside(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor, far: float) -> None:
+def test_a_vertex_far_away_is_outside(
+    net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor, far: float
+) -> None:
     """Aligners extrapolate; a wild vertex counts nowhere and breaks nothing."""
     vertices = faces.vertices.clone()
     vertices[:, few.point_vertices[0]] = far
@@ -460,9 +458,7 @@ def test_the_calls_faces_win_over_the_constructors(
     same(CanonicalOcclusion(net, None, few).attribute(photos, target=1, faces=faces), expected)
 
 
-def test_an_aligner_finds_the_faces_of_each_call(
-    net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor
-) -> None:
+def test_an_aligner_finds_the_faces_of_each_call(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:
     seen = []
 
     def aligner(images: Tensor) -> FaceMesh:
@@ -526,7 +522,9 @@ def test_noise_tunnel(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Ten
         noisy = noisy + torch.normal(0, torch.full(noisy.shape, 0.1))
         for row in range(4 * at_once):
             one = row // at_once
-            total[one] += CanonicalOcclusion(net, faces[one], few).attribute(noisy[row][None], target=int(targets[one]))[0]
+            total[one] += CanonicalOcclusion(net, faces[one], few).attribute(
+                noisy[row][None], target=int(targets[one])
+            )[0]
     same(result, total / 2)
 
 
@@ -658,7 +656,9 @@ def test_a_shifted_and_scaled_photo_gives_the_same_map(net: Net, face: Canonical
     assert by_height.shape == one.shape
 
 
-def test_a_transposed_photo_gives_the_transposed_map(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:
+def test_a_transposed_photo_gives_the_transposed_map(
+    net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor
+) -> None:
     """Rows and columns are never mixed up, on inputs that are not square."""
     swapped = faces.vertices[..., [1, 0, 2]]
     mesh = replace(faces, vertices=swapped, image_size=(SIZE[1], SIZE[0]))
@@ -902,6 +902,8 @@ def test_a_network_that_fails_fails_loudly(few: CanonicalFace, faces: FaceMesh, 
     assert torch.is_grad_enabled()
 
 
-def test_arguments_after_target_are_by_keyword_only(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:
+def test_arguments_after_target_are_by_keyword_only(
+    net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor
+) -> None:
     with pytest.raises(TypeError):
         CanonicalOcclusion(net, faces, few).attribute(photos, 1, 0.0)  # type: ignore[misc]

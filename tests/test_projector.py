@@ -29,7 +29,14 @@ from oracles import rolled, turned, warped
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from captum_canonical import AlignmentError, CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
+from captum_canonical import (
+    AlignmentError,
+    CanonicalError,
+    CanonicalFace,
+    CanonicalOcclusion,
+    CanonicalProjector,
+    FaceMesh,
+)
 from captum_canonical.warp import visible_vertices
 
 SIZE = (56, 48)
@@ -390,9 +397,7 @@ def test_a_layer_map_of_two_inputs_needs_to_know_which(
         CanonicalProjector(method, (faces, faces), face).attribute((x, other), target=1)
     result = CanonicalProjector(method, (faces, None), face).attribute((x, other), target=1)
     assert isinstance(result, tuple)
-    assert_close(
-        result[0], CanonicalProjector(None, faces, face).project(method.attribute((x, other), target=1))
-    )
+    assert_close(result[0], CanonicalProjector(None, faces, face).project(method.attribute((x, other), target=1)))
 
 
 def test_sensitivity_max(net: Net, face: CanonicalFace, faces: FaceMesh, x: Tensor) -> None:

@@ -41,7 +41,7 @@ def meshes_of(inputs: tuple[Tensor, ...], faces: FacesArgument) -> tuple[FaceMes
         raise CanonicalError(
             "no faces were given: pass faces= a FaceMesh (or an aligner) to attribute() or to the constructor."
         )
-    each: Sequence[Faces | None] = faces if isinstance(faces, (tuple, list)) else (faces,)  # type: ignore[assignment]
+    each: Sequence[Faces | None] = faces if isinstance(faces, (tuple, list)) else (faces,)
     if len(each) != len(inputs):
         raise CanonicalError(
             f"faces: expected one entry for each of the {len(inputs)} inputs (None for an input without a face), got "

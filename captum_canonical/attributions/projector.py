@@ -68,7 +68,7 @@ class CanonicalProjector(Attribution):
                     "(inside NoiseTunnel if you like)."
                 )
             inner = getattr(inner, "attribution_method", None)
-        super().__init__(getattr(attribution_method, "forward_func", None))  # type: ignore[arg-type]
+        super().__init__(getattr(attribution_method, "forward_func", None))
         self.attribution_method = attribution_method
         self.faces = faces
         self.canonical_face = canonical_face
