@@ -155,7 +155,10 @@ class CanonicalFace:
     def resized(self, size: tuple[int, int]) -> CanonicalFace:
         """The same face in an image of another size (H, W)."""
         height, width = self.size
-        scale = torch.tensor([size[1] / width, size[0] / height, (size[1] / width + size[0] / height) / 2])
+        if min(size) < 1:
+            raise CanonicalError(f"CanonicalFace: expected a size of at least one pixel, got {tuple(size)}.")
+        wider, taller = size[1] / width, size[0] / height
+        scale = torch.tensor([wider, taller, (wider + taller) / 2], dtype=torch.float64)
         shrinks = size[0] * size[1] < height * width
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         picture = cv2.resize(self.image.permute(1, 2, 0).numpy(), (size[1], size[0]), interpolation=interpolation)
@@ -223,6 +226,8 @@ class CanonicalFace:
             A canonical face of the same geometry. Pixels that no photograph shows keep this face's image.
         """
         self.check_mesh(faces, images.shape[-2:])
+        if len(images) != len(faces):
+            raise AlignmentError(f"average_texture: expected one mesh per image, got {len(faces)} for {len(images)}.")
         values, covered = warp(images, self.raster, self.triangles, faces.vertices, faces.visible)
         count = covered.sum(0)
         mean = values.sum(0) / count.clamp(min=1)
@@ -274,6 +279,8 @@ def _default(size: int) -> CanonicalFace:
 
 def _image(image: Tensor | np.ndarray) -> Tensor:
     """(3, H, W) float32 in 0..1 of what a user gives."""
+    if isinstance(image, np.ndarray):
+        image = np.ascontiguousarray(image)  # torch takes no negative strides: OpenCV images turned to RGB by a view
     value = torch.as_tensor(image).detach().cpu()
     if value.dtype == torch.uint8 and value.ndim == 3 and value.shape[-1] == 3:
         value = value.permute(2, 0, 1).float() / 255

@@ -39,7 +39,11 @@ def write_fields(path: File, fields: Mapping[str, Any]) -> None:
     arrays |= {REGION + name: index.numpy().astype(np.int32) for name, index in fields["regions"].items()}
     if fields["permutation"] is not None:
         arrays["permutation"] = fields["permutation"].numpy().astype(np.int32)
-    np.savez_compressed(path, **arrays)
+    if isinstance(path, (str, PathLike)):
+        with open(path, "wb") as file:  # given a name, numpy would add ".npz" to it
+            np.savez_compressed(file, **arrays)
+    else:
+        np.savez_compressed(path, **arrays)
 
 
 def read_fields(path: File) -> dict[str, Any]:

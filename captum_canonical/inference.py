@@ -76,7 +76,7 @@ class Scorer:
                     f"forward_func returns {tuple(output.shape[1:])} scores per image: say which one to explain with "
                     "target=, for example an int, or a tensor with one class per image."
                 )
-            return output.detach().reshape(-1).double()
+            return _scores(output)
         if self._per_image is None:
             target: Any = self.target
         elif isinstance(self._per_image, Tensor):
@@ -95,7 +95,12 @@ class Scorer:
                 f"target {self.target!r} leaves {tuple(scores.shape[1:])} scores per image of an output of shape "
                 f"{tuple(output.shape)}: it must name a single one, as a tuple of {output.ndim - 1} indices."
             )
-        return scores.detach().reshape(-1).double()
+        return _scores(scores)
+
+
+def _scores(output: Tensor) -> Tensor:
+    """A copy: the network may return its input, which is about to be written again."""
+    return output.detach().reshape(-1).to(torch.float64, copy=True)
 
 
 def _per_image_target(target: Any, num_images: int) -> Tensor | list[Any] | None:
@@ -149,7 +154,7 @@ def warn_if_training(forward_func: object) -> None:
         warnings.warn(
             "the network is in training mode: dropout and batch statistics change the scores from call to call; call "
             ".eval() on it first.",
-            stacklevel=4,
+            stacklevel=6,  # whoever called attribute(), beyond the decorators of Captum and torch
         )
 
 
@@ -201,13 +206,12 @@ class DenseInference:
 
     def occluded_scores(self, patches: Patches, tick: Callable[[], object] = lambda: None) -> Tensor:
         """(J,) float64, the score with each patch hidden; ``tick`` is called after each forward call."""
-        batches = [_Batch(x, fill, self.rows) for x, fill in zip(self.inputs, self.fills, strict=True)]
+        count = min(self.rows, len(patches))
+        batches = [_Batch(x, fill, count) for x, fill in zip(self.inputs, self.fills, strict=True)]
         scores = []
         for part in _split(patches, self.rows):
             rows = tuple(batch.occlude(part.image, boxes) for batch, boxes in zip(batches, part.boxes, strict=True))
             scores.append(self.scorer(rows, part.image))
-            for batch in batches:
-                batch.restore()
             tick()
         if not scores:
             return torch.zeros(0, dtype=torch.float64, device=self.inputs[0].device)
@@ -232,44 +236,29 @@ def _check_finite(scores: Tensor, images: Tensor, which: str) -> None:
 
 
 class _Batch:
-    """Rows of one input that is occluded over and over: only the patches are written and undone."""
+    """Rows of one input, filled again for each forward call.
+
+    Whole images are copied each time. Undoing only the patches saves next to nothing, and would go wrong as soon as a
+    network writes into its input.
+    """
 
     def __init__(self, clean: Tensor, fill: Tensor | float, rows: int) -> None:
         self.clean = clean.detach()
-        self.fill = fill.detach() if isinstance(fill, Tensor) else fill
-        self.buffer = clean.new_empty((rows, *clean.shape[1:]))
-        self.shown = torch.full((rows,), -1)
-        self.hidden: tuple[Tensor, ...] | None = None
-        self.version = 0
+        self.fill = fill.detach().expand(clean.shape) if isinstance(fill, Tensor) else fill
+        self.buffer = self.clean.new_empty((rows, *clean.shape[1:]))
 
     def occlude(self, images: Tensor, boxes: Tensor | None) -> Tensor:
         """The first len(images) rows, showing these images with the boxes hidden."""
-        count = len(images)
-        stale = torch.nonzero(self.shown[:count] != images).flatten()
-        if len(stale):
-            places = images[stale].to(self.clean.device)
-            self.buffer[stale.to(self.clean.device)] = self.clean[places]
-            self.shown[stale] = images[stale]
-        rows = self.buffer[:count]
+        places = images.to(self.clean.device)
+        rows = self.buffer[: len(images)]
+        torch.index_select(self.clean, 0, places, out=rows)
         if boxes is not None:
-            self.hidden = _pixels(boxes.to(self.clean.device), images.to(self.clean.device), self.clean.shape[1])
-            row, image, channel, y, x = self.hidden
+            row, image, channel, y, x = _pixels(boxes.to(self.clean.device), places, self.clean.shape[1])
             if isinstance(self.fill, Tensor):
-                fill = self.fill.expand(len(self.clean), *self.clean.shape[1:])
-                rows[row, channel, y, x] = fill[image, channel, y, x].to(rows.dtype)
+                rows[row, channel, y, x] = self.fill[image, channel, y, x].to(rows.dtype)
             else:
                 rows[row, channel, y, x] = self.fill
-        self.version = self.buffer._version
         return rows
-
-    def restore(self) -> None:
-        """Undoes the patches, or, if the network wrote into its input, forgets what the rows show."""
-        if self.buffer._version != self.version:
-            self.shown.fill_(-1)
-        elif self.hidden is not None:
-            row, image, channel, y, x = self.hidden
-            self.buffer[row, channel, y, x] = self.clean[image, channel, y, x]
-        self.hidden = None
 
 
 def _pixels(boxes: Tensor, images: Tensor, channels: int) -> tuple[Tensor, ...]:

@@ -87,7 +87,7 @@ class FaceMesh:
         if isinstance(rows, int):
             index = torch.arange(len(self))[rows].reshape(1)  # raises IndexError beyond the ends
         elif isinstance(rows, slice):
-            index = torch.arange(len(self))[rows]
+            index = torch.tensor(range(len(self))[rows], dtype=torch.int64)
         else:
             index = torch.as_tensor(rows)
             if index.dtype == torch.bool and index.shape != (len(self),):
@@ -160,6 +160,8 @@ class FaceMesh:
         Rows keep counting images where a mesh has an ``image_index``: the images of the second mesh follow those of
         the first, so all meshes must have one or none.
         """
+        if not meshes:
+            raise AlignmentError("FaceMesh.cat: expected at least one mesh, got none.")
         first = meshes[0]
         facts = {(mesh.topology, mesh.num_vertices, mesh.image_size) for mesh in meshes}
         if len(facts) > 1:

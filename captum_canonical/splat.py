@@ -34,9 +34,9 @@ def footprints(centres: Tensor, side: float | Tensor, size: tuple[int, int]) -> 
     k = k.expand(centres.shape[:-1]).unsqueeze(-1)
     start = torch.floor(centres.double() - k / 2 + 0.5)
     limit = torch.tensor([size[1], size[0]], dtype=torch.float64, device=centres.device)
-    low = start.clamp(min=0)
-    high = torch.minimum(start + k, limit)
-    return torch.cat([low, high], -1).long()
+    low = torch.minimum(start.clamp(min=0), limit)
+    high = torch.minimum((start + k).clamp(min=0), limit)
+    return torch.cat([low, high], -1).long()  # in range even for points that lie absurdly far away
 
 
 def nonempty(boxes: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ def points_in_triangles(points: Tensor, corners: Tensor) -> tuple[Tensor, Tensor
     order = torch.argsort(cell_id, stable=True)
     # start[i] = how many points lie in cells before i; a row of neighbouring cells is one run of `order`
     start = F.pad(torch.bincount(cell_id, minlength=cells * cells).cumsum(0), (1, 0))
-    first = ((corners.amin(1) - low) * scale - 1e-6).floor().long()
-    last = ((corners.amax(1) - low) * scale + 1e-6).floor().long()
+    first = ((corners.amin(1) - low) * scale - 1e-6).floor().clamp(-1, cells).long()
+    last = ((corners.amax(1) - low) * scale + 1e-6).floor().clamp(-1, cells).long()
     away = (last < 0).any(1) | (first >= cells).any(1)
     first, last = first.clamp(0, cells - 1), last.clamp(0, cells - 1)
     lines = torch.where(away, 0, last[:, 1] - first[:, 1] + 1)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from captum_canonical import CanonicalFace, FaceMesh
 
+torch.set_num_threads(1)  # the tensors of the tests are small: a second thread waits more than it works
+
 Score = Callable[[Tensor], float]
 """One image (1, C, H, W) -> its score."""
 
@@ -54,7 +56,8 @@ def drops_of(
     score: Score, image: Tensor, points: Tensor, seen: list[bool], side: float, fill: Tensor | float
 ) -> list[float | None]:
     """Eq. 1 for each point; None where the point is not seen or its patch lies wholly outside the image."""
-    clean, size, drops = score(image[None]), (image.shape[1], image.shape[2]), []
+    clean, size = score(image[None]), (image.shape[1], image.shape[2])
+    drops: list[float | None] = []
     for (x, y), is_seen in zip(points.tolist(), seen, strict=True):
         box = footprint(x, y, side, size)
         if not is_seen or is_empty(box):

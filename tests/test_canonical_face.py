@@ -281,6 +281,16 @@ def test_save_and_load_of_a_plain_face(tmp_path: Path) -> None:
     assert_same(CanonicalFace.load(tmp_path / "plain.npz"), plain)
 
 
+def test_load_of_another_file_names_it(face: CanonicalFace, tmp_path: Path) -> None:
+    face.save(tmp_path / "whole.npz")
+    (tmp_path / "truncated.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-2000])
+    np.savez(tmp_path / "foreign.npz", vertices=np.zeros((3, 3)))
+    (tmp_path / "text.npz").write_text("no archive")
+    for name in ("truncated.npz", "foreign.npz", "text.npz", "absent.npz"):
+        with pytest.raises(CanonicalError, match=name):
+            CanonicalFace.load(tmp_path / name)
+
+
 def test_load_executes_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", image_png=np.array([object()], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):

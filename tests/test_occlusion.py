@@ -88,7 +88,7 @@ def faces(face: CanonicalFace) -> FaceMesh:
             placed(face, 0, 0, 1.7, (48.3, 55.1)),
             placed(face, 0, 25, 2.0, (50.2, 60.4)),
             placed(face, 50, -10, 1.6, (44.9, 52.7)),
-            placed(face, -20, 5, 2.2, (80.6, 20.2)),
+            placed(face, -20, 5, 2.3, (80.6, 20.2)),
         ]
     )
     return FaceMesh(vertices, visible_vertices(vertices, face.triangles), SIZE, face.topology)

@@ -55,7 +55,7 @@ def meshes_of(inputs: tuple[Tensor, ...], faces: FacesArgument) -> tuple[FaceMes
 def _mesh_of(photos: Tensor, face: Faces) -> FaceMesh:
     if photos.ndim != 4:
         raise CanonicalError(f"an input with a face must be (N, C, H, W), got shape {tuple(photos.shape)}.")
-    mesh = face if isinstance(face, FaceMesh) else face(photos)
+    mesh = face(photos) if callable(face) else face
     if not isinstance(mesh, FaceMesh):
         raise CanonicalError(f"faces: expected a FaceMesh or an aligner that returns one, got {type(mesh).__name__}.")
     size = tuple(photos.shape[-2:])

@@ -172,9 +172,13 @@ def _patch_side(patch_size: float | None, inputs: Tensor) -> float:
     if patch_size is None:
         height = inputs.shape[-2] if inputs.ndim == 4 else PAPER_INPUT
         return 2 * int(PAPER_PATCH * height / PAPER_INPUT / 2) + 1
-    if not patch_size >= 1:
-        raise CanonicalError(f"patch_size: expected at least 1 pixel, got {patch_size!r}.")
-    return float(patch_size)
+    return _at_least_one_pixel("patch_size", patch_size)
+
+
+def _at_least_one_pixel(name: str, side: object) -> float:
+    if isinstance(side, bool) or not isinstance(side, (int, float)) or not 1 <= side < float("inf"):
+        raise CanonicalError(f"{name}: expected at least 1 pixel, got {side!r}.")
+    return float(side)
 
 
 def _image_footprints(
@@ -206,11 +210,7 @@ def _canonical_footprints(
     if canonical_patch_size == "mesh":
         sizes = side * _face_size(face.vertices[None]).to(places.device) / _face_size(mesh.vertices)
         return footprints(places.expand(len(mesh), -1, -1), sizes[:, None], face.size)
-    if isinstance(canonical_patch_size, str) or not canonical_patch_size >= 1:
-        raise CanonicalError(
-            f"canonical_patch_size: expected None, 'mesh' or at least 1 pixel, got {canonical_patch_size!r}."
-        )
-    return footprints(places, float(canonical_patch_size), face.size)
+    return footprints(places, _at_least_one_pixel("canonical_patch_size", canonical_patch_size), face.size)
 
 
 def _face_size(vertices: Tensor) -> Tensor:
@@ -224,8 +224,8 @@ def _prefix(face: CanonicalFace, num_points: int | None) -> Tensor:
     chosen = torch.ones(face.num_points, dtype=torch.bool)
     if num_points is None:
         return chosen
-    if not 1 <= num_points <= face.num_points:
-        raise CanonicalError(f"num_points: expected 1 to {face.num_points} (this face's points), got {num_points}.")
+    if isinstance(num_points, bool) or not isinstance(num_points, int) or not 1 <= num_points <= face.num_points:
+        raise CanonicalError(f"num_points: expected 1 to {face.num_points} (this face's points), got {num_points!r}.")
     chosen[face.point_order[num_points:]] = False
     return chosen
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,18 @@ _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "abs": lambda maps: maps.abs().sum(1, keepdim=True),
     "max": lambda maps: maps.amax(1, keepdim=True),
 }
+
+
+@contextmanager
+def _unchanged(inputs: tuple[Tensor, ...]) -> Iterator[None]:
+    """Gives inputs back as they came: Captum's gradient methods leave them requiring gradients after an error."""
+    required = [x.requires_grad for x in inputs]
+    try:
+        yield
+    finally:
+        for x, flag in zip(inputs, required, strict=True):
+            if x.is_leaf and x.requires_grad != flag:
+                x.requires_grad_(flag)
 
 
 class CanonicalProjector(Attribution):
@@ -105,7 +118,8 @@ class CanonicalProjector(Attribution):
             raise CanonicalError("this projector wraps no method: pass maps made elsewhere to .project().")
         photos = as_tuple(inputs)
         meshes = meshes_of(photos, self.faces if faces is None else faces)
-        result = self.attribution_method.attribute(inputs, *args, **kwargs)
+        with _unchanged(photos):
+            result = self.attribution_method.attribute(inputs, *args, **kwargs)
         delta = None
         if kwargs.get("return_convergence_delta"):
             result, delta = result
@@ -141,6 +155,8 @@ class CanonicalProjector(Attribution):
         Returns:
             (N, 1, H_F, W_F) maps in the type of ``attributions``, at least float32.
         """
+        if isinstance(attributions, np.ndarray):
+            attributions = np.ascontiguousarray(attributions)  # torch takes no negative strides: a mirrored view
         maps = torch.as_tensor(attributions).detach()
         if maps.ndim in (2, 3):
             maps = maps.reshape(-1, 1, *maps.shape[-2:])
@@ -163,20 +179,24 @@ class CanonicalProjector(Attribution):
         """
         maps = torch.as_tensor(maps).detach()
         mesh = (faces if faces is not None else self._stored()).to(maps.device)
-        face = face_for(self.canonical_face, [mesh])
+        face = self._surface(mesh)
         if maps.ndim != 4 or tuple(maps.shape[-2:]) != face.size or len(maps) not in (1, len(mesh)):
             raise CanonicalError(
                 f"reproject: expected maps of shape (1 or {len(mesh)}, C, {face.size[0]}, {face.size[1]}), got "
                 f"{tuple(maps.shape)}."
             )
         triangles, vertices = face.triangles.to(maps.device), face.vertices.to(maps.device)[None]
-        rows = []
+        rows = [(maps.new_zeros(0, maps.shape[1], *mesh.image_size), maps.new_zeros(0, 1, *mesh.image_size))]
         for row, (corners, visible) in enumerate(zip(mesh.vertices, mesh.visible, strict=True)):
             raster = rasterize(corners, triangles, mesh.image_size)
             source = maps[row : row + 1] if len(maps) > 1 else maps
             rows.append(warp(source.to(map_dtype(maps)), raster, triangles, vertices, visible[None]))
         images, covered = (torch.cat(part) for part in zip(*rows, strict=True))
         return (images, covered.to(images.dtype)) if return_coverage else images
+
+    def attribute_future(self) -> None:
+        """Not implemented, as for most of Captum's methods."""
+        raise NotImplementedError("attribute_future is not implemented for CanonicalProjector")
 
     # ------------------------------------------------------------------------------------------------ as a wrapper
     @property
@@ -196,7 +216,7 @@ class CanonicalProjector(Attribution):
     def _project(self, maps: Tensor, mesh: FaceMesh, reduce: Reduction, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         if reduce not in _REDUCTIONS:
             raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
-        face = face_for(self.canonical_face, [mesh])
+        face = self._surface(mesh)
         if maps.ndim != 4 or len(maps) != len(mesh):
             name = type(self.attribution_method).__name__ if self.attribution_method else "the map"
             raise CanonicalError(
@@ -224,6 +244,15 @@ class CanonicalProjector(Attribution):
                 )
             return [(maps[0], *known[0])]
         return [(m, mesh, x) for m, mesh, x in zip(result, meshes, photos, strict=True) if mesh is not None]
+
+    def _surface(self, mesh: FaceMesh) -> CanonicalFace:
+        face = face_for(self.canonical_face, [mesh])
+        if not len(face.triangles):
+            raise CanonicalError(
+                "the canonical face has no triangles, so nothing can be carried through them; give "
+                "CanonicalFace.from_vertices triangles, or vertices that span an area."
+            )
+        return face
 
     def _stored(self) -> FaceMesh:
         if not isinstance(self.faces, FaceMesh):
