@@ -228,6 +228,9 @@ class CanonicalFace:
         self.check_mesh(faces, images.shape[-2:])
         if len(images) != len(faces):
             raise AlignmentError(f"average_texture: expected one mesh per image, got {len(faces)} for {len(images)}.")
+        if not ((images >= 0) & (images <= 1)).all():
+            raise CanonicalError("average_texture: expected images of floats in 0..1; undo a normalisation first.")
+        images = images.detach()
         values, covered = warp(images, self.raster, self.triangles, faces.vertices, faces.visible)
         count = covered.sum(0)
         mean = values.sum(0) / count.clamp(min=1)

@@ -86,6 +86,7 @@ _CALLS: dict[Any, Callable[[tuple[Any, ...]], list[tuple[Any, ...]]]] = {
 class _Holder(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        self.training = False
         self.net = network
 
     def forward(self, *inputs: Any) -> Any:
@@ -140,7 +141,6 @@ def trace(network: nn.Module, arguments: tuple[Any, ...]) -> tuple[fx.Graph, nn.
         NotIncrementalError: naming the module that cannot be traced, or the operation in place that is in the way.
     """
     holder = _Holder(network)
-    holder.train(network.training) if not any(network.children()) else None
     tracer = _Tracer(arguments)
     try:
         with torch.random.fork_rng(devices=[]):

@@ -44,7 +44,7 @@ class BinnedConfidence(ConfidenceWrapper):
 
     Example::
 
-        >>> ages = BinnedConfidence(nn.Identity(), bins=range(0, 101, 10), bandwidth=5.0)
+        >>> ages = BinnedConfidence(torch.nn.Identity(), bins=range(0, 101, 10), bandwidth=5.0)
         >>> ages(torch.tensor([[30.0]]))[0, 1:5]
         tensor([0.0227, 0.4772, 0.4772, 0.0227])
         >>> ages.bin_of(torch.tensor([30.0, 120.0]))
@@ -166,7 +166,7 @@ class RegressionConfidence(ConfidenceWrapper):
 
     Example::
 
-        >>> confidence = RegressionConfidence(nn.Flatten(0))
+        >>> confidence = RegressionConfidence(torch.nn.Flatten(0))
         >>> confidence(torch.tensor([[31.0], [48.0]]), torch.tensor([30.0, 50.0]))
         tensor([-1., -2.])
 

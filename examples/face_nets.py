@@ -249,6 +249,33 @@ class GenderXceptionNet(nn.Module):
         return self.flatten(self.pool(self.conv_out(x)))
 
 
+class HeadPose(nn.Module):
+    """(N, 2) yaw and pitch in degrees of a head whose 68 landmarks a network finds.
+
+    The camera is affine: points = axes @ shape + shift, solved for the axes by least squares. The rows of ``axes`` are
+    then the image's x and y axes in the face's own frame, and their cross product the one towards the camera. Yaw is
+    positive for a face that looks to the image's right, pitch for one that looks up.
+
+    Args:
+        landmarks: photographs to (N, 136), x0, y0, x1, y1, ...
+        shape: (68, 3) the same points on a frontal face, x right, y down, z towards the camera.
+    """
+
+    solve: Tensor
+
+    def __init__(self, landmarks: nn.Module, shape: Tensor) -> None:
+        super().__init__()
+        self.landmarks = landmarks
+        self.register_buffer("solve", torch.linalg.pinv(shape - shape.mean(0)).float())
+
+    def forward(self, photos: Tensor) -> Tensor:
+        points = self.landmarks(photos).unflatten(1, (68, 2))
+        axes = F.normalize(self.solve @ points, dim=1)  # free of the shift: the rows of "solve" add up to 0
+        right, down = axes.unbind(2)
+        x, y, z = right[:, 2], down[:, 2], torch.linalg.cross(right, down)[:, 2]  # where the face looks
+        return torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], 1))
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "age_gender": AgeGenderNet,
     "face_expression": lambda: DenseFaceNet(7, EXPRESSIONS),

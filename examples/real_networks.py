@@ -11,10 +11,13 @@ What is explained is each network's own answer for the unchanged photograph, so 
 
 - recognition: cosine similarity to the nearest other photograph of the same person (Eq. 7, leave one out);
 - gender (two networks) and expression: log-odds of the answer. Probabilities saturate: drops of 1 - 1e-6 are all tiny;
-- age: membership in the answer's bin of ten years;
-- head pose: membership in one of nine bins of yaw x pitch (Fig. 19), which follow from the landmark network's points.
+- age: membership in the answer's bin of ten years; and how many years hiding moves the answer;
+- head pose: membership in one of nine bins of yaw x pitch (Fig. 19), which follow from the landmark network's points;
+  and how many degrees hiding moves them. Membership may rise or fall as an answer moves, so that its mean over many
+  photographs can be near 0 where the answer depends on the face most: look at both, and at the split-half correlation.
 
-A patch takes the colour that the network's normalisation maps to 0. Crops are squares around the face mesh: 1.02 times
+Patches are 15 of 112 pixels wide, twice the paper's share: these networks hardly notice smaller ones. A patch takes the
+colour that the network's normalisation maps to 0. Crops are squares around the face mesh: 1.02 times
 its longer side, or 1.58 times for gender_xception, which was trained on photographs with hair. Those are the sides, in
 the median over 60 photographs, of the crops that these networks were verified with.
 """
@@ -28,10 +31,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import captum_canonical as cc
@@ -39,13 +42,14 @@ from captum_canonical.adapters import MediaPipeAligner, crop_to_face
 from captum_canonical.adapters.landmarks68 import LANDMARKS_68
 from captum_canonical.photos import list_photos, read_photo, to_tensor
 from captum_canonical.statistics import SplitHalfCorrelation, split_half_correlation
-from face_nets import LUMA, load
+from face_nets import LUMA, HeadPose, load
 from get_face_nets import get_face_nets
 
 TIGHT, WITH_HAIR = 0.01, 0.29  # margins around the mesh, as shares of its longer side
 AGE_BINS = range(0, 101, 10)
 POSE_BINS = [(-90, -10, 10, 90), (-90, -10, 10, 90)]  # degrees of yaw and of pitch
-BATCH = 16
+PATCH = 15 / 112  # of the input's side
+BATCH = 16  # photographs
 
 
 # ----------------------------------------------------------------------------------------------------------- faces
@@ -69,10 +73,10 @@ def find_faces(paths: list[Path], identities: list[str] | None = None, which: st
     return faces
 
 
-def read_identities(folder: Path) -> list[Face]:
+def read_identities(folder: Path, photos: int | None) -> list[Face]:
     """The faces of a folder with ``identities.csv`` of which there is another photograph."""
     with open(folder / "identities.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))[:photos]
     root = folder / "images" if (folder / "images").is_dir() else folder
     faces = find_faces([root / row["file"] for row in rows], [row["identity"] for row in rows])
     count = Counter(face.identity for face in faces)
@@ -91,42 +95,19 @@ def crop(faces: list[Face], net: nn.Module, margin: float) -> tuple[Tensor, cc.F
 # ----------------------------------------------------------------------------------------------------------- tasks
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What to explain: the confidence in ``target`` of each photograph."""
+    """What to explain: the confidence in the target, or in the value, that goes with each photograph."""
 
     label: str
     unit: str
     confidence: nn.Module
-    target: Tensor
+    target: Tensor | None
+    value: Tensor | None
     photos: Tensor
     mesh: cc.FaceMesh
     fill: Tensor
 
 
-class HeadPose(nn.Module):
-    """(N, 2) yaw and pitch in degrees of a head whose 68 landmarks a network finds.
-
-    The camera is affine: points = axes @ shape + shift, solved for the axes by least squares. The rows of ``axes`` are
-    then the image's x and y axes in the face's own frame, and their cross product the one towards the camera. Yaw is
-    positive for a face that looks to the image's right, pitch for one that looks up.
-
-    Args:
-        landmarks: photographs to (N, 136), x0, y0, x1, y1, ...
-        shape: (68, 3) the same points on a frontal face, x right, y down, z towards the camera.
-    """
-
-    solve: Tensor
-
-    def __init__(self, landmarks: nn.Module, shape: Tensor) -> None:
-        super().__init__()
-        self.landmarks = landmarks
-        self.register_buffer("solve", torch.linalg.pinv(shape - shape.mean(0)).float())
-
-    def forward(self, photos: Tensor) -> Tensor:
-        points = self.landmarks(photos).unflatten(1, (68, 2))
-        axes = F.normalize(self.solve @ points, dim=1)  # free of the shift: the rows of "solve" add up to 0
-        right, down = axes.unbind(2)
-        x, y, z = right[:, 2], down[:, 2], torch.linalg.cross(right, down)[:, 2]  # where the face looks
-        return torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], 1))
+Builder = Callable[[Path, list[Face]], Study]
 
 
 def recognition(models: Path, faces: list[Face]) -> Study:
@@ -135,46 +116,61 @@ def recognition(models: Path, faces: list[Face]) -> Study:
     who = [face.identity for face in faces]
     confidence = cc.ZeroShotConfidence(net, net(photos), who)
     target = confidence.target(photos, who, exclude=range(len(who)))
-    return Study("recognition\ndlib ResNet", "cosine", confidence, target, photos, mesh, net.normalize.mean)
+    return Study("recognition\ndlib ResNet", "cosine", confidence, target, None, photos, mesh, net.normalize.mean)
 
 
-def classification(label: str, name: str, margin: float) -> Callable[[Path, list[Face]], Study]:
+def classification(label: str, name: str, margin: float) -> Builder:
     def build(models: Path, faces: list[Face]) -> Study:
         net = load(models, name)
         photos, mesh = crop(faces, net, margin)
         confidence = cc.ClassConfidence(net, link="log_odds")
-        return Study(label, "log-odds", confidence, net(photos).argmax(1), photos, mesh, net.normalize.mean)
+        target = net(photos).argmax(1)
+        return Study(label, "log-odds", confidence, target, None, photos, mesh, net.normalize.mean)
 
     return build
 
 
-def age(models: Path, faces: list[Face]) -> Study:
+def regression(label: str, unit: str, networks: Callable[[Path], tuple[nn.Module, nn.Module]], bins: Any) -> Builder:
+    """Membership in the answer's bin or, without bins, how far the answer moves."""
+
+    def build(models: Path, faces: list[Face]) -> Study:
+        net, regressor = networks(models)
+        photos, mesh = crop(faces, net, TIGHT)
+        rest = photos, mesh, net.normalize.mean
+        if bins is None:
+            distance = cc.RegressionConfidence(regressor)
+            return Study(label, unit, distance, None, distance.value(photos), *rest)
+        membership = cc.BinnedConfidence(regressor, bins)
+        return Study(label, unit, membership, membership.target(photos), None, *rest)
+
+    return build
+
+
+def age_networks(models: Path) -> tuple[nn.Module, nn.Module]:
     net = load(models, "age_gender", head="age")
-    photos, mesh = crop(faces, net, TIGHT)
-    confidence = cc.BinnedConfidence(net, AGE_BINS)
-    return Study(
-        "age\nTinyXception", "membership", confidence, confidence.target(photos), photos, mesh, net.normalize.mean
-    )
+    return net, net
 
 
-def pose(models: Path, faces: list[Face]) -> Study:
+def pose_networks(models: Path) -> tuple[nn.Module, nn.Module]:
     net = load(models, "face_landmark_68")
-    photos, mesh = crop(faces, net, TIGHT)
-    shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
-    confidence = cc.BinnedConfidence(HeadPose(net, shape), POSE_BINS)
-    target = confidence.target(photos)
-    return Study("head pose\n68 landmarks", "membership", confidence, target, photos, mesh, net.normalize.mean)
+    return net, HeadPose(net, cc.CanonicalFace.default().vertices[list(LANDMARKS_68)])
 
 
-TASKS = {
+TASKS: dict[str, list[Builder]] = {
     "recognition": [recognition],
     "gender": [
         classification("gender\nTinyXception", "age_gender", TIGHT),
         classification("gender\nmini-XCEPTION", "gender_xception", WITH_HAIR),
     ],
-    "age": [age],
+    "age": [
+        regression("age\n10 bins", "membership", age_networks, AGE_BINS),
+        regression("age\nshift", "years", age_networks, None),
+    ],
     "expression": [classification("expression\ndense net", "face_expression", TIGHT)],
-    "pose": [pose],
+    "pose": [
+        regression("head pose\n9 bins", "membership", pose_networks, POSE_BINS),
+        regression("head pose\nshift", "degrees", pose_networks, None),
+    ],
 }
 
 
@@ -187,9 +183,13 @@ class Result:
     saliency: cc.ModelSaliency
     reliability: SplitHalfCorrelation
 
+    def on_face(self, values: Tensor) -> Tensor:
+        """The values without those beyond the face, where only the edges of patches reach."""
+        return values.nan_to_num() * cc.CanonicalFace.default().raster.covered
+
     def peak(self) -> tuple[float, float]:
-        """The largest value on the map and its standard error."""
-        place = int(self.saliency.mean.argmax())
+        """The largest mean drop on the face and its standard error."""
+        place = int(self.on_face(self.saliency.mean).argmax())
         return float(self.saliency.mean.flatten()[place]), float(self.saliency.standard_error.flatten()[place])
 
     def regions(self, count: int = 3) -> list[str]:
@@ -203,14 +203,17 @@ def explain(study: Study, points: int) -> Result:
     """One CMS: the maps of all photographs, averaged."""
     occlusion = cc.CanonicalOcclusion(study.confidence)
     metric = cc.CanonicalModelSaliency(cc.CanonicalFace.default())
+    patch = 2 * int(PATCH * study.photos.shape[-1] / 2) + 1
     maps, coverage = [], []
     for start in range(0, len(study.photos), BATCH):
         rows = slice(start, start + BATCH)
         heat, hits = occlusion.attribute(
             study.photos[rows],
-            target=study.target[rows],
+            target=None if study.target is None else study.target[rows],
+            additional_forward_args=None if study.value is None else study.value[rows],
             faces=study.mesh[rows],
             baselines=study.fill,
+            patch_size=patch,
             num_points=points,
             return_coverage=True,
         )
@@ -221,9 +224,7 @@ def explain(study: Study, points: int) -> Result:
 
 
 def print_table(results: list[Result]) -> None:
-    print(
-        f"\n{'task, network':30}{'photos':>7}{'largest mean drop':>32}{'split-half r':>14}  regions with the largest means"
-    )
+    print(f"\n{'':30}{'photos':>7}{'largest mean drop':>32}{'split-half r':>14}  regions with the largest means")
     for result in results:
         value, error = result.peak()
         drop = f"{value:.3g} +- {error:.2g} {result.study.unit}"
@@ -236,15 +237,16 @@ def draw(results: list[Result], path: Path) -> None:
     """The paper's Fig. 1: one map per task, and its standard error on the same scale."""
     columns = {}
     for result in results:
-        value, _ = result.peak()
-        label = f"{result.study.label}\n1 = {value:.2g} {result.study.unit}\nr = {result.reliability.mean:.2f}"
-        columns[label] = [result.saliency.mean / value, result.saliency.standard_error.nan_to_num() / value]
+        mean, error = (result.on_face(m) for m in (result.saliency.mean, result.saliency.standard_error))
+        scale = float(mean.abs().max()) or 1.0
+        label = f"{result.study.label}\n{scale:.2g} {result.study.unit}\nr = {result.reliability.mean:.2f}"
+        columns[label] = [mean / scale, error / scale]
     figure = cc.visualization.montage(
         columns,
         backgrounds=cc.CanonicalFace.default(),
-        row_labels=["mean drop (CMS)", "its standard error"],
+        row_labels=["mean drop (CMS)", "standard error"],
         vmax=1.0,
-        unit="share of the task's largest mean drop",
+        unit="share of the number above each map",
     )
     figure.savefig(path, bbox_inches="tight")
 
@@ -255,14 +257,16 @@ def studies(arguments: argparse.Namespace) -> Iterator[Study]:
     wanted = list(TASKS) if arguments.task == "all" else [arguments.task]
     faces: list[Face] = []
     if wanted != ["recognition"]:
-        paths = list_photos(arguments.images or get_face_nets() / "photos")[: arguments.photos]
+        paths = list_photos(arguments.images or models / "photos")[: arguments.photos]
         faces = find_faces(paths, which="largest" if arguments.images else "all")
         print(f"{len(faces)} faces in {len(paths)} photographs")
     for task in wanted:
         if task == "recognition" and arguments.identities is None:
             print("recognition is left out: it needs --identities DIR, with several photographs of each person")
             continue
-        chosen = read_identities(arguments.identities)[: arguments.photos] if task == "recognition" else faces
+        chosen = read_identities(arguments.identities, arguments.photos) if task == "recognition" else faces
+        if len(chosen) < 2:
+            raise SystemExit(f"{task}: expected at least two faces to average over, found {len(chosen)}.")
         yield from (build(models, chosen) for build in TASKS[task])
 
 
@@ -274,7 +278,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["all", *TASKS], default="all")
     parser.add_argument("--out", type=Path, default=Path("real_networks_output"))
     parser.add_argument("--photos", type=int, help="use the first N photographs only")
-    parser.add_argument("--points", type=int, default=256, help="occlusion points of each face")
+    parser.add_argument("--points", type=int, default=128, help="occlusion points of each face")
     arguments = parser.parse_args()
     start = time.perf_counter()
     results = []

@@ -411,6 +411,14 @@ def test_average_texture_refuses_what_does_not_fit() -> None:
         face.average_texture(torch.rand(1, 3, 32, 32), faces)
     with pytest.raises(CanonicalError, match="3"):
         face.average_texture(torch.rand(3, 3, 64, 64), faces)
+    with pytest.raises(CanonicalError, match=r"0\.\.1"):  # normalised for a network, or 0..255
+        face.average_texture(torch.full((1, 3, 64, 64), 130.0), faces)
+
+
+def test_average_texture_keeps_no_graph() -> None:
+    face = CanonicalFace.default(64)
+    faces = FaceMesh(face.vertices[None], image_size=(64, 64), topology=face.topology)
+    assert not face.average_texture(torch.rand(1, 3, 64, 64, requires_grad=True), faces).image.requires_grad
 
 
 def test_check_mesh(face: CanonicalFace) -> None:

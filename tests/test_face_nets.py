@@ -141,14 +141,14 @@ def test_pose_of_a_turned_head(yaw: float, pitch: float) -> None:
     shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
     head = turned(shape - shape.mean(0), math.radians(yaw), math.radians(pitch), roll=0.0)
     points = 0.3 * head[:, :2] / 224 + torch.tensor([0.4, 0.6])
-    pose = real_networks.HeadPose(lambda photos: points.float().flatten()[None], shape)
+    pose = face_nets.HeadPose(lambda photos: points.float().flatten()[None], shape)
     torch.testing.assert_close(pose(torch.zeros(1)), torch.tensor([[float(yaw), float(pitch)]]), rtol=0, atol=1e-2)
 
 
 def test_tilting_the_head_turns_where_it_looks_with_it() -> None:
     shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
     points = turned(shape - shape.mean(0), math.radians(20), 0.0, roll=math.pi / 2)[:, :2] / 224
-    pose = real_networks.HeadPose(lambda photos: points.float().flatten()[None], shape)
+    pose = face_nets.HeadPose(lambda photos: points.float().flatten()[None], shape)
     torch.testing.assert_close(pose(torch.zeros(1)), torch.tensor([[0.0, -20.0]]), rtol=0, atol=1e-2)
 
 
@@ -159,7 +159,7 @@ def test_pose_from_a_real_network_is_that_of_the_mesh(shared: Path) -> None:
     crops, mesh = real_networks.crop(real_networks.find_faces(photos), net, real_networks.TIGHT)
     shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
     with torch.no_grad():
-        yaw = real_networks.HeadPose(net, shape)(crops)[:, 0]
+        yaw = face_nets.HeadPose(net, shape)(crops)[:, 0]
     nose, cheeks = mesh.vertices[:, 1, 0], mesh.vertices[:, [234, 454], 0].mean(1)
     assert torch.corrcoef(torch.stack([yaw, nose - cheeks]))[0, 1] > 0.95
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -251,6 +253,16 @@ def test_changes_leave_the_original_and_the_type_alone(
     assert torch.equal(faces.visible, before[1])
     assert torch.equal(faces.found, before[2])
     assert faces.image_size == (20, 30)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, copy.copy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_copies_for_workers_and_metrics(again: Callable[[FaceMesh], FaceMesh]) -> None:
+    """Data loaders pickle meshes, captum.metrics copies them."""
+    faces = mesh(2, found=torch.tensor([True, False]), image_index=torch.tensor([0, 3]), topology="five")
+    other = again(faces)
+    for name in ("vertices", "visible", "found", "image_index"):
+        assert torch.equal(getattr(other, name), getattr(faces, name))
+    assert (other.image_size, other.topology) == ((20, 30), "five")
 
 
 # ---------------------------------------------------------------------------------------------------------------- cat

@@ -162,6 +162,16 @@ def test_canonical_patch_sizes(
         same(result[row], expected)
 
 
+def test_sizes_may_be_numbers_of_numpy(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:
+    method = CanonicalOcclusion(net, faces, few)
+    plain = method.attribute(photos, target=1, patch_size=9, canonical_patch_size=5, num_points=20)
+    for integer, real in ((np.int64, np.float32), (np.int32, np.float64)):
+        result = method.attribute(
+            photos, target=1, patch_size=integer(9), canonical_patch_size=real(5), num_points=integer(20)
+        )
+        same(result, plain)
+
+
 def test_image_space(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:
     result, coverage = CanonicalOcclusion(net, faces, few).attribute(
         photos, target=1, patch_size=PATCH, space="image", return_coverage=True
@@ -535,6 +545,15 @@ def test_sensitivity_max(net: Net, few: CanonicalFace, faces: FaceMesh, photos: 
         method.attribute, photos, perturb_func=lambda x: x, n_perturb_samples=3, target=targets, patch_size=PATCH
     )
     assert_close(still, torch.zeros(4, dtype=torch.float64), atol=1e-9, rtol=0)
+    by_keyword = sensitivity_max(
+        CanonicalOcclusion(net, None, few).attribute,
+        photos,
+        perturb_func=lambda x: x,
+        n_perturb_samples=2,
+        target=targets,
+        faces=faces,  # captum copies keywords deeply
+    )
+    assert_close(by_keyword, still, atol=1e-9, rtol=0)
     moved = sensitivity_max(method.attribute, photos, n_perturb_samples=3, target=targets, patch_size=PATCH)
     assert (moved > 0).all()
     assert (moved < 1).all()
@@ -557,6 +576,10 @@ def test_meshes_that_must_not_be_repeated(net: Net, few: CanonicalFace, faces: F
             CanonicalOcclusion(net, mesh, few).attribute(photos, target=1)
     with pytest.raises(AlignmentError, match="0 meshes"):
         CanonicalOcclusion(net, faces[[]], few).attribute(photos, target=1)
+    with pytest.raises(AlignmentError, match=r"4 meshes for 3 images.*image_index"):  # what face="all" gives
+        CanonicalOcclusion(net, replace(faces, image_index=torch.tensor([0, 0, 1, 2])), few).attribute(
+            photos[:3], target=1
+        )
 
 
 def test_several_faces_of_one_image(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:
@@ -849,9 +872,12 @@ def test_memory_does_not_grow_with_the_number_of_points(face: CanonicalFace) -> 
 def test_bad_arguments(
     net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor, arguments: dict, match: str
 ) -> None:
-    method = CanonicalOcclusion(net, faces, few)
+    """And before the network has run for an hour: only a target needs its output."""
+    calls = []
+    method = CanonicalOcclusion(lambda z: calls.append(len(z)) or net(z), faces, few)
     with pytest.raises(CanonicalError, match=match):
         method.attribute(photos, **({"target": 1} | arguments))
+    assert len(calls) <= ("target" in arguments)
 
 
 def test_bad_inputs(net: Net, few: CanonicalFace, faces: FaceMesh, photos: Tensor) -> None:

@@ -209,6 +209,21 @@ def test_unseen_parts_stay_empty(face: CanonicalFace, faces: FaceMesh) -> None:
     assert float(face.raster.covered.float().mean() - turned_face.mean()) > 0.05, "the far side is not seen"
 
 
+@pytest.mark.parametrize("far", [1e12, -1e30])
+def test_a_vertex_far_away_breaks_nothing(face: CanonicalFace, faces: FaceMesh, far: float) -> None:
+    maps, vertices, visible = torch.randn(2, 1, *SIZE), faces.vertices.clone(), faces.visible.clone()
+    vertices[:, 1], visible[:, 1] = far, False
+    wild, hidden = replace(faces, vertices=vertices), replace(faces, visible=visible)
+    expected = CanonicalProjector(None, hidden, face).project(maps, return_coverage=True)
+    for actual, value in zip(
+        CanonicalProjector(None, wild, face).project(maps, return_coverage=True), expected, strict=True
+    ):
+        assert_close(actual, value)
+    drawn = CanonicalProjector(None, wild, face).reproject(torch.ones(1, 1, 40, 40))
+    assert drawn.isfinite().all()
+    assert visible_vertices(vertices, face.triangles).shape == (2, 468)
+
+
 # --------------------------------------------------------------------------------------------- maps made elsewhere
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.uint8, bool])
 def test_numpy_maps(face: CanonicalFace, faces: FaceMesh, dtype: type) -> None:
@@ -438,8 +453,10 @@ def test_everything_is_left_as_it_was(net: Net, face: CanonicalFace, faces: Face
 
 # --------------------------------------------------------------------------------------------------- refused with words
 def test_bad_arguments(net: Net, face: CanonicalFace, faces: FaceMesh, x: Tensor) -> None:
-    projector = CanonicalProjector(Saliency(net), faces, face)
-    with pytest.raises(CanonicalError, match=r"median.*|reduce"):
+    """And before the wrapped method has run for an hour."""
+    calls = []
+    projector = CanonicalProjector(Saliency(lambda z: calls.append(1) or net(z)), faces, face)
+    with pytest.raises(CanonicalError, match=r"reduce.*median"):
         projector.attribute(x, target=1, reduce="median")
     with pytest.raises(AlignmentError, match="2 meshes for 3 images"):
         projector.attribute(torch.randn(3, 3, *SIZE), target=1)
@@ -447,6 +464,7 @@ def test_bad_arguments(net: Net, face: CanonicalFace, faces: FaceMesh, x: Tensor
         projector.attribute(torch.randn(2, 3, 48, 56), target=1)
     with pytest.raises(AlignmentError, match="topology"):
         projector.attribute(x, target=1, faces=replace(faces, topology="other"))
+    assert not calls
     with pytest.raises(CanonicalError, match="no faces"):
         CanonicalProjector(Saliency(net)).attribute(x, target=1)
     with pytest.raises(CanonicalError, match="project"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import torch
@@ -122,6 +123,12 @@ class CanonicalOcclusion(PerturbationAttribution):
         if space not in ("canonical", "image"):
             raise CanonicalError(f"space: expected 'canonical' or 'image', got {space!r}.")
         boxes, seen = _image_footprints(face, meshes, sides)
+        painted = boxes  # in image space the patch paints where it hides
+        if space == "canonical":
+            painted = tuple(
+                None if mesh is None else _canonical_footprints(face, mesh, side, x.shape[-2], canonical_patch_size)
+                for mesh, side, x in zip(meshes, sides, photos, strict=True)
+            )
         evaluated = seen & _prefix(face, num_points).to(seen.device)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
         rows = _rows(perturbations_per_eval, len(photos[0]))
@@ -130,11 +137,9 @@ class CanonicalOcclusion(PerturbationAttribution):
         if num_points is not None:
             drops, seen = fill_in(drops, evaluated, seen, face.points(face.vertices).to(seen.device))
         results = []
-        for x, mesh, box, side in zip(photos, meshes, boxes, sides, strict=True):
+        for x, mesh, box in zip(photos, meshes, painted, strict=True):
             if mesh is None or box is None:
                 continue
-            if space == "canonical":
-                box = _canonical_footprints(face, mesh, side, x.shape[-2], canonical_patch_size)
             size = face.size if space == "canonical" else mesh.image_size
             values, hits = splat(box, drops, seen, size)
             results.append((values.to(map_dtype(x)).contiguous(), hits.to(map_dtype(x)).contiguous()))
@@ -175,8 +180,8 @@ def _patch_side(patch_size: float | None, inputs: Tensor) -> float:
     return _at_least_one_pixel("patch_size", patch_size)
 
 
-def _at_least_one_pixel(name: str, side: object) -> float:
-    if isinstance(side, bool) or not isinstance(side, (int, float)) or not 1 <= side < float("inf"):
+def _at_least_one_pixel(name: str, side: Any) -> float:
+    if isinstance(side, bool) or not isinstance(side, Real) or not 1 <= float(side) < float("inf"):
         raise CanonicalError(f"{name}: expected at least 1 pixel, got {side!r}.")
     return float(side)
 
@@ -219,24 +224,26 @@ def _face_size(vertices: Tensor) -> Tensor:
     return centred.square().sum(2).mean(1).sqrt().clamp(min=1e-9)
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
 def _prefix(face: CanonicalFace, num_points: int | None) -> Tensor:
     """(P,) bool, the points to evaluate."""
     chosen = torch.ones(face.num_points, dtype=torch.bool)
     if num_points is None:
         return chosen
-    if isinstance(num_points, bool) or not isinstance(num_points, int) or not 1 <= num_points <= face.num_points:
+    if not _is_count(num_points) or num_points > face.num_points:
         raise CanonicalError(f"num_points: expected 1 to {face.num_points} (this face's points), got {num_points!r}.")
-    chosen[face.point_order[num_points:]] = False
+    chosen[face.point_order[int(num_points) :]] = False
     return chosen
 
 
 def _rows(perturbations_per_eval: int | None, num_images: int) -> int:
     if perturbations_per_eval is None:
         return num_images * max(1, ROWS_PER_FORWARD // num_images)
-    if isinstance(perturbations_per_eval, bool) or int(perturbations_per_eval) != perturbations_per_eval:
-        raise CanonicalError(f"perturbations_per_eval: expected an integer, got {perturbations_per_eval!r}.")
-    if perturbations_per_eval < 1:
-        raise CanonicalError(f"perturbations_per_eval: expected at least 1, got {perturbations_per_eval}.")
+    if not _is_count(perturbations_per_eval):
+        raise CanonicalError(f"perturbations_per_eval: expected an integer from 1 on, got {perturbations_per_eval!r}.")
     return num_images * int(perturbations_per_eval)
 
 

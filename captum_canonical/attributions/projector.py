@@ -28,6 +28,11 @@ _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def _check_reduce(reduce: str) -> None:
+    if reduce not in _REDUCTIONS:
+        raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
+
+
 @contextmanager
 def _unchanged(inputs: tuple[Tensor, ...]) -> Iterator[None]:
     """Gives inputs back as they came: Captum's gradient methods leave them requiring gradients after an error."""
@@ -116,8 +121,12 @@ class CanonicalProjector(Attribution):
         """
         if self.attribution_method is None:
             raise CanonicalError("this projector wraps no method: pass maps made elsewhere to .project().")
+        _check_reduce(reduce)
         photos = as_tuple(inputs)
         meshes = meshes_of(photos, self.faces if faces is None else faces)
+        for mesh in meshes:
+            if mesh is not None:
+                self._surface(mesh)  # before the method runs for an hour
         with _unchanged(photos):
             result = self.attribution_method.attribute(inputs, *args, **kwargs)
         delta = None
@@ -155,6 +164,7 @@ class CanonicalProjector(Attribution):
         Returns:
             (N, 1, H_F, W_F) maps in the type of ``attributions``, at least float32.
         """
+        _check_reduce(reduce)
         if isinstance(attributions, np.ndarray):
             attributions = np.ascontiguousarray(attributions)  # torch takes no negative strides: a mirrored view
         maps = torch.as_tensor(attributions).detach()
@@ -214,8 +224,6 @@ class CanonicalProjector(Attribution):
 
     # ------------------------------------------------------------------------------------------------------ inside
     def _project(self, maps: Tensor, mesh: FaceMesh, reduce: Reduction, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        if reduce not in _REDUCTIONS:
-            raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
         face = self._surface(mesh)
         if maps.ndim != 4 or len(maps) != len(mesh):
             name = type(self.attribution_method).__name__ if self.attribution_method else "the map"
