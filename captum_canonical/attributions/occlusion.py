@@ -225,7 +225,7 @@ def _face_size(vertices: Tensor) -> Tensor:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 1
 
 
 def _prefix(face: CanonicalFace, num_points: int | None) -> Tensor:
