@@ -2,9 +2,9 @@
 
     python benchmarks/overhead.py [--models DIR] [--rounds 5] [--json FILE]
 
-Wall-clock ratios of whole runs drown in noise, so the forward callable is timed and subtracted. The order of the methods
-rotates from round to round; medians are printed. ``sys`` is the share of system time: much of it means that the memory
-allocator, not this code or Captum, sets the pace.
+Wall-clock ratios of whole runs drown in noise, so the forward callable is timed and subtracted. The order of the
+methods rotates from round to round; medians are printed. ``sys`` is the share of system time: much of it means that the
+memory allocator, not this code or Captum, sets the pace.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import torch
 from captum.attr import Occlusion
 from torch import Tensor, nn
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1] / "examples")]
+import captum_canonical as cc
 from networks import vgg16
 
-import captum_canonical as cc
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 
 
 class Timed:
@@ -36,6 +36,7 @@ class Timed:
         self.seconds, self.rows = 0.0, 0
 
     def __call__(self, photos: Tensor) -> Tensor:
+        """The network's output, timed."""
         start = time.perf_counter()
         output = self.net(photos)
         self.seconds += time.perf_counter() - start
@@ -126,8 +127,8 @@ def main() -> None:
     for name, result in results.items():
         for method, row in result.items():
             print(
-                f"{name:15} {method:7} {row['evaluations']:6.0f} evaluations, {row['wall_s']:6.2f} s, outside the network "
-                f"{row['outside_share']:6.2%} = {row['outside_us_per_evaluation']:6.1f} us per evaluation, "
+                f"{name:15} {method:7} {row['evaluations']:6.0f} evaluations, {row['wall_s']:6.2f} s, outside the "
+                f"network {row['outside_share']:6.2%} = {row['outside_us_per_evaluation']:6.1f} us per evaluation, "
                 f"sys {row['sys_share']:.0%}"
             )
         ratio = result["ours"]["outside_us_per_evaluation"] / result["captum"]["outside_us_per_evaluation"]

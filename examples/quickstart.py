@@ -3,8 +3,8 @@
     python examples/quickstart.py [--images DIR] [--out DIR] [--seed 0]
 
 A small network learns to notice a mark painted at the outer eye corners, so the right answer is known. Captum's
-Occlusion and Grad-CAM, carried onto the canonical face, and CanonicalOcclusion are asked where it looks; so is a control
-network that was trained on the same copies without the mark. Needs nothing but what pip installs: the photograph is
+Occlusion and Grad-CAM, carried onto the canonical face, and CanonicalOcclusion are asked where it looks; so is a
+control network that was trained on copies without the mark. Needs nothing but what pip installs: the photograph is
 scikit-image's astronaut (NASA, public domain).
 """
 
@@ -103,17 +103,21 @@ def paint_marks(photos: Tensor, vertices: Tensor) -> Tensor:
 def copies(
     faces: Faces, count: int, generator: torch.Generator, mark: bool = True
 ) -> tuple[Tensor, Tensor, cc.FaceMesh]:
-    """Turned, scaled, shifted, mirrored, re-lit, noisy copies, each once without and once with the mark.
+    """Turned, scaled, shifted, mirrored, re-lit, noisy copies; every second one is labelled 1 and carries the mark.
+
+    With the mark they come in pairs that differ by it (and their noise) only. Without it every copy is drawn by itself:
+    pairs would be equal, and teach the control network nothing at all, not even to tell copies apart.
 
     Returns:
-        copies (count, 3, SIZE, SIZE), labels (count,) 1 where marked, and the mesh in each copy.
+        copies (count, 3, SIZE, SIZE), labels (count,) 0, 1, 0, 1, ..., and the mesh in each copy.
     """
+    twins = 2 if mark else 1
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        drawn = low + (high - low) * torch.rand(count // 2, *shape, generator=generator)
-        return drawn.repeat_interleave(2, 0)  # the two of a pair differ by the mark (and their noise) only
+        drawn = low + (high - low) * torch.rand(count // twins, *shape, generator=generator)
+        return drawn.repeat_interleave(twins, 0)
 
-    which = torch.randint(len(faces.clean), (count // 2,), generator=generator).repeat_interleave(2)
+    which = torch.randint(len(faces.clean), (count // twins,), generator=generator).repeat_interleave(twins)
     labels = (torch.arange(count) % 2).float()
     angle, scale = uniform(-0.35, 0.35), uniform(0.85, 1.15) * torch.where(uniform(0, 1) < 0.5, 1.0, -1.0)
     # From a copy's coordinates (-1..1) to those of the source crop: a mirrored copy has a negative x scale.

@@ -257,6 +257,8 @@ def studies(arguments: argparse.Namespace) -> Iterator[Study]:
     wanted = list(TASKS) if arguments.task == "all" else [arguments.task]
     faces: list[Face] = []
     if wanted != ["recognition"]:
+        if arguments.images is None and not (models / "photos").is_dir():
+            raise SystemExit(f"{models} holds no photographs; --images DIR says which to use.")
         paths = list_photos(arguments.images or models / "photos")[: arguments.photos]
         faces = find_faces(paths, which="largest" if arguments.images else "all")
         print(f"{len(faces)} faces in {len(paths)} photographs")

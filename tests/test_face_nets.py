@@ -182,6 +182,15 @@ def test_example_prints_a_table_and_draws_a_figure(
     assert (tmp_path / "out" / "real_networks.png").stat().st_size > 10_000
 
 
+def test_example_downloads_nothing_when_the_networks_are_given(
+    monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(get_face_nets, "npm_pack", lambda *_: pytest.fail("must not download"))
+    monkeypatch.setattr(sys, "argv", ["real_networks.py", "--models", str(shared / "models"), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="holds no photographs; --images DIR"):
+        real_networks.main()
+
+
 @pytest.mark.slow
 def test_expression_map_of_one_half_of_the_photographs_is_that_of_the_other(shared: Path) -> None:
     photos = real_networks.list_photos(shared / "data" / "celeba_prnet" / "images")

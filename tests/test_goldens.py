@@ -50,7 +50,7 @@ def test_released_code_is_reproduced(name: str, shared: Path, canonical: Canonic
     result = method.attribute(photo, target=int(golden["target"]), patch_size=patch)
 
     expected = torch.from_numpy(golden["cis"])
-    # Drops are differences of float32 probabilities, here near 1 and thus multiples of 2**-24: where the largest drop is
+    # Drops are differences of float32 probabilities near 1, thus multiples of 2**-24: where the largest drop is
     # under 0.012 (one of the eight) the golden's own rounding exceeds 1e-5 of it. In float64 it differs as much.
     tolerance = max(1e-5 * float(expected.abs().max()), 2.0**-23)
     assert_close(result[0, 0], expected, atol=tolerance, rtol=0)

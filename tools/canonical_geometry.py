@@ -87,7 +87,7 @@ def frontal(mean: np.ndarray, permutation: np.ndarray) -> np.ndarray:
 
 # -------------------------------------------------------------------------------------------------------- triangles
 def tesselation() -> np.ndarray:
-    """(852, 3) the triangles of MediaPipe's tesselation, consistently oriented, with holes at the eyes and the mouth."""
+    """(852, 3) MediaPipe's triangles, consistently oriented; the eyes and the mouth are holes."""
     from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarksConnections
 
     edges = [(edge.start, edge.end) for edge in FaceLandmarksConnections.FACE_LANDMARKS_TESSELATION]

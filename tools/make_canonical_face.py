@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import canonical_geometry as geometry
 import numpy as np
 import torch
-from draw_face import draw_face
 
+import canonical_geometry as geometry
 from captum_canonical.adapters import MediaPipeAligner
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.photos import list_photos, read_photo
+from draw_face import draw_face
 
 IMAGE_SIZE = 336  # pixels of the stored drawing; vertices are stored in pixels of the same image
 FACE_HEIGHT = 0.88  # share of the image's height
