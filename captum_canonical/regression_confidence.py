@@ -49,7 +49,7 @@ class BinnedConfidence(ConfidenceWrapper):
         tensor([0.0227, 0.4772, 0.4772, 0.0227])
         >>> ages.bin_of(torch.tensor([30.0, 120.0]))
         tensor([3, 9])
-        >>> pose = BinnedConfidence(nn.Identity(), bins=[(-90, -15, 15, 90), (-90, -10, 10, 90)])
+        >>> pose = BinnedConfidence(torch.nn.Identity(), bins=[(-90, -15, 15, 90), (-90, -10, 10, 90)])
         >>> pose.target(torch.tensor([[0.0, 20.0]])), pose.bandwidth
         (tensor([5]), (7.5, 5.0))
     """
