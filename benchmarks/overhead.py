@@ -117,13 +117,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, help="folder with age_gender.safetensors; left out without it")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--points", type=int, help="occlusion points with age_gender (default: all)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    results = {"VGG-16 224": case(vgg16(), 224, 96, 22, max(1, arguments.rounds // 2))}
+    results = {}
     if arguments.models:
-        import face_nets
+        import face_nets  # of examples/
 
-        results["age_gender 112"] = case(face_nets.load(arguments.models, "age_gender"), 112, None, 4, arguments.rounds)
+        net = face_nets.load(arguments.models, "age_gender")
+        results["age_gender 112"] = case(net, 112, arguments.points, 4, arguments.rounds)
+    results["VGG-16 224"] = case(vgg16(), 224, 96, 15, max(1, arguments.rounds // 2))
     for name, result in results.items():
         for method, row in result.items():
             print(
