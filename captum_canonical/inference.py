@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -154,8 +155,16 @@ def warn_if_training(forward_func: object) -> None:
         warnings.warn(
             "the network is in training mode: dropout and batch statistics change the scores from call to call; call "
             ".eval() on it first.",
-            stacklevel=6,  # whoever called attribute(), beyond the decorators of Captum and torch
+            stacklevel=_depth_of_the_call(),
         )
+
+
+def _depth_of_the_call() -> int:
+    """Frames up to whoever called this package, beyond the decorators of Captum and torch."""
+    depth, frame = 0, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("captum_canonical", "captum", "torch"):
+        depth, frame = depth + 1, frame.f_back
+    return depth + 1
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,7 @@ class DenseInference:
         """(N,) float64."""
         images = torch.arange(len(self.inputs[0]))
         scores = self.scorer(tuple(x.clone() for x in self.inputs), images)
-        _check_finite(scores, images, "clean")
+        check_finite(scores, images, "clean")
         return scores
 
     def forwards(self, patches: Patches) -> int:
@@ -216,7 +225,7 @@ class DenseInference:
         if not scores:
             return torch.zeros(0, dtype=torch.float64, device=self.inputs[0].device)
         result = torch.cat(scores)
-        _check_finite(result, patches.image, "occluded")
+        check_finite(result, patches.image, "occluded")
         return result
 
 
@@ -226,7 +235,8 @@ def _split(patches: Patches, rows: int) -> Iterator[Patches]:
         yield Patches(patches.image[part], tuple(None if b is None else b[part] for b in patches.boxes))
 
 
-def _check_finite(scores: Tensor, images: Tensor, which: str) -> None:
+def check_finite(scores: Tensor, images: Tensor, which: str) -> None:
+    """Raises CanonicalError if a score of these images is NaN or infinite; ``which`` version they are, in a word."""
     broken = images[~torch.isfinite(scores).cpu()].unique().tolist()
     if broken:
         raise CanonicalError(
@@ -245,7 +255,16 @@ class _Batch:
     def __init__(self, clean: Tensor, fill: Tensor | float, rows: int) -> None:
         self.clean = clean.detach()
         self.fill = fill.detach().expand(clean.shape) if isinstance(fill, Tensor) else fill
-        self.buffer = self.clean.new_empty((rows, *clean.shape[1:]))
+        self.buffer = self._empty(rows)
+
+    def _empty(self, rows: int) -> Tensor:
+        """Rows that lie in memory as the clean images do: what is channels last runs channels last."""
+        last = torch.channels_last
+        turned = (
+            self.clean.ndim == 4 and self.clean.is_contiguous(memory_format=last) and not self.clean.is_contiguous()
+        )
+        buffer = self.clean.new_empty((rows, *self.clean.shape[1:]))
+        return buffer.contiguous(memory_format=last) if turned else buffer
 
     def occlude(self, images: Tensor, boxes: Tensor | None) -> Tensor:
         """The first len(images) rows, showing these images with the boxes hidden."""

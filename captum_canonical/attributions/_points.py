@@ -1,0 +1,179 @@
+"""What a call of canonical occlusion hides and paints at each point, and the drops that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import CanonicalError
+from captum_canonical.incremental import IncrementalInference
+from captum_canonical.inference import DenseInference, Patches
+from captum_canonical.mesh import FaceMesh
+from captum_canonical.splat import fill_in, footprints, nonempty, splat
+
+PAPER_PATCH, PAPER_INPUT = 15, 224  # pixels: the paper hides 15 x 15 in inputs of 224 x 224
+Engine = DenseInference | IncrementalInference
+
+
+@dataclass(frozen=True)
+class PointGeometry:
+    """What is hidden and what is painted at each of P points of N faces.
+
+    Attributes:
+        boxes: for each input what is hidden, (N, P, 4), or None if the input is left alone.
+        painted: for each of these inputs, in its place, what is painted, (N or 1, P, 4), or None.
+        seen: (N, P) bool, the points that count: seen in all inputs.
+        sizes: (height, width) of the map of each input.
+        places: (P, 3) where the points lie on the canonical face.
+    """
+
+    boxes: tuple[Tensor | None, ...]
+    painted: tuple[Tensor | None, ...]
+    seen: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    places: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        face: CanonicalFace,
+        photos: tuple[Tensor, ...],
+        meshes: tuple[FaceMesh | None, ...],
+        patch_size: float | None,
+        canonical_patch_size: float | str | None,
+        space: str,
+    ) -> PointGeometry:
+        """For the arguments of ``CanonicalOcclusion.attribute``."""
+        if space not in ("canonical", "image"):
+            raise CanonicalError(f"space: expected 'canonical' or 'image', got {space!r}.")
+        sides = tuple(_patch_side(patch_size, x) for x in photos)
+        boxes, seen = _image_footprints(face, meshes, sides)
+        painted = boxes  # in image space the patch paints where it hides
+        if space == "canonical":
+            painted = tuple(
+                None if mesh is None else _canonical_footprints(face, mesh, side, x.shape[-2], canonical_patch_size)
+                for mesh, side, x in zip(meshes, sides, photos, strict=True)
+            )
+        sizes = tuple(face.size if space == "canonical" or mesh is None else mesh.image_size for mesh in meshes)
+        return cls(boxes, painted, seen, sizes, face.points(face.vertices).to(seen.device))
+
+    def paint(self, drops: Tensor, evaluated: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(map, coverage), (N, 1, H, W) each, of every input with a mesh.
+
+        Args:
+            drops: (N, P) float64.
+            evaluated: (N, P) bool, the drops that are known; the other points paint what lies between them.
+        """
+        drops, seen = fill_in(drops, evaluated, self.seen, self.places)
+        return [
+            splat(box, drops, seen, size) for box, size in zip(self.painted, self.sizes, strict=True) if box is not None
+        ]
+
+
+class Drops:
+    """The drops of the points, clean score minus the score with the point hidden, found when they are asked for.
+
+    Points whose patches fall on the same pixels are run once.
+
+    Args:
+        geometry: what each point hides.
+        wanted: (N, P) bool, points that may be asked for.
+        choose: gives the inference for all their patches.
+
+    Attributes:
+        values: (N, P) float64, 0 where a point has not been evaluated.
+        evaluated: (N, P) bool.
+    """
+
+    def __init__(self, geometry: PointGeometry, wanted: Tensor, choose: Callable[[Patches], Engine]) -> None:
+        self._image, self._point = torch.nonzero(wanted, as_tuple=True)
+        here = (self._image, self._point)
+        jobs = [self._image[:, None]] + [box[here] for box in geometry.boxes if box is not None]
+        self._distinct, self._which = torch.unique(torch.cat(jobs, 1), dim=0, return_inverse=True)
+        self._hidden = tuple(box is not None for box in geometry.boxes)
+        self._engine = choose(self._patches(torch.arange(len(self._distinct), device=wanted.device)))
+        self._clean: Tensor | None = None
+        self._scores = torch.full((len(self._distinct),), torch.nan, dtype=torch.float64, device=wanted.device)
+        self.values = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
+        self.evaluated = torch.zeros_like(wanted)
+
+    def evaluate(self, points: Tensor, name: str, show_progress: bool) -> None:
+        """Finds the drops of these points (P,) in every image, as far as they are wanted and not yet known."""
+        asked = points.to(self._point.device)[self._point]
+        new = torch.zeros_like(self._scores, dtype=torch.bool)
+        new[self._which[asked]] = True
+        new &= self._scores.isnan()
+        patches = self._patches(torch.nonzero(new).flatten())
+        total = self._engine.forwards(patches) + (self._clean is None)
+        with tqdm(total=total, desc=name, disable=not show_progress) as bar:
+            if self._clean is None:
+                self._clean = self._engine.clean_scores().to(self._scores.device)
+                bar.update()
+            self._scores[new] = self._engine.occluded_scores(patches, bar.update).to(self._scores.device)
+        image, point = self._image[asked], self._point[asked]
+        self.values[image, point] = self._clean[image] - self._scores[self._which[asked]]
+        self.evaluated[image, point] = True
+
+    def _patches(self, rows: Tensor) -> Patches:
+        jobs = self._distinct[rows]
+        columns = iter(jobs[:, 1:].split(4, 1))
+        return Patches(jobs[:, 0].cpu(), tuple(next(columns) if here else None for here in self._hidden))
+
+
+def _patch_side(patch_size: float | None, inputs: Tensor) -> float:
+    """The side of the patch in pixels of an input."""
+    if patch_size is None:
+        height = inputs.shape[-2] if inputs.ndim == 4 else PAPER_INPUT
+        return 2 * int(PAPER_PATCH * height / PAPER_INPUT / 2) + 1
+    return _at_least_one_pixel("patch_size", patch_size)
+
+
+def _at_least_one_pixel(name: str, side: Any) -> float:
+    if isinstance(side, bool) or not isinstance(side, Real) or not 1 <= float(side) < float("inf"):
+        raise CanonicalError(f"{name}: expected at least 1 pixel, got {side!r}.")
+    return float(side)
+
+
+def _image_footprints(
+    face: CanonicalFace, meshes: tuple[FaceMesh | None, ...], sides: tuple[float, ...]
+) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    """The boxes (N, P, 4) that each point hides in each input, and which points (N, P) count: seen in all inputs."""
+    boxes: list[Tensor | None] = []
+    seen: Tensor | None = None
+    for mesh, side in zip(meshes, sides, strict=True):
+        if mesh is None:
+            boxes.append(None)
+            continue
+        box = footprints(face.points(mesh.vertices)[..., :2], side, mesh.image_size)
+        here = face.points_seen(mesh.visible) & nonempty(box)
+        seen = here if seen is None else seen & here
+        boxes.append(box)
+    if seen is None:
+        raise CanonicalError("faces: expected a mesh for at least one of the inputs.")
+    return tuple(boxes), seen
+
+
+def _canonical_footprints(
+    face: CanonicalFace, mesh: FaceMesh, side: float, height: int, canonical_patch_size: float | str | None
+) -> Tensor:
+    """The boxes (N or 1, P, 4) that the points paint on the canonical face."""
+    places = face.points(face.vertices).to(mesh.vertices.device)[None, :, :2]
+    if canonical_patch_size is None:
+        return footprints(places, side * face.size[0] / height, face.size)  # Algorithm 1, line 4
+    if canonical_patch_size == "mesh":
+        sizes = side * _face_size(face.vertices[None]).to(places.device) / _face_size(mesh.vertices)
+        return footprints(places.expand(len(mesh), -1, -1), sizes[:, None], face.size)
+    return footprints(places, _at_least_one_pixel("canonical_patch_size", canonical_patch_size), face.size)
+
+
+def _face_size(vertices: Tensor) -> Tensor:
+    """(B,) root mean square distance of the vertices from their centre, in all three dimensions."""
+    centred = vertices.double() - vertices.double().mean(1, keepdim=True)
+    return centred.square().sum(2).mean(1).sqrt().clamp(min=1e-9)

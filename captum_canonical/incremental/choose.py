@@ -1,0 +1,142 @@
+"""Which inference a user gets: incremental where it is exact and worth it, else dense, and a sentence that says why."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from captum_canonical.errors import CanonicalError
+from captum_canonical.incremental.engine import ROWS, IncrementalInference
+from captum_canonical.incremental.graph import NotIncrementalError
+from captum_canonical.incremental.plan import Plan
+from captum_canonical.inference import DenseInference, Patches, Scorer
+
+logger = logging.getLogger("captum_canonical")
+DENSE_ROWS = 8  # complete images fill the processor's caches sooner than windows do
+LEAST_RATIO = 1.3  # of multiply-adds, below which bookkeeping eats the gain
+SAVED_RUNS = 20  # dense runs that must be saved, since tracing and checking cost about ten
+CHECKED = 4  # patches
+
+
+def choose_inference(
+    inference: str,
+    scorer: Scorer,
+    inputs: tuple[Tensor, ...],
+    fills: tuple[Tensor | float, ...],
+    rows: int | None,
+    patches: Patches,
+) -> DenseInference | IncrementalInference:
+    """The inference that a user asked for, or the one that is worth it.
+
+    Args:
+        inference: ``"auto"``: incremental where it is exact and at least 1.3 times less work, else dense, and the
+            log (level INFO) says why; ``"incremental"``; ``"dense"``.
+        scorer: as for both, as are
+        inputs: and
+        fills: and
+        rows: images per forward call. Default: 32 for incremental and 8 for dense inference.
+        patches: that will be run.
+
+    Raises:
+        CanonicalError: an unknown name; or ``"incremental"`` and the network does not allow it.
+    """
+    if inference not in ("auto", "incremental", "dense"):
+        raise CanonicalError(f'inference: expected "auto", "incremental" or "dense", got {inference!r}.')
+    dense = DenseInference(scorer, inputs, fills, rows or DENSE_ROWS)
+    if inference == "dense":
+        return dense
+    auto = inference == "auto"
+    try:
+        return _incremental(dense, rows or ROWS, patches, auto)
+    except NotIncrementalError as error:
+        reason = error
+    except CanonicalError:  # about the call, not about the network
+        if auto:
+            return dense  # which says it
+        raise
+    except Exception as error:  # whatever a foreign network does: dense inference is right, or says what is wrong
+        reason = NotIncrementalError(f"{type(error).__name__}: {error}")
+    if not auto:
+        raise CanonicalError(f'inference="incremental" is not possible: {reason}.') from reason
+    logger.info("inference is dense: %s.", reason)
+    return dense
+
+
+def _incremental(dense: DenseInference, rows: int, patches: Patches, auto: bool) -> IncrementalInference:
+    """What replaces dense inference; if it is for the package to choose, only where that is worth it."""
+    if auto:
+        _check_worthwhile(dense.scorer, dense.inputs, len(patches))
+    hidden = tuple(box is not None for box in patches.boxes)
+    engine = IncrementalInference(dense.scorer, dense.inputs, dense.fills, rows, hidden)
+    if auto:
+        _check_gain(engine.plan(patches))
+    _check_exact(engine, dense, patches)
+    return engine
+
+
+def _check_worthwhile(scorer: Scorer, inputs: tuple[Tensor, ...], patches: int) -> None:
+    if patches < SAVED_RUNS:
+        raise NotIncrementalError(f"{patches} patches are too few to gain anything")
+    tensors = [x for x in inputs if x.is_floating_point()]
+    if isinstance(scorer.forward_func, torch.nn.Module):
+        tensors += scorer.forward_func.parameters()
+    narrow = {x.dtype for x in tensors} & {torch.half, torch.bfloat16}
+    if narrow:
+        raise NotIncrementalError(f"in {narrow.pop()} rounding is as large as the drops")
+
+
+def _check_gain(plan: Plan) -> None:
+    ratio = plan.ratio
+    if ratio <= LEAST_RATIO:
+        raise NotIncrementalError(f"windows soon cover the maps, {ratio:.2f} times fewer multiply-adds gain nothing")
+    if len(plan.order) * (1 - 1 / ratio) < SAVED_RUNS:
+        raise NotIncrementalError(f"{len(plan.order)} patches are too few to gain anything")
+
+
+def _check_exact(engine: IncrementalInference, dense: DenseInference, patches: Patches) -> None:
+    """Compares a few patches, alone and shuffled into a batch, with dense inference.
+
+    This finds what a trace cannot show: scores that depend on the other rows, on chance, or on earlier calls.
+
+    Raises:
+        NotIncrementalError: they differ.
+    """
+    if not len(patches):
+        return
+    chosen = _sample(patches)
+    alone = DenseInference(dense.scorer, dense.inputs, dense.fills, 1).occluded_scores(chosen)
+    clean = dense.scorer(tuple(x[chosen.image[:1]].clone() for x in dense.inputs), chosen.image[:1])
+    results = {
+        "one at a time": engine.run(engine.plan(chosen, rows=1)),
+        "in a batch": engine.run(engine.plan(chosen, rows=len(chosen))),
+    }
+    tolerance = _tolerance(dense.inputs[0]) * float(torch.cat([alone, clean]).abs().max())
+    for how, scores in results.items():
+        difference = float((scores - alone).abs().max())
+        if not difference <= tolerance:
+            raise NotIncrementalError(f"patches run {how} give scores that differ from dense ones by {difference:.2g}")
+    difference = float((engine.clean_scores()[chosen.image[:1].to(clean.device)] - clean).abs().max())
+    if not difference <= tolerance:
+        raise NotIncrementalError(f"clean scores differ from dense ones by {difference:.2g}")
+
+
+def _sample(patches: Patches) -> Patches:
+    """A few random patches in random order; the one nearest to the upper left corner is among them."""
+    generator = torch.Generator().manual_seed(len(patches))
+    corner = sum(box[:, :2].sum(1).cpu() for box in patches.boxes if box is not None)
+    first = int(torch.as_tensor(corner).argmin())
+    others = torch.randperm(len(patches), generator=generator)[: CHECKED - 1].tolist()
+    rows = torch.tensor([*others[:1], first, *others[1:]])
+    return Patches(patches.image[rows], tuple(None if b is None else b[rows.to(b.device)] for b in patches.boxes))
+
+
+def _tolerance(x: Tensor) -> float:
+    """Of the largest score: float32 sums in another order; TF32 and half precision round to 10 or 7 bits."""
+    if x.dtype == torch.float64:
+        return 1e-8
+    if x.dtype != torch.float32:
+        return 5e-2
+    tf32 = x.is_cuda and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+    return 1e-2 if tf32 else 1e-4

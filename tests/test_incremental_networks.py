@@ -1,0 +1,36 @@
+"""The real face networks run on windows under "auto", and score as dense inference does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import face_nets
+from captum_canonical import ClassConfidence
+from captum_canonical.incremental import IncrementalInference, choose_inference
+from captum_canonical.inference import DenseInference, Patches, Scorer
+
+
+def patches(size: int, count: int, images: int) -> Patches:
+    """Of the paper's relative size, anywhere, cut off at the borders."""
+    side = 2 * int(15 * size / 224 / 2) + 1
+    corner = torch.randint(1 - side, size, (count, 2))
+    boxes = torch.cat([corner.clamp(min=0), (corner + side).clamp(max=size)], 1)
+    return Patches(torch.randint(0, images, (count,)), (boxes,))
+
+
+@pytest.mark.parametrize("name", face_nets.NETWORKS)
+def test_real_networks_run_on_windows(name: str, shared: Path) -> None:
+    net = face_nets.load(shared / "models", name)
+    photos, hidden = torch.rand(2, net.channels, net.size, net.size), patches(net.size, 80, 2)
+    forward: nn.Module = ClassConfidence(net, link="log_odds") if name == "age_gender" else net
+    scorer = Scorer(forward, 1, (), 2)
+    engine = choose_inference("auto", scorer, (photos,), (0.0,), None, hidden)
+    assert isinstance(engine, IncrementalInference)
+    some = Patches(hidden.image[:12], (hidden.boxes[0][:12],))
+    expected = DenseInference(scorer, (photos,), (0.0,), 4).occluded_scores(some)
+    assert_close(engine.occluded_scores(some), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
