@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_canonical.attributions._arguments import at_least_one_pixel, patch_side
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
 from captum_canonical.incremental import IncrementalInference
@@ -18,7 +17,6 @@ from captum_canonical.inference import DenseInference, Patches
 from captum_canonical.mesh import FaceMesh
 from captum_canonical.splat import fill_in, footprints, nonempty, splat
 
-PAPER_PATCH, PAPER_INPUT = 15, 224  # pixels: the paper hides 15 x 15 in inputs of 224 x 224
 Engine = DenseInference | IncrementalInference
 
 
@@ -53,7 +51,7 @@ class PointGeometry:
         """For the arguments of ``CanonicalOcclusion.attribute``."""
         if space not in ("canonical", "image"):
             raise CanonicalError(f"space: expected 'canonical' or 'image', got {space!r}.")
-        sides = tuple(_patch_side(patch_size, x) for x in photos)
+        sides = tuple(patch_side(patch_size, x) for x in photos)
         boxes, seen = _image_footprints(face, meshes, sides)
         painted = boxes  # in image space the patch paints where it hides
         if space == "canonical":
@@ -127,20 +125,6 @@ class Drops:
         return Patches(jobs[:, 0].cpu(), tuple(next(columns) if here else None for here in self._hidden))
 
 
-def _patch_side(patch_size: float | None, inputs: Tensor) -> float:
-    """The side of the patch in pixels of an input."""
-    if patch_size is None:
-        height = inputs.shape[-2] if inputs.ndim == 4 else PAPER_INPUT
-        return 2 * int(PAPER_PATCH * height / PAPER_INPUT / 2) + 1
-    return _at_least_one_pixel("patch_size", patch_size)
-
-
-def _at_least_one_pixel(name: str, side: Any) -> float:
-    if isinstance(side, bool) or not isinstance(side, Real) or not 1 <= float(side) < float("inf"):
-        raise CanonicalError(f"{name}: expected at least 1 pixel, got {side!r}.")
-    return float(side)
-
-
 def _image_footprints(
     face: CanonicalFace, meshes: tuple[FaceMesh | None, ...], sides: tuple[float, ...]
 ) -> tuple[tuple[Tensor | None, ...], Tensor]:
@@ -170,7 +154,7 @@ def _canonical_footprints(
     if canonical_patch_size == "mesh":
         sizes = side * _face_size(face.vertices[None]).to(places.device) / _face_size(mesh.vertices)
         return footprints(places.expand(len(mesh), -1, -1), sizes[:, None], face.size)
-    return footprints(places, _at_least_one_pixel("canonical_patch_size", canonical_patch_size), face.size)
+    return footprints(places, at_least_one_pixel("canonical_patch_size", canonical_patch_size), face.size)
 
 
 def _face_size(vertices: Tensor) -> Tensor:

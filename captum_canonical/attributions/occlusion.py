@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
-from captum_canonical._captum import BaselineType, TargetType, format_baselines, format_forward_args, log_usage
+from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
+from captum_canonical.attributions._arguments import check_tolerance, fills_for, is_count, prefix_of, rows_for
 from captum_canonical.attributions._faces import FacesArgument, as_tuple, face_for, map_dtype, meshes_of
 from captum_canonical.attributions._points import Drops, Engine, PointGeometry
+from captum_canonical.attributions.refinement import RefinedMaps, expected_change
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
 from captum_canonical.incremental import choose_inference
@@ -141,6 +142,70 @@ class CanonicalOcclusion(PerturbationAttribution):
         maps, coverage = call.maps()
         return (maps, coverage) if return_coverage else maps
 
+    @torch.no_grad()
+    def refine(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        *,
+        tolerance: float = 0.0,
+        first_points: int = 64,
+        show_progress: bool = False,
+        **arguments: Any,
+    ) -> Iterator[RefinedMaps]:
+        """Maps from more and more points: at first ``first_points``, then twice as many each time, at last all.
+
+        No point is evaluated twice, and the last map is what :meth:`attribute` returns. Stop when a map is good enough,
+        or let ``tolerance`` do it.
+
+        Args:
+            inputs: as in :meth:`attribute`, as are
+            target: and ``arguments``.
+            tolerance: stop after the first maps of which none is expected to change by more than this share of its L2
+                norm. Default: 0, go on to the complete maps.
+            first_points: points of the first maps.
+            show_progress: a bar for each result.
+            **arguments: baselines, additional_forward_args, faces, patch_size, canonical_patch_size, space and
+                perturbations_per_eval.
+
+        Yields:
+            RefinedMaps: the maps, how many points they are from, and how much they are expected to change yet.
+
+        Raises:
+            CanonicalError: as :meth:`attribute` does, at once and not when the first maps are asked for.
+
+        Example::
+
+            >>> from captum_canonical import CanonicalFace, FaceMesh
+            >>> face = CanonicalFace.default()
+            >>> faces = FaceMesh(face.resized((64, 64)).vertices[None], image_size=(64, 64), topology=face.topology)
+            >>> occlusion = CanonicalOcclusion(lambda x: x[:, :, 40:52, 24:40].mean((1, 2, 3)), faces)
+            >>> for result in occlusion.refine(torch.ones(1, 3, 64, 64), tolerance=0.25):
+            ...     print(result.num_points, result.approximate, round(result.expected_change.item(), 2))
+            64 True 0.4
+            128 True 0.38
+            256 True 0.21
+        """
+        limit = check_tolerance(tolerance)
+        if not is_count(first_points) or first_points < 2:
+            raise CanonicalError(f"first_points: expected at least 2 points, got {first_points!r}.")
+        call = self._begin(inputs, target, None, **arguments)
+        return self._refine(call, int(first_points), limit, show_progress)
+
+    @torch.no_grad()
+    def _refine(self, call: _Call, points: int, tolerance: float, show_progress: bool) -> Iterator[RefinedMaps]:
+        everything = call.face.num_points
+        while True:
+            points = min(points, everything)
+            call.evaluate(points, f"{self.get_name()} refinement, {points} points", show_progress)
+            maps, coverage = call.maps(points)
+            coarser, _ = call.maps(points // 2)
+            change = expected_change(_tuple(maps), _tuple(coarser), points, everything)
+            yield RefinedMaps(maps, coverage, points, points < everything, change)
+            if points == everything or bool((change <= tolerance).all()):
+                return
+            points *= 2
+
     def attribute_future(self) -> None:
         """Not implemented, as for most of Captum's methods."""
         raise NotImplementedError("attribute_future is not implemented for CanonicalOcclusion")
@@ -165,12 +230,12 @@ class CanonicalOcclusion(PerturbationAttribution):
         face = face_for(self.canonical_face, meshes)
         geometry = PointGeometry.of(face, photos, meshes, patch_size, canonical_patch_size, space)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
-        fills, rows = _fills(baselines, photos), _rows(perturbations_per_eval, len(photos[0]))
+        fills, rows = fills_for(baselines, photos), rows_for(perturbations_per_eval, len(photos[0]))
 
         def choose(patches: Patches) -> Engine:
             return choose_inference(self.inference, scorer, photos, fills, rows, patches)
 
-        wanted = geometry.seen & _prefix(face, num_points).to(geometry.seen.device)
+        wanted = geometry.seen & prefix_of(face, num_points).to(geometry.seen.device)
         return _Call(photos, isinstance(inputs, Tensor), face, geometry, Drops(geometry, wanted, choose))
 
 
@@ -186,11 +251,11 @@ class _Call:
 
     def evaluate(self, num_points: int | None, name: str, show_progress: bool) -> None:
         """Finds the drops of the first ``num_points`` points, or of all that are wanted."""
-        self.drops.evaluate(_prefix(self.face, num_points), name, show_progress)
+        self.drops.evaluate(prefix_of(self.face, num_points), name, show_progress)
 
     def maps(self, num_points: int | None = None) -> tuple[Maps, Maps]:
         """(maps, coverage) from the first ``num_points`` points, or from all that have been evaluated."""
-        known = self.drops.evaluated & _prefix(self.face, num_points).to(self.drops.evaluated.device)
+        known = self.drops.evaluated & prefix_of(self.face, num_points).to(self.drops.evaluated.device)
         painted = iter(self.geometry.paint(self.drops.values, known))
         results = [
             tuple(part.to(map_dtype(x)).contiguous() for part in next(painted))
@@ -201,47 +266,5 @@ class _Call:
         return (maps[0], coverage[0]) if self.single else (maps, coverage)
 
 
-def _is_count(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 1
-
-
-def _prefix(face: CanonicalFace, num_points: int | None) -> Tensor:
-    """(P,) bool, the points to evaluate."""
-    chosen = torch.ones(face.num_points, dtype=torch.bool)
-    if num_points is None:
-        return chosen
-    if not _is_count(num_points) or num_points > face.num_points:
-        raise CanonicalError(f"num_points: expected 1 to {face.num_points} (this face's points), got {num_points!r}.")
-    chosen[face.point_order[int(num_points) :]] = False
-    return chosen
-
-
-def _rows(perturbations_per_eval: int | None, num_images: int) -> int | None:
-    if perturbations_per_eval is None:
-        return None
-    if not _is_count(perturbations_per_eval):
-        raise CanonicalError(f"perturbations_per_eval: expected an integer from 1 on, got {perturbations_per_eval!r}.")
-    return num_images * int(perturbations_per_eval)
-
-
-def _fills(baselines: BaselineType, inputs: tuple[Tensor, ...]) -> tuple[Tensor | float, ...]:
-    try:
-        fills = format_baselines(baselines, inputs)
-    except AssertionError as error:
-        raise CanonicalError(f"baselines: {error}") from error
-    if len(fills) != len(inputs):
-        raise CanonicalError(f"baselines: expected one for each of the {len(inputs)} inputs, got {len(fills)}.")
-    for fill, x in zip(fills, inputs, strict=True):
-        if isinstance(fill, Tensor):
-            try:
-                fits = torch.broadcast_shapes(fill.shape, x.shape) == x.shape
-            except RuntimeError:
-                fits = False
-            if not fits or fill.device != x.device:
-                raise CanonicalError(
-                    f"baselines: a tensor of shape {tuple(fill.shape)} on {fill.device} does not broadcast against the "
-                    f"input of shape {tuple(x.shape)} on {x.device}."
-                )
-        elif not isinstance(fill, (int, float)):
-            raise CanonicalError(f"baselines: expected a number or a tensor, got {type(fill).__name__}.")
-    return fills
+def _tuple(maps: Maps) -> tuple[Tensor, ...]:
+    return (maps,) if isinstance(maps, Tensor) else maps
