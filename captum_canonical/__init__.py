@@ -5,7 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
+from captum_canonical.attributions import (
+    CanonicalOcclusion,
+    CanonicalProjector,
+    GuidedGradCamPlusPlus,
+    LayerGradCamPlusPlus,
+    LayerScoreCam,
+)
+from captum_canonical.attributions.refinement import RefinedMaps
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.confidence import ClassConfidence, VerificationConfidence, ZeroShotConfidence
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
@@ -24,9 +31,13 @@ __all__ = [
     "CanonicalProjector",
     "ClassConfidence",
     "FaceMesh",
+    "GuidedGradCamPlusPlus",
+    "LayerGradCamPlusPlus",
+    "LayerScoreCam",
     "MissingDependencyError",
     "ModelSaliency",
     "NoFaceError",
+    "RefinedMaps",
     "RegressionConfidence",
     "VerificationConfidence",
     "ZeroShotConfidence",

@@ -155,12 +155,12 @@ def warn_if_training(forward_func: object) -> None:
         warnings.warn(
             "the network is in training mode: dropout and batch statistics change the scores from call to call; call "
             ".eval() on it first.",
-            stacklevel=_depth_of_the_call(),
+            stacklevel=depth_of_the_call(),
         )
 
 
-def _depth_of_the_call() -> int:
-    """Frames up to whoever called this package, beyond the decorators of Captum and torch."""
+def depth_of_the_call() -> int:
+    """The ``stacklevel`` of a warning to whoever called this package, beyond the decorators of Captum and torch."""
     depth, frame = 0, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("captum_canonical", "captum", "torch"):
         depth, frame = depth + 1, frame.f_back
