@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, run_forward, select_targets
 from captum_canonical.errors import CanonicalError
+from captum_canonical.halving import Halving
 
 
 class Scorer:
@@ -184,6 +185,14 @@ class Patches:
     def __len__(self) -> int:
         return len(self.image)
 
+    def __getitem__(self, chosen: slice | Tensor) -> Patches:
+        """Some of them; a tensor of indices lies on the CPU."""
+
+        def of(box: Tensor) -> Tensor:
+            return box[chosen if isinstance(chosen, slice) else chosen.to(box.device)]
+
+        return Patches(self.image[chosen], tuple(None if box is None else of(box) for box in self.boxes))
+
 
 class DenseInference:
     """Runs the whole network on every occluded image, several images at a time.
@@ -217,22 +226,23 @@ class DenseInference:
         """(J,) float64, the score with each patch hidden; ``tick`` is called after each forward call."""
         count = min(self.rows, len(patches))
         batches = [_Batch(x, fill, count) for x, fill in zip(self.inputs, self.fills, strict=True)]
+
+        def run(part: slice) -> Tensor:
+            some = patches[part]
+            shown = tuple(batch.occlude(some.image, boxes) for batch, boxes in zip(batches, some.boxes, strict=True))
+            return self.scorer(shown, some.image)
+
         scores = []
-        for part in _split(patches, self.rows):
-            rows = tuple(batch.occlude(part.image, boxes) for batch, boxes in zip(batches, part.boxes, strict=True))
-            scores.append(self.scorer(rows, part.image))
+        halving = Halving()
+        for start in range(0, len(patches), self.rows):
+            part = slice(start, min(start + self.rows, len(patches)))
+            scores += [found for _, found in halving.run(part, run)]
             tick()
         if not scores:
             return torch.zeros(0, dtype=torch.float64, device=self.inputs[0].device)
         result = torch.cat(scores)
         check_finite(result, patches.image, "occluded")
         return result
-
-
-def _split(patches: Patches, rows: int) -> Iterator[Patches]:
-    for start in range(0, len(patches), rows):
-        part = slice(start, start + rows)
-        yield Patches(patches.image[part], tuple(None if b is None else b[part] for b in patches.boxes))
 
 
 def check_finite(scores: Tensor, images: Tensor, which: str) -> None:

@@ -570,7 +570,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch, caplog:
     scores = engine.occluded_scores(hidden)
     assert_close(scores, dense.occluded_scores(hidden), rtol=0, atol=1e-6)
     assert [r.message for r in caplog.records if "out of memory" in r.message] == [
-        "out of memory with 14 patches at once: going on with half as many."
+        "out of memory with 14 rows at once: going on with half as many."
     ]
     monkeypatch.setattr(Batch, "results", lambda self: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("injected")))
     with pytest.raises(torch.cuda.OutOfMemoryError):

@@ -200,3 +200,31 @@ def test_dense_batches_lie_in_memory_as_the_photos_do(faces: FaceMesh, photos: T
     seen.clear()
     CanonicalOcclusion(forward, faces).attribute(photos.contiguous(memory_format=torch.channels_last), num_points=16)
     assert all(seen)
+
+
+class Viewed(nn.Module):
+    """A network whose last maps must lie in memory as they usually do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 4, 3, 2), nn.Linear(4 * 31 * 23, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).view(x.size(0), -1))
+
+
+@pytest.mark.parametrize(("net", "turned"), [(small_net(4), True), (Viewed().eval().double(), False)])
+def test_where_windows_gain_nothing_channels_lie_last(
+    faces: FaceMesh, photos: Tensor, net: nn.Module, turned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = {"target": 1, "patch_size": 63, "num_points": 64}
+    method = CanonicalOcclusion(net, faces)
+    with caplog.at_level(logging.INFO, "captum_canonical"):
+        call = method._begin(photos, 1, 64, patch_size=63)
+    assert "times fewer multiply-adds gain nothing" in caplog.text
+    engine = call.drops._engine
+    assert isinstance(engine, DenseInference)
+    assert engine.inputs[0].is_contiguous(memory_format=torch.channels_last) == turned
+    expected = CanonicalOcclusion(net, faces, inference="dense").attribute(photos, **arguments)
+    assert_close(method.attribute(photos, **arguments), expected, rtol=0, atol=1e-9 * float(expected.abs().max()))

@@ -12,13 +12,14 @@ References:
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from captum_canonical.halving import Halving
 from captum_canonical.incremental.batch import Batch, Regions
 from captum_canonical.incremental.clean import CleanMaps
 from captum_canonical.incremental.graph import NotIncrementalError
@@ -26,7 +27,6 @@ from captum_canonical.incremental.network import Network
 from captum_canonical.incremental.plan import Plan
 from captum_canonical.inference import Patches, Scorer, check_finite
 
-logger = logging.getLogger("captum_canonical")
 ROWS = 32  # windows are small: fewer leave the processor idle
 HEAD_ROWS = 256  # the linear layers' weights are read once for so many rows
 HEAD_NUMBERS = 2**24
@@ -80,7 +80,7 @@ class IncrementalInference:
             self.network = Network(scorer.forward_func, self.inputs, hidden, scorer.additional_forward_args)
             self.clean = CleanMaps(self.network, fills, rows)
         self._plan: tuple[Patches, Plan] | None = None
-        self._told = False
+        self._halving = Halving(self.clean.forget_scratch)
 
     def clean_scores(self) -> Tensor:
         """(N,) float64."""
@@ -125,38 +125,16 @@ class IncrementalInference:
                 self._finish(trunk, plan, scores)
             if group != self.clean.group:
                 self.clean.enter(group)
-            for rows, values in self._halving(plan, number, part, regions):
+            for rows, values in self._halving.run(part, partial(self._trunk, plan, number, part.start, regions)):
                 trunk.add(rows, values)
             tick()
         if trunk.parts:
             self._finish(trunk, plan, scores)
         return scores
 
-    def _halving(self, plan: Plan, number: int, part: slice, regions: Regions) -> Iterator[tuple[slice, list[Tensor]]]:
-        """The trunk's results for the patches of a batch; in halves where the memory does not suffice."""
-        waiting = [part]
-        while waiting:
-            rows = waiting.pop()
-            try:
-                values = Batch(self.clean, plan, number, rows, rows.start - part.start, regions).results()
-            except torch.cuda.OutOfMemoryError:
-                if rows.stop - rows.start == 1:
-                    raise
-                values = None
-            if values is None:  # outside of the except clause, whose traceback holds on to tensors
-                self._make_room(rows.stop - rows.start)
-                middle = (rows.start + rows.stop) // 2
-                waiting += [slice(middle, rows.stop), slice(rows.start, middle)]
-            else:
-                yield rows, values
-
-    def _make_room(self, count: int) -> None:
-        self.clean.forget_scratch()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if not self._told:
-            logger.warning("out of memory with %d patches at once: going on with half as many.", count)
-        self._told = True
+    def _trunk(self, plan: Plan, number: int, first: int, regions: Regions, rows: slice) -> list[Tensor]:
+        """What the trunk makes of these patches of a batch that begins with patch ``first``."""
+        return Batch(self.clean, plan, number, rows, rows.start - first, regions).results()
 
     @torch.inference_mode()
     def _finish(self, trunk: _Pending, plan: Plan, scores: Tensor) -> None:

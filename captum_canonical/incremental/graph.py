@@ -132,7 +132,8 @@ class _Tracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """As torch.fx does; a confidence wrapper becomes its network's call and a step of its own."""
-        self.path.append(f"{self.path_of_module(m).removeprefix('net').removeprefix('.')} ({type(m).__name__})")
+        name = self.path_of_module(m).removeprefix("net").removeprefix(".") or "the network"
+        self.path.append(f"{name} ({type(m).__name__})")
         calls = _CALLS.get(type(m).forward)
         if calls is not None and isinstance(m, ConfidenceWrapper) and not kwargs:
             groups = calls(args)

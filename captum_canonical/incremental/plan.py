@@ -53,7 +53,10 @@ class Plan:
         self.network, self.rows, self.images_at_once = network, rows, images_at_once
         spans = dict(self._spans(patches))
         group = patches.image // images_at_once
-        candidates = [self._arrange(spans, order, group) for order in _orders(spans, network, group)]
+        orders = _orders(spans, network, group)
+        if min(rows, len(group)) in (1, len(group)):  # the order makes no difference
+            orders = iter([next(orders)])
+        candidates = [self._arrange(spans, order, group) for order in orders]
         _, self.order, self.batch, self.windows, self.full = min(candidates, key=lambda c: c[0])
         self.image = patches.image[self.order]
         self.boxes = tuple(None if box is None else box.cpu()[self.order] for box in patches.boxes)
