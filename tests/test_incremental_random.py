@@ -94,7 +94,7 @@ FAULTS = {
     "halo off by one": (Reach, "needed", _shifted()),
     "window one row short": (Reach, "changed", _row_short),
     "union forgets one": (Span, "union", lambda self, other: self),
-    "stale windows": (Store, "write", lambda self, data, first: None),
+    "stale windows": (Store, "room_for", lambda self, first, count, size: torch.empty(count, self.channels, *size)),
     "another image's cache": (Plan, "__init__", _first_image),
     "padding is not zero": (Store, "__init__", _no_padding),
     "scaled wrongly": (Span, "scaled", lambda self, factor: self),

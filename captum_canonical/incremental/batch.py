@@ -108,10 +108,28 @@ class Batch:
             data = self.values[step.sources[0].node].data.repeat_interleave(down, 2).repeat_interleave(right, 3)
         else:
             assert isinstance(step.operator, Pointwise)  # for mypy
-            data = self.network.run(step, lambda node: self._window_of(self.network.steps[node], step))
+            return Changed(self._pointwise(step, step.operator))
         if step.cached:
-            self.clean.store(step).write(data, self.first)
+            self._room(step, data.shape).copy_(data)
         return Changed(data)
+
+    def _room(self, step: Step, shape: torch.Size) -> Tensor:
+        """Where the windows of a cached step belong."""
+        return self.clean.store(step).room_for(self.first, shape[0], (shape[2], shape[3]))
+
+    def _pointwise(self, step: Step, operator: Pointwise) -> Any:
+        def lookup(node: fx.Node) -> Any:
+            return self._window_of(self.network.steps[node], step)
+
+        if not step.cached:
+            return self.network.run(step, lookup)
+        if operator.into is None:
+            data = self.network.run(step, lookup)
+            self._room(step, data.shape).copy_(data)
+            return data
+        args = [lookup(node) for node in step.node.args if isinstance(node, fx.Node)]
+        shape = torch.broadcast_shapes(*(arg.shape for arg in args))
+        return operator.into(*args, out=self._room(step, shape))
 
     def _hide(self, step: Step) -> Tensor:
         """The windows of an input: clean pixels, and what hides them in the boxes."""

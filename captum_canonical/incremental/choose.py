@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.incremental.engine import ROWS, IncrementalInference
+from captum_canonical.incremental.engine import IncrementalInference
 from captum_canonical.incremental.graph import NotIncrementalError
 from captum_canonical.incremental.plan import Plan
 from captum_canonical.inference import DenseInference, Patches, Scorer
@@ -50,7 +50,7 @@ def choose_inference(
         return dense
     auto = inference == "auto"
     try:
-        return _incremental(dense, rows or ROWS, patches, auto)
+        return _incremental(dense, rows, patches, auto)
     except Exception as error:  # whatever a foreign network does: dense inference is right, or says what is wrong
         return _instead(dense, patches, auto, error)
 
@@ -90,7 +90,7 @@ def _channels_last(dense: DenseInference, patches: Patches) -> DenseInference:
     return turned if same else dense
 
 
-def _incremental(dense: DenseInference, rows: int, patches: Patches, auto: bool) -> IncrementalInference:
+def _incremental(dense: DenseInference, rows: int | None, patches: Patches, auto: bool) -> IncrementalInference:
     """What replaces dense inference; if it is for the package to choose, only where that is worth it."""
     if auto:
         _check_worthwhile(dense.scorer, dense.inputs, len(patches))

@@ -24,10 +24,11 @@ from captum_canonical.incremental.batch import Batch, Regions
 from captum_canonical.incremental.clean import CleanMaps
 from captum_canonical.incremental.graph import NotIncrementalError
 from captum_canonical.incremental.network import Network
-from captum_canonical.incremental.plan import Plan
+from captum_canonical.incremental.plan import Plan, dense_work
 from captum_canonical.inference import Patches, Scorer, check_finite
 
-ROWS = 32  # windows are small: fewer leave the processor idle
+ROWS, ROWS_OF_SMALL = 32, 64  # patches that are run together: fewer leave the processor idle, more overflow its caches
+SMALL = 5e8  # multiply-adds of a network for one image
 HEAD_ROWS = 256  # the linear layers' weights are read once for so many rows
 HEAD_NUMBERS = 2**24
 
@@ -41,7 +42,7 @@ class IncrementalInference:
         scorer: gives the scores of a batch; its forward function is traced, and not called any more.
         inputs: the clean inputs of the model, each (N, ...).
         fills: for each input what hidden pixels become: a number, or a tensor that broadcasts against the input.
-        rows: patches that are run together.
+        rows: patches that are run together. Default: 32, or 64 for a network of less than 0.5 billion multiply-adds.
         hidden: for each input whether patches of it are hidden. Default: of all that are images.
 
     Raises:
@@ -64,21 +65,21 @@ class IncrementalInference:
         scorer: Scorer,
         inputs: tuple[Tensor, ...],
         fills: tuple[Tensor | float, ...],
-        rows: int = ROWS,
+        rows: int | None = None,
         hidden: tuple[bool, ...] | None = None,
     ) -> None:
         hidden = tuple(x.ndim == 4 for x in inputs) if hidden is None else hidden
         for x, here in zip(inputs, hidden, strict=True):
             if here and (x.ndim != 4 or not x.is_floating_point()):
                 raise NotIncrementalError(f"an input is {x.dtype} of shape {tuple(x.shape)}, not images (N, C, H, W)")
-        self.rows = rows
         # Inference tensors never leave this class, and the network must not get hold of the user's.
         self.inputs = tuple(x.detach() for x in inputs)
         self.scorer = copy.copy(scorer)
         self.scorer.additional_forward_args = ()
         with torch.inference_mode():
             self.network = Network(scorer.forward_func, self.inputs, hidden, scorer.additional_forward_args)
-            self.clean = CleanMaps(self.network, fills, rows)
+            self.rows = rows or (ROWS_OF_SMALL if dense_work(self.network) < SMALL else ROWS)
+            self.clean = CleanMaps(self.network, fills, self.rows)
         self._plan: tuple[Patches, Plan] | None = None
         self._halving = Halving(self.clean.forget_scratch)
 

@@ -32,9 +32,15 @@ class Query:
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Each position of the output depends on the same position of the inputs; constants have no positions."""
+    """Each position of the output depends on the same position of the inputs; constants have no positions.
+
+    Attributes:
+        run: gives a new result.
+        into: the same, with a keyword ``out`` for where the result goes; or None.
+    """
 
     run: Callable[..., Any]
+    into: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)

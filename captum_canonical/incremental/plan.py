@@ -243,6 +243,11 @@ def _covers(step: Step, spans: dict[fx.Node, Span]) -> bool:
     return bool((share >= SWITCH_TO_FULL).double().mean() > 0.9) if len(share) else True
 
 
+def dense_work(network: Network) -> float:
+    """Multiply-adds of a network for one image."""
+    return sum(_dense_work(step) for step in network.steps.values() if step.per_image)
+
+
 def _dense_work(step: Step) -> float:
     if isinstance(step.operator, Slide):
         return float(step.operator.macs * step.size[0] * step.size[1])

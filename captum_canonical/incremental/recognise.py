@@ -100,6 +100,8 @@ def _without_inplace(module: nn.Module) -> nn.Module:
 
 def _module(m: nn.Module, run: Callable[..., Any], x: Tensor, result: Any) -> Operator | None:
     forward = type(m).forward
+    if forward is nn.ReLU.forward:
+        return Pointwise(run, _relu)
     if forward in _POINTWISE_MODULES:
         return Pointwise(run)
     build = _SPATIAL_MODULES.get(forward)
@@ -140,12 +142,21 @@ def _call(
         return Query(run)
     if node.target is operator.getitem:
         return Pointwise(run) if _takes_channels(node, x, args[1], result) else None
-    if _is_pointwise(node, target_name(node), args, kwargs, result):
-        return Pointwise(run)
+    name = target_name(node)
+    if _is_pointwise(node, name, args, kwargs, result):
+        plain = not kwargs and all(isinstance(arg, Tensor) for arg in args) and (len(args) == 1) == (name == "relu")
+        return Pointwise(run, _INTO.get(name) if plain else None)
     if not args or not isinstance(x, Tensor) or x.ndim != 4 or _reads_per_image(node, behind=1):
         return None
     build = _SPATIAL_CALLS.get(node.target)
     return None if build is None else build(run, x, args[1:], {k: v for k, v in kwargs.items() if k != "input"}, result)
+
+
+def _relu(x: Tensor, *, out: Tensor) -> Tensor:
+    return torch.clamp_min(x, 0, out=out)
+
+
+_INTO: dict[str, Callable[..., Any]] = {"relu": _relu, "add": torch.add, "mul": torch.mul}
 
 
 def _mean(

@@ -46,12 +46,12 @@ class Store:
             rows[: self.tail] = self.rows[: self.tail]
             self.rows = rows
 
-    def write(self, windows: Tensor, first: int) -> None:
-        """Takes in the windows (R, C, h, w) of rows ``first``, ``first + 1``, ... of a batch."""
-        count, channels, height, width = windows.shape
+    def room_for(self, first: int, count: int, size: Pair) -> Tensor:
+        """Where the windows (R, C, h, w), channels last, of rows ``first``, ``first + 1``, ... of a batch lie."""
+        height, width = size
         start = self.tail + first * height * width
-        target = self.rows[start : start + count * height * width].view(count, height, width, channels)
-        target.copy_(windows.permute(0, 2, 3, 1))
+        rows = self.rows[start : start + count * height * width]
+        return rows.view(count, height, width, self.channels).permute(0, 3, 1, 2)
 
     def gather(self, index: Tensor, size: Pair, out: Tensor | None = None) -> Tensor:
         """The region (R, C, h, w), channels last, of the rows that an index names."""
