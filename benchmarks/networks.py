@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 
 VGG16_WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: max pooling
 RESNET50_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride of the first
@@ -74,3 +81,32 @@ def mobile_face_net(numbers: int = 128, size: int = 112) -> nn.Sequential:
     pool = [nn.Conv2d(512, 512, size // 16, groups=512, bias=False), nn.BatchNorm2d(512)]
     layers += [*_conv(channels, 512, 1), nn.PReLU(512), *pool, nn.Conv2d(512, numbers, 1, bias=False)]
     return nn.Sequential(*layers, nn.BatchNorm2d(numbers), nn.Flatten()).eval()
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One that is timed, with inputs (N, channels, size, size)."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    size: int
+    channels: int = 3
+
+    @property
+    def label(self) -> str:
+        """Name and size."""
+        return f"{self.name} {self.size}"
+
+
+def networks(models: Path | None) -> list[Network]:
+    """Those of ``networks.py`` at two sizes, and the trained ones of ``models``."""
+    found = []
+    for name, build in {"VGG-16": vgg16, "ResNet-50": resnet50, "MobileFaceNet": mobile_face_net}.items():
+        found += [Network(name, lambda build=build, size=size: build(size=size), size) for size in (224, 112)]
+    if models is not None:
+        import face_nets  # of examples/
+
+        for name in face_nets.NETWORKS:
+            net = face_nets.load(models, name)
+            found.append(Network(name, lambda net=net: net, net.size, net.channels))
+    return found

@@ -22,6 +22,7 @@ from captum_canonical.incremental.windows import Reach, Span, Windows
 from captum_canonical.inference import DenseInference, Patches, Scorer
 
 SIZE = 32
+MANY = 500  # patches that are worth it whatever the network
 
 
 @pytest.fixture(autouse=True)
@@ -345,9 +346,11 @@ def test_the_users_things_are_left_alone() -> None:
     attributes = {name: dict(vars(module)) for name, module in net.named_modules()}
     clean, state = x.clone(), torch.random.get_rng_state()
     scorer = Scorer(net, 1, (), 2)
-    assert isinstance(choose_inference("auto", scorer, (x,), (0.0,), None, patches_of(state)), IncrementalInference)
+    assert isinstance(
+        choose_inference("auto", scorer, (x,), (0.0,), None, patches_of(state, MANY)), IncrementalInference
+    )
     torch.random.set_rng_state(state)
-    hidden = patches()
+    hidden = patches(MANY)
     after = torch.random.get_rng_state()
     engine = choose_inference("auto", scorer, (x,), (0.0,), None, hidden)
     scores = engine.occluded_scores(hidden)
@@ -361,9 +364,9 @@ def test_the_users_things_are_left_alone() -> None:
     scores += 1  # an ordinary tensor
 
 
-def patches_of(state: Tensor) -> Patches:
+def patches_of(state: Tensor, count: int) -> Patches:
     torch.random.set_rng_state(state)
-    return patches()
+    return patches(count)
 
 
 def test_a_trace_leaves_no_stand_in_behind() -> None:
@@ -477,7 +480,7 @@ def test_what_cannot_be_run_incrementally_runs_densely_and_says_why(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     make, reason = REFUSED[name]
-    net, hidden = make(), patches()
+    net, hidden = make(), patches(MANY)
     x = images(dtype=torch.bfloat16) if name == "half" else images()
     scorer = Scorer(net, 1, (), 2)
     with caplog.at_level(logging.INFO, "captum_canonical"):
@@ -505,7 +508,7 @@ def test_captums_own_error_for_tuples() -> None:
 
 
 def test_choice() -> None:
-    net, x, hidden = Conv(nn.ReLU()), images(), patches()
+    net, x, hidden = Conv(nn.ReLU()), images(), patches(MANY)
 
     def chosen(inference: str, patches: Patches = hidden, net: nn.Module = net) -> type:
         return type(choose_inference(inference, Scorer(net, 1, (), 2), (x,), (0.0,), None, patches))
@@ -513,8 +516,9 @@ def test_choice() -> None:
     assert chosen("auto") is IncrementalInference
     assert chosen("incremental") is IncrementalInference
     assert chosen("dense") is DenseInference
-    few = Patches(hidden.image[:5], (hidden.boxes[0][:5],))
-    assert chosen("auto", few) is DenseInference
+    for count in (5, 100, 215):  # too few for a trace, and too few to pay for the check
+        assert chosen("auto", hidden[:count]) is DenseInference
+    few = hidden[:5]
     assert chosen("incremental", few) is IncrementalInference
     assert chosen("incremental", Patches(hidden.image[:0], (hidden.boxes[0][:0],))) is IncrementalInference
     with pytest.raises(CanonicalError, match='"auto", "incremental" or "dense", got \'fast\''):

@@ -26,7 +26,7 @@ def patches(size: int, count: int, images: int) -> Patches:
 @pytest.mark.parametrize("name", face_nets.NETWORKS)
 def test_real_networks_run_on_windows(name: str, shared: Path) -> None:
     net = face_nets.load(shared / "models", name)
-    photos, hidden = torch.rand(2, net.channels, net.size, net.size), patches(net.size, 80, 2)
+    photos, hidden = torch.rand(2, net.channels, net.size, net.size), patches(net.size, 800, 2)
     forward: nn.Module = ClassConfidence(net, link="log_odds") if name == "age_gender" else net
     scorer = Scorer(forward, 1, (), 2)
     engine = choose_inference("auto", scorer, (photos,), (0.0,), None, hidden)

@@ -218,10 +218,10 @@ class Viewed(nn.Module):
 def test_where_windows_gain_nothing_channels_lie_last(
     faces: FaceMesh, photos: Tensor, net: nn.Module, turned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    arguments = {"target": 1, "patch_size": 63, "num_points": 64}
+    arguments = {"target": 1, "patch_size": 63, "num_points": 256}
     method = CanonicalOcclusion(net, faces)
     with caplog.at_level(logging.INFO, "captum_canonical"):
-        call = method._begin(photos, 1, 64, patch_size=63)
+        call = method._begin(photos, 1, 256, patch_size=63)
     assert "times fewer multiply-adds gain nothing" in caplog.text
     engine = call.drops._engine
     assert isinstance(engine, DenseInference)

@@ -49,7 +49,7 @@ class Batch:
                 continue
             if isinstance(step.operator, Query):
                 self.values[step.node] = self.network.run(step, self._stand_in)
-            elif self.plan.full[step.node][self.number]:
+            elif self.plan.complete[step.node][self.number]:
                 self.values[step.node] = self._complete(step)
             else:
                 self.values[step.node] = self._windowed(step)
@@ -110,12 +110,12 @@ class Batch:
             assert isinstance(step.operator, Pointwise)  # for mypy
             return Changed(self._pointwise(step, step.operator))
         if step.cached:
-            self._room(step, data.shape).copy_(data)
+            self._room(step, data.shape[2:]).copy_(data)
         return Changed(data)
 
-    def _room(self, step: Step, shape: torch.Size) -> Tensor:
+    def _room(self, step: Step, size: torch.Size) -> Tensor:
         """Where the windows of a cached step belong."""
-        return self.clean.store(step).room_for(self.first, shape[0], (shape[2], shape[3]))
+        return self.clean.store(step).room_for(self.first, len(self.images), (size[0], size[1]))
 
     def _pointwise(self, step: Step, operator: Pointwise) -> Any:
         def lookup(node: fx.Node) -> Any:
@@ -125,11 +125,11 @@ class Batch:
             return self.network.run(step, lookup)
         if operator.into is None:
             data = self.network.run(step, lookup)
-            self._room(step, data.shape).copy_(data)
+            self._room(step, data.shape[2:]).copy_(data)
             return data
         args = [lookup(node) for node in step.node.args if isinstance(node, fx.Node)]
-        shape = torch.broadcast_shapes(*(arg.shape for arg in args))
-        return operator.into(*args, out=self._room(step, shape))
+        size = max((arg.shape[-2:] for arg in args), key=lambda size: size.numel())
+        return operator.into(*args, out=self._room(step, size))
 
     def _hide(self, step: Step) -> Tensor:
         """The windows of an input: clean pixels, and what hides them in the boxes."""

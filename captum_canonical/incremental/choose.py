@@ -10,14 +10,17 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.incremental.engine import IncrementalInference
 from captum_canonical.incremental.graph import NotIncrementalError
-from captum_canonical.incremental.plan import Plan
+from captum_canonical.incremental.plan import dense_work
 from captum_canonical.inference import DenseInference, Patches, Scorer
 
 logger = logging.getLogger("captum_canonical")
 DENSE_ROWS = 8  # complete images fill a processor's caches sooner than windows do
 DENSE_ROWS_GPU = 32
 LEAST_RATIO = 1.3  # of multiply-adds, below which bookkeeping eats the gain
-SAVED_RUNS = 20  # dense runs that must be saved, since tracing and checking cost about ten
+FEWEST, FEWEST_TURNED = 30, 80  # patches that are worth a trace, and a comparison of two layouts in memory
+# Dense runs that must be saved: twice what tracing, planning and checking cost, as measured on the networks of
+# benchmarks/incremental.py. Python takes most of it, which small networks have less time for.
+SAVED_RUNS, SAVED_RUNS_OF_SMALL = 20, 200
 CHECKED = 4  # patches
 
 
@@ -76,7 +79,7 @@ class _NoGainError(NotIncrementalError):
 
 def _channels_last(dense: DenseInference, patches: Patches) -> DenseInference:
     """The same with the channels of a pixel side by side in memory, which CPUs run faster, if the scores allow it."""
-    if dense.inputs[0].is_cuda or len(patches) < SAVED_RUNS:
+    if dense.inputs[0].is_cuda or len(patches) < FEWEST_TURNED:
         return dense
     last = torch.channels_last
     inputs = tuple(x.contiguous(memory_format=last) if x.ndim == 4 else x for x in dense.inputs)
@@ -97,13 +100,13 @@ def _incremental(dense: DenseInference, rows: int | None, patches: Patches, auto
     hidden = tuple(box is not None for box in patches.boxes)
     engine = IncrementalInference(dense.scorer, dense.inputs, dense.fills, rows, hidden)
     if auto:
-        _check_gain(engine.plan(patches))
+        _check_gain(engine, patches)
     _check_exact(engine, dense, patches)
     return engine
 
 
 def _check_worthwhile(scorer: Scorer, inputs: tuple[Tensor, ...], patches: int) -> None:
-    if patches < SAVED_RUNS:
+    if patches < FEWEST:
         raise NotIncrementalError(f"{patches} patches are too few to gain anything")
     tensors = [x for x in inputs if x.is_floating_point()]
     if isinstance(scorer.forward_func, torch.nn.Module):
@@ -113,12 +116,15 @@ def _check_worthwhile(scorer: Scorer, inputs: tuple[Tensor, ...], patches: int) 
         raise NotIncrementalError(f"in {narrow.pop()} rounding is as large as the drops")
 
 
-def _check_gain(plan: Plan) -> None:
-    ratio = plan.ratio
+def _check_gain(engine: IncrementalInference, patches: Patches) -> None:
+    least = SAVED_RUNS + SAVED_RUNS_OF_SMALL / (1 + dense_work(engine.network) / 1e9)
+    if len(patches) < least:  # whatever the plan
+        raise _NoGainError(f"{len(patches)} patches are too few to gain anything")
+    ratio = engine.plan(patches).ratio
     if ratio <= LEAST_RATIO:
         raise _NoGainError(f"windows soon cover the maps, {ratio:.2f} times fewer multiply-adds gain nothing")
-    if len(plan.order) * (1 - 1 / ratio) < SAVED_RUNS:
-        raise _NoGainError(f"{len(plan.order)} patches are too few to gain anything")
+    if len(patches) * (1 - 1 / ratio) < least:
+        raise _NoGainError(f"{len(patches)} patches are too few to gain anything")
 
 
 def _check_exact(engine: IncrementalInference, dense: DenseInference, patches: Patches) -> None:

@@ -46,7 +46,8 @@ class Plan:
         row: (J,) the place of each in its batch.
         boxes: for each input the boxes (J, 4), or None.
         windows: of each step that is run on windows in some batch.
-        full: for each step (B,) whether a batch runs it on complete maps.
+        full: for each step (B,) whether a batch runs it on complete maps, and
+        complete: the same as lists.
     """
 
     def __init__(self, network: Network, patches: Patches, rows: int, images_at_once: int) -> None:
@@ -58,6 +59,7 @@ class Plan:
             orders = iter([next(orders)])
         candidates = [self._arrange(spans, order, group) for order in orders]
         _, self.order, self.batch, self.windows, self.full = min(candidates, key=lambda c: c[0])
+        self.complete = {node: flags.tolist() for node, flags in self.full.items()}
         self.image = patches.image[self.order]
         self.boxes = tuple(None if box is None else box.cpu()[self.order] for box in patches.boxes)
         self.counts = torch.bincount(self.batch).tolist() if len(self.batch) else []
