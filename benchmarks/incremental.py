@@ -2,10 +2,11 @@
 
     python benchmarks/incremental.py [--models DIR] [--only NAME ...] [--rounds 5] [--quick] [--json FILE]
 
-Every figure of ours is a whole call of ``inference="auto"``: tracing, planning, the check against dense inference, the
-clean run and all patches. Dense inference is a bare loop over ``model(batch)`` with ready batches of 1, 4, 16 and 64
-rows, in both memory formats; the fastest of all counts. The methods take turns, and the figures are medians over rounds
-of the ratio within a round. "theory" is the ratio of multiply-adds that the planner computes before anything runs.
+Every figure of ours is a whole call of ``inference="auto"`` for 1,024 points of each photograph: tracing, planning, the
+check against dense inference, the clean run and the patches (of slow networks a part of these, see ``Ours``). Dense
+inference is a bare loop over ``model(batch)`` with ready batches of 1, 4, 16 and 64 rows, in both memory formats; the
+fastest of all counts. The methods take turns, and ratios are medians over rounds of the ratio within a round.
+"theory" is the ratio of multiply-adds that the planner computes before anything runs.
 
 The process starts itself anew with glibc told to keep freed memory: page faults otherwise hit the large maps of dense
 inference hardest, and ours would look better by chance.
@@ -36,7 +37,7 @@ from timing import alternated, machine, seconds
 
 ROWS = (1, 4, 16, 64)
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
-DENSE_SECONDS = 30  # so long may dense inference of a call's evaluations take
+DENSE_SECONDS = 20  # so long may dense inference of the patches take
 PATCHES = (7, 15, 31)  # at 224 pixels; scaled with the input
 FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 Results = dict[str, Any]
@@ -77,77 +78,100 @@ def scan(network: Network, net: nn.Module, rounds: int) -> Results:
     return {key: 1000 * statistics.median(t) / len(batches[key]) for key, t in times.items()}
 
 
-def compare(network: Network, net: nn.Module, best: str, side: int, images: int, args: Any, count: int) -> Results:
-    """Ours against dense inference at its best, as milliseconds and as a ratio per evaluation."""
-    rows, layout = int(best.split()[0]), best.split()[1]
-    photos = torch.rand(images, network.channels, network.size, network.size)
-    hidden = patches_of(network.size, side, images, count)
-    few = Patches(hidden.image[:64], (hidden.boxes[0][:64],))
-    scorer = Scorer(net, 0, (), images)
-    engines: list[DenseInference | IncrementalInference] = []
+class Ours:
+    """A call of ours for ``points`` points of each of N photographs, of which ``most`` are run.
 
-    def ours() -> None:
-        engines[:] = [choose_inference("auto", scorer, (photos,), (0.0,), None, hidden)]
-        engines[0].clean_scores()
-        engines[0].occluded_scores(hidden)
+    Everything is done for all points: tracing, planning, the check and the clean run. Only the patches themselves are
+    a part of them, if dense inference would take too long for all, and their time is multiplied.
+    """
 
-    turned = photos.contiguous(memory_format=FORMATS[layout])
-    dense = DenseInference(scorer, (turned,), (0.0,), rows)
-    batch = turned[:1].repeat(rows, 1, 1, 1).contiguous(memory_format=FORMATS[layout])
-    loops = max(64, rows)
+    def __init__(self, network: Network, net: nn.Module, side: int, images: int, points: int, most: int) -> None:
+        self.photos = torch.rand(images, network.channels, network.size, network.size)
+        self.hidden = patches_of(network.size, side, images, images * points)
+        self.some = self.hidden[torch.arange(0, len(self.hidden), max(1, len(self.hidden) // most))]
+        self.scorer = Scorer(net, 0, (), images)
+        self.engine: Any = None
+
+    def prepare(self) -> None:
+        """Everything but the patches."""
+        self.engine = choose_inference("auto", self.scorer, (self.photos,), (0.0,), None, self.hidden)
+        self.engine.clean_scores()
+
+    def run(self) -> None:
+        """Those of the patches that are run."""
+        self.engine.occluded_scores(self.some)
+
+    def seconds(self, prepare: float, run: float) -> float:
+        """Of the whole call."""
+        return prepare + run * len(self.hidden) / len(self.some)
+
+    @property
+    def theory(self) -> float:
+        """Multiply-adds of dense inference over ours; 1 where ours is dense."""
+        return self.engine.plan(self.hidden).ratio if isinstance(self.engine, IncrementalInference) else 1.0
+
+
+def compare(network: Network, net: nn.Module, dense: Results, side: int, images: int, args: Any) -> Results:
+    """Ours against dense inference at its best: whole calls, as milliseconds per evaluation."""
+    rows, layout = int(dense["best"].split()[0]), FORMATS[dense["best"].split()[1]]
+    most = int(1000 * DENSE_SECONDS / dense["ms"][dense["best"]])
+    ours = Ours(network, net, side, images, args.points, most)
+    turned = ours.photos.contiguous(memory_format=layout)
+    few = ours.hidden[: max(64, rows)]
+    batch = turned[:1].repeat(rows, 1, 1, 1).contiguous(memory_format=layout)
+    engine = DenseInference(ours.scorer, (turned,), (0.0,), rows)
     works = {
-        "ours": ours,
-        "bare": bare_loop(net, batch, loops),
-        "dense": lambda: dense.occluded_scores(few),
+        "prepare": ours.prepare,
+        "run": ours.run,
+        "bare": bare_loop(net, batch, max(64, rows)),
+        "dense": lambda: engine.occluded_scores(few),
     }
     with torch.no_grad():
+        ours.prepare()
         times = alternated(works, args.rounds)
-    per = {"ours": len(hidden), "bare": -(-loops // rows) * rows, "dense": len(few)}
-    each = {name: [t / per[name] for t in times[name]] for name in works}
-    ratios = [b / o for b, o in zip(each["bare"], each["ours"], strict=True)]
-    engine = engines[0]
-    theory = engine.plan(hidden).ratio if isinstance(engine, IncrementalInference) else 1.0
-    ratio = statistics.median(ratios)
+    evaluations = len(ours.hidden) + images  # with the clean ones
+    whole = [ours.seconds(p, r) / evaluations for p, r in zip(times["prepare"], times["run"], strict=True)]
+    bare = [t / (-(-max(64, rows) // rows) * rows) for t in times["bare"]]
+    ratios = [b / o for b, o in zip(bare, whole, strict=True)]
     return {
-        "inference": "incremental" if isinstance(engine, IncrementalInference) else "dense",
-        "rows": engine.rows,
-        "evaluations": len(hidden),
-        "ours_ms": 1000 * statistics.median(each["ours"]),
-        "bare_ms": 1000 * statistics.median(each["bare"]),
-        "dense_over_bare": statistics.median(d / b for d, b in zip(each["dense"], each["bare"], strict=True)),
-        "ratio": ratio,
+        "inference": "incremental" if isinstance(ours.engine, IncrementalInference) else "dense",
+        "rows": ours.engine.rows,
+        "evaluations": evaluations,
+        "run": len(ours.some),
+        "prepare_s": statistics.median(times["prepare"]),
+        "ours_ms": 1000 * statistics.median(whole),
+        "bare_ms": 1000 * statistics.median(bare),
+        "dense_over_bare": statistics.median(d / len(few) / b for d, b in zip(times["dense"], bare, strict=True)),
+        "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
-        "theory": theory,
-        "of_theory": ratio / theory,
+        "theory": ours.theory,
+        "of_theory": statistics.median(ratios) / ours.theory,
     }
 
 
 def against_captum(network: Network, net: nn.Module, args: Any) -> Results:
-    """Captum's Occlusion and ours with as many evaluations; whole calls."""
+    """Captum's Occlusion on a grid of patches side by side, and ours; milliseconds per evaluation."""
     side = scaled(15, network.size)
-    x = torch.rand(1, network.channels, network.size, network.size)
+    ours = Ours(network, net, side, 1, args.points, 512)
     window = {"sliding_window_shapes": (network.channels, side, side), "strides": (network.channels, side, side)}
-    evaluations = (-(-(network.size - side) // side) + 1) ** 2
-    hidden = patches_of(network.size, side, 1, evaluations)
+    evaluations = 1 + (-(-(network.size - side) // side) + 1) ** 2
 
     def captum(rows: int) -> Callable[[], object]:
-        return lambda: Occlusion(net).attribute(x, target=0, perturbations_per_eval=rows, **window)
-
-    def ours() -> None:
-        engine = choose_inference("auto", Scorer(net, 0, (), 1), (x,), (0.0,), None, hidden)
-        engine.clean_scores()
-        engine.occluded_scores(hidden)
+        return lambda: Occlusion(net).attribute(ours.photos, target=0, perturbations_per_eval=rows, **window)
 
     with torch.no_grad():
         trial = {rows: seconds(captum(rows)) for rows in (1, 4, 16)}
         best = min(trial, key=trial.__getitem__)
-        times = alternated({"ours": ours, "captum": captum(best)}, args.rounds)
+        ours.prepare()
+        times = alternated({"prepare": ours.prepare, "run": ours.run, "captum": captum(best)}, max(2, args.rounds // 2))
+    whole = [ours.seconds(p, r) / (1 + len(ours.hidden)) for p, r in zip(times["prepare"], times["run"], strict=True)]
+    each = [t / evaluations for t in times["captum"]]
     return {
         "evaluations": evaluations,
         "perturbations_per_eval": best,
-        "captum_ms": 1000 * statistics.median(times["captum"]) / evaluations,
-        "ours_ms": 1000 * statistics.median(times["ours"]) / evaluations,
-        "ratio": statistics.median(c / o for c, o in zip(times["captum"], times["ours"], strict=True)),
+        "captum_ms": 1000 * statistics.median(each),
+        "ours_ms": 1000 * statistics.median(whole),
+        "ratio": statistics.median(c / o for c, o in zip(each, whole, strict=True)),
     }
 
 
@@ -245,16 +269,15 @@ def study(network: Network, args: Any) -> Results:
     """All patches and batch sizes of a network."""
     net = network.build()
     table = scan(network, net, max(3, args.rounds // 2))
-    best = min(table, key=table.__getitem__)
+    result: Results = {"ms": table, "best": min(table, key=table.__getitem__), "cases": {}}
     shown = ", ".join(f"{key} {value:.2f}" for key, value in table.items())
     print(f"{network.label}: dense, ms per image by rows and format: {shown}", flush=True)
-    count = min(args.patches, int(1000 * DENSE_SECONDS / table[best]))
-    result: Results = {"dense_ms": table, "best": best, "cases": {}}
     for side in (15,) if args.quick else PATCHES:
         for images in (1,) if args.quick else (1, 8):
             case = f"patch {scaled(side, network.size)}, batch {images}"
-            result["cases"][case] = compare(network, net, best, scaled(side, network.size), images, args, count)
-            show(network.label, case, result["cases"][case])
+            row = compare(network, net, result, scaled(side, network.size), images, args)
+            result["cases"][case] = row
+            show(network.label, case, row)
     if not args.quick:
         result["captum"] = row = against_captum(network, net, args)
         print(
@@ -271,7 +294,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder of the trained networks; left out without it")
     parser.add_argument("--only", nargs="*", help="labels, such as 'VGG-16 224', 'release' and 'memory'")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--patches", type=int, default=1024, help="evaluations of a call of ours")
+    parser.add_argument("--points", type=int, default=1024, help="of each face")
     parser.add_argument("--release-points", type=int, default=96)
     parser.add_argument("--quick", action="store_true", help="one patch size and one photograph")
     parser.add_argument("--json", type=Path, help="results; added to those that are there")

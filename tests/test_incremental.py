@@ -516,7 +516,7 @@ def test_choice() -> None:
     assert chosen("auto") is IncrementalInference
     assert chosen("incremental") is IncrementalInference
     assert chosen("dense") is DenseInference
-    for count in (5, 100, 215):  # too few for a trace, and too few to pay for the check
+    for count in (5, 40, 130):  # too few for a trace, and too few to pay for the check
         assert chosen("auto", hidden[:count]) is DenseInference
     few = hidden[:5]
     assert chosen("incremental", few) is IncrementalInference

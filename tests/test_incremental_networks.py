@@ -10,6 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import face_nets
+import networks
 from captum_canonical import ClassConfidence
 from captum_canonical.incremental import IncrementalInference, choose_inference
 from captum_canonical.inference import DenseInference, Patches, Scorer
@@ -34,3 +35,15 @@ def test_real_networks_run_on_windows(name: str, shared: Path) -> None:
     some = Patches(hidden.image[:12], (hidden.boxes[0][:12],))
     expected = DenseInference(scorer, (photos,), (0.0,), 4).occluded_scores(some)
     assert_close(engine.occluded_scores(some), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("network", networks.networks(None), ids=lambda network: network.label)
+def test_benchmark_networks_run_on_windows(network: networks.Network) -> None:
+    net, hidden = network.build(), patches(network.size, 800, 1)
+    photo = torch.rand(1, network.channels, network.size, network.size)
+    scorer = Scorer(net, 0, (), 1)
+    engine = choose_inference("auto", scorer, (photo,), (0.0,), None, hidden)
+    assert isinstance(engine, IncrementalInference)
+    expected = DenseInference(scorer, (photo,), (0.0,), 4).occluded_scores(hidden[:4])
+    largest = float(net(photo).abs().max())
+    assert_close(engine.occluded_scores(hidden[:4]), expected, rtol=0, atol=1e-5 * largest)

@@ -111,8 +111,8 @@ class CanonicalOcclusion(PerturbationAttribution):
                 interpolated from their neighbours. Default: all.
             space: ``"canonical"``, or ``"image"`` to write the drops at the points of the image itself.
             perturbations_per_eval: patches per image and forward call; a call sees at most this times N rows.
-                Default: as many as run fast, 8 rows for dense and 32 for incremental inference. Results do not
-                depend on it.
+                Default: as many as run fast, 16 rows for dense and 32 or 64 for incremental inference. Results
+                do not depend on it.
             show_progress: a bar on stderr that counts batches.
             return_coverage: return ``(maps, coverage)``.
 

@@ -14,13 +14,13 @@ from captum_canonical.incremental.plan import dense_work
 from captum_canonical.inference import DenseInference, Patches, Scorer
 
 logger = logging.getLogger("captum_canonical")
-DENSE_ROWS = 8  # complete images fill a processor's caches sooner than windows do
+DENSE_ROWS = 16  # complete images fill a processor's caches sooner than windows do
 DENSE_ROWS_GPU = 32
 LEAST_RATIO = 1.3  # of multiply-adds, below which bookkeeping eats the gain
 FEWEST, FEWEST_TURNED = 30, 80  # patches that are worth a trace, and a comparison of two layouts in memory
-# Dense runs that must be saved: twice what tracing, planning and checking cost, as measured on the networks of
-# benchmarks/incremental.py. Python takes most of it, which small networks have less time for.
-SAVED_RUNS, SAVED_RUNS_OF_SMALL = 20, 200
+# Dense runs that must be saved: about 1.5 times what tracing, planning and checking cost, as measured on the networks
+# of benchmarks/incremental.py. Python takes most of it, in which a small network would have run more often.
+SAVED_RUNS, SAVED_RUNS_OF_SMALL = 15, 120
 CHECKED = 3  # patches
 
 
