@@ -37,7 +37,7 @@ from timing import alternated, machine, seconds
 
 ROWS = (1, 4, 16, 64)
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
-DENSE_SECONDS = 20  # so long may dense inference of the patches take
+DENSE_SECONDS = 15  # so long may dense inference of the patches take
 PATCHES = (7, 15, 31)  # at 224 pixels; scaled with the input
 FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 Results = dict[str, Any]
@@ -88,7 +88,7 @@ class Ours:
     def __init__(self, network: Network, net: nn.Module, side: int, images: int, points: int, most: int) -> None:
         self.photos = torch.rand(images, network.channels, network.size, network.size)
         self.hidden = patches_of(network.size, side, images, images * points)
-        self.some = self.hidden[torch.arange(0, len(self.hidden), max(1, len(self.hidden) // most))]
+        self.some, self.most = self.hidden, most
         self.scorer = Scorer(net, 0, (), images)
         self.engine: Any = None
 
@@ -96,6 +96,10 @@ class Ours:
         """Everything but the patches."""
         self.engine = choose_inference("auto", self.scorer, (self.photos,), (0.0,), None, self.hidden)
         self.engine.clean_scores()
+        if len(self.hidden) > self.most and isinstance(self.engine, IncrementalInference):
+            plan = self.engine.plan(self.hidden)
+            every = -(-len(self.hidden) // self.most)
+            self.some = self.hidden[plan.order[plan.batch % every == 0]]  # whole batches, so that windows stay as large
 
     def run(self) -> None:
         """Those of the patches that are run."""

@@ -18,6 +18,7 @@ from captum_canonical import CanonicalError
 from captum_canonical.incremental import IncrementalInference, choose_inference
 from captum_canonical.incremental.batch import Batch
 from captum_canonical.incremental.graph import NotIncrementalError
+from captum_canonical.incremental.operators import linear
 from captum_canonical.incremental.windows import Reach, Span, Windows
 from captum_canonical.inference import DenseInference, Patches, Scorer
 
@@ -586,3 +587,12 @@ def test_not_incremental_is_an_error_of_the_package() -> None:
     assert issubclass(NotIncrementalError, CanonicalError)
     with pytest.raises(NotIncrementalError, match="not images"):
         engines(nn.Linear(4, 2).eval(), torch.rand(2, 4), hidden=(True,))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [3, 200])
+def test_linear_layers_of_many_rows(rows: int, bias: bool) -> None:
+    layer, x = nn.Linear(37, 11, bias), torch.randn(rows, 37)
+    result = linear(x, layer.weight, layer.bias)
+    assert_close(result, layer(x), rtol=0, atol=1e-5)
+    assert result.is_contiguous()

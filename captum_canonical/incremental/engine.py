@@ -29,7 +29,7 @@ from captum_canonical.inference import Patches, Scorer, check_finite
 
 ROWS, ROWS_OF_SMALL = 32, 64  # patches that are run together: fewer leave the processor idle, more overflow its caches
 SMALL = 5e8  # multiply-adds of a network for one image
-HEAD_ROWS = 256  # the linear layers' weights are read once for so many rows
+HEAD_ROWS = 512  # the linear layers' weights are read once for so many rows
 HEAD_NUMBERS = 2**24
 
 

@@ -26,6 +26,7 @@ from captum_canonical.incremental.operators import (
     average_pool,
     convolution,
     enlarge,
+    linear,
     max_pool,
     pad_map,
 )
@@ -80,6 +81,8 @@ def operator_of(
 
 def function_of(node: fx.Node, module: nn.Module | None) -> Callable[..., Any]:
     """What a node calls, free of side effects on its arguments."""
+    if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
+        return lambda x: linear(x, module.weight, module.bias)
     if module is not None:
         return _without_inplace(module)
     if node.op == "call_method":
