@@ -190,9 +190,8 @@ def against_the_release(args: Any) -> Results:
     net, photo = vgg16(), torch.rand(1, 3, size, size)
     torch.manual_seed(0)
     centres = torch.rand(count, 2) * 126 + torch.tensor([49.0, 49.0])  # as large as a face in a CelebA photograph
-    triangles = torch.tensor([[0, 1, 2]])
     vertices = torch.cat([centres, torch.zeros(count, 1)], 1)
-    face = cc.CanonicalFace(vertices, triangles, size=(size, size))
+    face = cc.CanonicalFace.from_vertices(photo[0], vertices, topology="2194 points")
     faces = cc.FaceMesh(vertices[None], image_size=(size, size), topology=face.topology)
 
     def ours() -> None:

@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentError",
+    "BenchmarkResult",
     "BinnedConfidence",
     "CanonicalError",
     "CanonicalFace",
@@ -37,11 +38,15 @@ __all__ = [
     "MissingDependencyError",
     "ModelSaliency",
     "NoFaceError",
+    "RandomizationTest",
     "RefinedMaps",
     "RegressionConfidence",
     "VerificationConfidence",
     "ZeroShotConfidence",
     "adapters",
+    "benchmark",
+    "faithfulness",
+    "model_randomization",
     "visualization",
 ]
 
@@ -49,7 +54,12 @@ __all__ = [
 _LAZY = {
     "CanonicalModelSaliency": "model_saliency",
     "ModelSaliency": "model_saliency",
+    "BenchmarkResult": "benchmarking",
+    "RandomizationTest": "sanity",
     "adapters": "adapters",
+    "benchmark": "benchmarking",
+    "faithfulness": "faithfulness",
+    "model_randomization": "sanity",
     "visualization": "visualization",
 }
 

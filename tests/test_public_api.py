@@ -13,6 +13,7 @@ import captum_canonical
 
 NAMES = [
     "AlignmentError",
+    "BenchmarkResult",
     "BinnedConfidence",
     "CanonicalError",
     "CanonicalFace",
@@ -27,11 +28,15 @@ NAMES = [
     "MissingDependencyError",
     "ModelSaliency",
     "NoFaceError",
+    "RandomizationTest",
     "RefinedMaps",
     "RegressionConfidence",
     "VerificationConfidence",
     "ZeroShotConfidence",
     "adapters",
+    "benchmark",
+    "faithfulness",
+    "model_randomization",
     "visualization",
 ]
 OPTIONAL = [

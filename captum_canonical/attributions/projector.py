@@ -21,16 +21,17 @@ from captum_canonical.mesh import FaceMesh
 from captum_canonical.warp import rasterize, warp
 
 Reduction = Literal["sum", "abs", "max"]
-_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda maps: maps.sum(1, keepdim=True),
     "abs": lambda maps: maps.abs().sum(1, keepdim=True),
     "max": lambda maps: maps.amax(1, keepdim=True),
 }
 
 
-def _check_reduce(reduce: str) -> None:
-    if reduce not in _REDUCTIONS:
-        raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
+def check_reduce(reduce: str) -> None:
+    """Raises CanonicalError unless it is the name of a reduction."""
+    if reduce not in REDUCTIONS:
+        raise CanonicalError(f"reduce: expected one of {sorted(REDUCTIONS)}, got {reduce!r}.")
 
 
 @contextmanager
@@ -121,7 +122,7 @@ class CanonicalProjector(Attribution):
         """
         if self.attribution_method is None:
             raise CanonicalError("this projector wraps no method: pass maps made elsewhere to .project().")
-        _check_reduce(reduce)
+        check_reduce(reduce)
         photos = as_tuple(inputs)
         meshes = meshes_of(photos, self.faces if faces is None else faces)
         for mesh in meshes:
@@ -164,7 +165,7 @@ class CanonicalProjector(Attribution):
         Returns:
             (N, 1, H_F, W_F) maps in the type of ``attributions``, at least float32.
         """
-        _check_reduce(reduce)
+        check_reduce(reduce)
         if isinstance(attributions, np.ndarray):
             attributions = np.ascontiguousarray(attributions)  # torch takes no negative strides: a mirrored view
         maps = torch.as_tensor(attributions).detach()
@@ -231,7 +232,7 @@ class CanonicalProjector(Attribution):
                 f"{name}: expected a spatial map (N, C, h, w) for each of the {len(mesh)} images, got shape "
                 f"{tuple(maps.shape)}; a layer that is not convolutional cannot be projected onto a face."
             )
-        dense = _REDUCTIONS[reduce](maps.detach().to(torch.promote_types(dtype, maps.dtype)))
+        dense = REDUCTIONS[reduce](maps.detach().to(torch.promote_types(dtype, maps.dtype)))
         if tuple(dense.shape[-2:]) != mesh.image_size:
             dense = F.interpolate(dense, mesh.image_size, mode="bilinear", align_corners=False)
         raster = face.raster_on(maps.device)

@@ -1,0 +1,75 @@
+"""Maps that know nothing of the network: what any method must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_canonical.attributions import CanonicalProjector
+from captum_canonical.attributions._arguments import patch_side
+from captum_canonical.benchmarking.photos import Photos, other_folds
+from captum_canonical.splat import footprints, splat
+
+
+def random_maps(photos: Photos, seed: int) -> Tensor:
+    """(N, 1, H_F, W_F) normal noise at the occlusion points, blurred as canonical occlusion blurs its drops.
+
+    The map of an image depends on its place in the data and the seed only.
+    """
+    face = photos.face
+    side = patch_side(None, photos.images) * face.size[0] / photos.images.shape[-2]
+    boxes = footprints(face.points(face.vertices)[None, :, :2], side, face.size)
+    generator = torch.Generator()
+    drops = torch.stack(
+        [torch.randn(face.num_points, generator=generator.manual_seed(seed + row)) for row in photos.kept.tolist()]
+    )
+    maps, _ = splat(boxes, drops, torch.ones_like(drops, dtype=torch.bool), face.size)
+    return maps.to(photos.images.device, torch.float32)
+
+
+def uniform_maps(photos: Photos) -> Tensor:
+    """(N, 1, H, W), 1 on the face."""
+    return photos.area.float()
+
+
+def prior_maps(photos: Photos) -> Tensor:
+    """(N, 1, H, W), in what share of the photos of the other folds each pixel shows the face: the mean face mask.
+
+    Raises:
+        CanonicalError: there are no other folds.
+    """
+    masks = photos.area.double()
+    maps = torch.zeros_like(masks)
+    for served, makers in other_folds(photos):
+        maps[served.to(maps.device)] = masks[makers.to(maps.device)].mean(0, keepdim=True)
+    return maps.float()
+
+
+def edge_maps(photos: Photos) -> Tensor:
+    """(N, 1, H, W) magnitude of Sobel's gradient of the mean over the channels; the border repeats its pixels."""
+    grey = F.pad(photos.images.double().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(grey)
+    x, y = (F.conv2d(grey, kernel[None, None]) for kernel in (across, across.T))
+    return torch.hypot(x, y).float()
+
+
+CONTROLS: dict[str, Callable[[Photos, int], tuple[Tensor, Tensor | None, Tensor | None]]] = {
+    "random": lambda photos, seed: _from_canonical(photos, random_maps(photos, seed)),
+    "uniform": lambda photos, seed: (uniform_maps(photos), None, None),
+    "mean face": lambda photos, seed: (prior_maps(photos), None, None),
+    "edges": lambda photos, seed: _from_image(photos, edge_maps(photos)),
+}
+"""Name -> maps in image space, and on the canonical face with their coverage, or None where there is but one map."""
+
+
+def _from_canonical(photos: Photos, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    projector = CanonicalProjector(None, canonical_face=photos.face)
+    return projector.reproject(maps, photos.faces), maps, torch.ones_like(maps)  # type: ignore[return-value]
+
+
+def _from_image(photos: Photos, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    projector = CanonicalProjector(None, canonical_face=photos.face)
+    return (maps, *projector.project(maps, photos.faces, return_coverage=True))

@@ -1,0 +1,230 @@
+"""The maps of one method: in the image and on the canonical face, image by image, or the reason why there are none."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from captum.attr import Attribution
+from torch import Tensor, nn
+
+from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
+from captum_canonical.attributions._arguments import prefix_of
+from captum_canonical.attributions._faces import map_dtype
+from captum_canonical.attributions._points import PointGeometry
+from captum_canonical.attributions.projector import REDUCTIONS, check_reduce
+from captum_canonical.benchmarking.photos import Photos, rows_of
+from captum_canonical.benchmarking.untouched import Evaluations, ModelState, random_state
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import CanonicalError
+from captum_canonical.mesh import FaceMesh
+
+MethodArgument: TypeAlias = Attribution | tuple[Attribution, Mapping[str, Any]]
+
+GIVEN = ("inputs", "target", "faces", "additional_forward_args", "return_coverage", "return_convergence_delta")
+"""Arguments that are the benchmark's, the same for every method."""
+
+
+class Maps(NamedTuple):
+    """Of one image or of N."""
+
+    image: Tensor
+    """(N, 1, H, W)."""
+    canonical: Tensor
+    """(N, 1, H_F, W_F)."""
+    coverage: Tensor
+    """Likewise."""
+
+
+class Method:
+    """A method of a benchmark, run on one image at a time, so that its maps depend on neither batches nor neighbours.
+
+    Args:
+        name: in the table.
+        method: a Captum attribution, or one with its keyword arguments.
+        face: the canonical face of the benchmark.
+        networks: those that are put back as they were after each image; the method's own are added.
+
+    Attributes:
+        failure: why it has no maps, or None.
+        seconds: so far.
+        forwards: evaluations of the network so far, or None if they could not be counted.
+
+    Raises:
+        CanonicalError: it is no attribution, or an argument is the benchmark's to give.
+    """
+
+    def __init__(self, name: str, method: MethodArgument, face: CanonicalFace, networks: list[nn.Module]) -> None:
+        attribution, arguments = method if isinstance(method, tuple) and len(method) == 2 else (method, {})
+        if not isinstance(attribution, Attribution) or not isinstance(arguments, Mapping):
+            raise CanonicalError(
+                f"methods[{name!r}]: expected a Captum attribution, or a tuple of one and its keyword arguments, got "
+                f"{type(attribution).__name__}" + (f" and {type(arguments).__name__}." if arguments else ".")
+            )
+        taken = sorted(set(arguments) & set(GIVEN))
+        if taken:
+            raise CanonicalError(
+                f"methods[{name!r}]: {', '.join(taken)} is the same for every method: give it to benchmark(), where it "
+                "has such an argument."
+            )
+        self.name, self.arguments, self.face = name, dict(arguments), face
+        self.attribution = attribution
+        self.failure: str | None = None
+        self.seconds = 0.0
+        self._networks = networks + _networks(attribution)
+        self._evaluations, self._points = Evaluations(), 0
+
+    @property
+    def forwards(self) -> int | None:
+        """Evaluations of the network so far."""
+        return self._points or self._evaluations.count
+
+    def maps(self, photos: Photos, row: int, seed: int) -> Maps | None:
+        """The maps of one image; None if that failed."""
+        state = ModelState(self._networks)
+        start = time.perf_counter()
+        try:
+            with random_state(seed + int(photos.kept[row]), photos.images.device):
+                found = self._maps(photos, row)
+            broken = [part for part in found if not torch.isfinite(part).all()]
+            if broken:
+                raise CanonicalError("NaN or infinity in its map.")
+            return found
+        except Exception as error:  # whatever it is, it is this method's: the others go on
+            self.failure = f"image {int(photos.kept[row])}: {type(error).__name__}: {error}".rstrip(": ")
+            return None
+        finally:
+            state.restore()
+            self.seconds += time.perf_counter() - start
+
+    # ------------------------------------------------------------------------------------------------------ inside
+    def _maps(self, photos: Photos, row: int) -> Maps:
+        method = _on_face(self.attribution, self.face)
+        inner, rows = _innermost(method), torch.tensor([row])
+        x, mesh = photos.images[rows.to(photos.images.device)], photos.faces[row]
+        arguments = self._arguments(photos, rows, inspect.signature(method.attribute).parameters)
+        ours = isinstance(inner, (CanonicalOcclusion, CanonicalProjector))
+        if not ours:
+            reduce = arguments.pop("reduce", "sum")
+            return _projected(self._run(method, x, arguments, counted=True), reduce, x, mesh, self.face)
+        arguments["faces"] = mesh
+        if isinstance(inner, CanonicalOcclusion):
+            self._count_points(x, mesh, arguments, method is inner)
+        if arguments.get("space") == "image":
+            return _projected(self._run(method, x, arguments, counted=False), "sum", x, mesh, self.face)
+        return self._canonical(method, x, mesh, arguments, counted=not isinstance(inner, CanonicalOcclusion))
+
+    def _canonical(
+        self, method: Attribution, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any], counted: bool
+    ) -> Maps:
+        """The maps of a method that writes on the canonical face itself."""
+        projector = CanonicalProjector(None, canonical_face=self.face)
+        if isinstance(method, (CanonicalOcclusion, CanonicalProjector)):
+            maps, coverage = self._run(method, x, {**arguments, "return_coverage": True}, counted)
+        else:  # inside NoiseTunnel, which hands on maps only
+            maps = self._run(method, x, arguments, counted)
+            surface = projector.project(x.new_ones(1, 1, *x.shape[2:]), mesh, return_coverage=True)[1]
+            coverage = torch.where(maps != 0, 1, surface)  # patches reach beyond the rim
+        if not isinstance(maps, Tensor) or maps.shape != (1, 1, *self.face.size):
+            raise CanonicalError(f"expected a map (1, 1, {self.face.size[0]}, {self.face.size[1]}), got {_told(maps)}.")
+        return Maps(projector.reproject(maps, mesh), maps, coverage)  # type: ignore[arg-type]
+
+    def _run(self, method: Attribution, x: Tensor, arguments: dict[str, Any], counted: bool) -> Any:
+        if not counted:  # global hooks would make canonical occlusion dense
+            return method.attribute(x, **arguments)
+        with self._evaluations.counting():
+            return method.attribute(x, **arguments)
+
+    def _arguments(self, photos: Photos, rows: Tensor, accepted: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+        """The method's own arguments, and the benchmark's as far as the method takes them, of these images."""
+        count = len(photos)
+        arguments = {
+            name: value[photos.kept][rows] if isinstance(value, Tensor) and self._per_image(value, photos) else value
+            for name, value in self.arguments.items()
+        }
+        anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+        if photos.target is not None and (anything or "target" in accepted):
+            arguments["target"] = rows_of(photos.target, rows, count)
+        if photos.args:
+            arguments["additional_forward_args"] = tuple(rows_of(arg, rows, count) for arg in photos.args)
+        return arguments
+
+    def _per_image(self, value: Tensor, photos: Photos) -> bool:
+        count = len(photos.kept) + len(photos.left_out)
+        return tuple(value.shape) == (count, *photos.images.shape[1:])
+
+    def _count_points(self, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any], direct: bool) -> None:
+        """Canonical occlusion evaluates each point that is seen, and the image itself, whatever its inference."""
+        if not direct:
+            return
+        geometry = PointGeometry.of(self.face, (x,), (mesh,), arguments.get("patch_size"), None, "canonical")
+        wanted = geometry.seen & prefix_of(self.face, arguments.get("num_points")).to(geometry.seen.device)
+        self._points += 1 + int(wanted.sum())
+
+
+def _innermost(method: Any) -> Attribution:
+    """The method inside wrappers such as NoiseTunnel; a projector counts as such."""
+    while not isinstance(method, CanonicalProjector) and isinstance(
+        getattr(method, "attribution_method", None), Attribution
+    ):
+        method = method.attribution_method
+    return method
+
+
+def _networks(method: Any) -> list[nn.Module]:
+    """Networks and layers that a method and those inside it know."""
+    found: list[nn.Module] = []
+    while method is not None:
+        layer = getattr(method, "layer", None)
+        parts = [getattr(method, "forward_func", None), *(layer if isinstance(layer, list) else [layer])]
+        found += [part for part in parts if isinstance(part, nn.Module)]
+        method = getattr(method, "attribution_method", None)
+    return found
+
+
+def _on_face(method: Attribution, face: CanonicalFace) -> Attribution:
+    """The method, or a copy of it that writes on this canonical face where it was given none.
+
+    Raises:
+        CanonicalError: it writes on another one.
+    """
+    inner: Any = _innermost(method)
+    if not isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+        return method
+    if inner is method and inner.canonical_face is None:
+        inner = copy.copy(inner)
+        inner.canonical_face = face
+        return inner
+    own = inner.canonical_face or CanonicalFace.default()
+    if own.size != face.size or not torch.equal(own.vertices, face.vertices):
+        raise CanonicalError(
+            f"{type(inner).__name__} writes on another canonical face than the benchmark: give both the same "
+            "canonical_face=."
+        )
+    return method
+
+
+def _projected(result: Any, reduce: str, x: Tensor, mesh: FaceMesh, face: CanonicalFace) -> Maps:
+    """The maps of a method that writes in the image, or in a layer."""
+    check_reduce(reduce)
+    if isinstance(result, tuple) and len(result) == 1:
+        result = result[0]
+    if not isinstance(result, Tensor) or result.ndim != 4 or len(result) != 1:
+        raise CanonicalError(
+            f"expected a spatial map (1, C, h, w) of an image, got {_told(result)}; a layer that is not convolutional "
+            "cannot be shown on a face."
+        )
+    dense = REDUCTIONS[reduce](result.detach().to(torch.promote_types(map_dtype(x), result.dtype)))
+    if dense.shape[2:] != x.shape[2:]:
+        dense = F.interpolate(dense, tuple(x.shape[2:]), mode="bilinear", align_corners=False)
+    canonical, coverage = CanonicalProjector(None, canonical_face=face).project(dense, mesh, return_coverage=True)
+    return Maps(dense, canonical, coverage)
+
+
+def _told(result: Any) -> str:
+    return str(tuple(result.shape)) if isinstance(result, Tensor) else type(result).__name__

@@ -1,0 +1,74 @@
+"""What a reader of a benchmark must know: facts for the JSON, and notes in sentences for the tables."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from captum_canonical.benchmarking.controls import CONTROLS
+from captum_canonical.benchmarking.methods import MethodArgument
+from captum_canonical.benchmarking.photos import Photos
+from captum_canonical.benchmarking.result import FEWEST_IDENTITIES
+from captum_canonical.benchmarking.scoring import percentages_apply
+from captum_canonical.benchmarking.settings import Settings, described
+
+
+def facts_of(photos: Photos, methods: Mapping[str, MethodArgument], identified: bool) -> dict[str, Any]:
+    """What the settings do not say: the data, the methods, and the versions of everything."""
+    import captum_canonical
+
+    told = {}
+    for name, method in methods.items():
+        attribution, arguments = method if isinstance(method, tuple) else (method, {})
+        inner = getattr(attribution, "attribution_method", None)
+        around = {"inside": type(inner).__name__} if inner is not None else {}
+        told[name] = {"class": type(attribution).__name__, **around, "arguments": described(arguments)}
+    packages = {name: metadata.version(name) for name in ("captum", "torch", "numpy", "scipy", "torchmetrics")}
+    return {
+        "images": len(photos),
+        "image size": list(photos.images.shape[1:]),
+        "device": str(photos.images.device),
+        "identities": int(photos.units.max()) + 1 if identified else None,
+        "target": described(photos.target),
+        "fold of each image": photos.folds.tolist(),
+        "canonical face": {"size": list(photos.face.size), "topology": photos.face.topology},
+        "methods": told,
+        "controls": list(CONTROLS),
+        "versions": {
+            "captum_canonical": captum_canonical.__version__,
+            "python": platform.python_version(),
+            **packages,
+        },
+    }
+
+
+def notes_of(photos: Photos, settings: Settings, identified: bool, by_identity: bool) -> list[str]:
+    """Sentences about n, intervals, tests and what is missing."""
+    count, people = len(photos), int(photos.units.max()) + 1
+    notes = [f"n = {count} images; {len(photos.left_out)} left out because no face was seen in them."]
+    if by_identity:
+        notes.append(f"Intervals (95 %) and tests resample the {people} identities.")
+    elif identified:
+        notes.append(
+            f"No intervals by identity: {people} are too few ({FEWEST_IDENTITIES} are needed). Intervals (95 %) are by "
+            "photo, and too narrow as far as photos of one person are alike; tests flip identities."
+        )
+    else:
+        notes.append(
+            "Identities are not known: intervals (95 %) and tests are by photo, and too narrow if photos show the same "
+            "people."
+        )
+    if not percentages_apply(photos, settings):
+        notes.append(
+            f"No percentages: scores from {float(photos.clean.min()):.3g} to {float(photos.clean.max()):.3g} are no "
+            "confidences in 0..1. Score with probabilities, or pass unbounded=True."
+        )
+    elif zero := int((photos.clean <= 0).sum()):
+        notes.append(f"{zero} images with a clean score of 0 or less do not count in Average Drop %.")
+    notes.append(
+        "Ranks: paired sign-flip tests, two-sided, Holm's correction over all pairs of rows of a measure and fill. "
+        "Values and intervals of a row do not depend on the others; Win % and ranks do."
+    )
+    return notes

@@ -1,0 +1,228 @@
+"""The photographs of a benchmark, aligned, scored and divided into folds once for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_canonical._captum import TargetType, format_forward_args
+from captum_canonical.attributions import CanonicalProjector
+from captum_canonical.attributions._faces import Faces, face_for, meshes_of
+from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import AlignmentError, CanonicalError
+from captum_canonical.faithfulness.curves import score_batches
+from captum_canonical.inference import Scorer
+from captum_canonical.mesh import FaceMesh
+from captum_canonical.model_saliency import CanonicalModelSaliency
+
+ONE_TARGET = "all"
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """N photographs in which a face was found.
+
+    Attributes:
+        images: (N, C, H, W), copies of the user's.
+        faces: N meshes.
+        face: the canonical face of all maps.
+        area: (N, 1, H, W) bool, the pixels that show the face.
+        target, args: of these images, as Captum takes them.
+        clean: (N,) float64 on the CPU, the scores of the images.
+        units: (N,) int64, the identity of each, from 0 on; each its own where identities are not known.
+        folds: (N,) int64.
+        groups: for each image what its canonical mean is taken over: its target, or one and the same for all.
+        kept: (N,) int64, their places in the user's data.
+        left_out: place in the user's data -> why an image is left out.
+    """
+
+    images: Tensor
+    faces: FaceMesh
+    face: CanonicalFace
+    area: Tensor
+    target: TargetType
+    args: tuple[Any, ...]
+    clean: Tensor
+    units: Tensor
+    folds: Tensor
+    groups: tuple[Hashable, ...]
+    kept: Tensor
+    left_out: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def first(self) -> Photos:
+        """The first photograph alone."""
+        one, count = torch.tensor([0]), len(self)
+        part = {
+            name: getattr(self, name)[:1] for name in ("images", "area", "clean", "units", "folds", "groups", "kept")
+        }
+        args = tuple(rows_of(arg, one, count) for arg in self.args)
+        return replace(self, faces=self.faces[0], target=rows_of(self.target, one, count), args=args, **part)
+
+
+def rows_of(value: Any, rows: Tensor, count: int) -> Any:
+    """The chosen rows of a tensor or a list with one entry for each of ``count`` images; anything else as it is."""
+    if isinstance(value, Tensor) and value.ndim and len(value) == count:
+        return value[rows.to(value.device)]
+    if isinstance(value, list) and len(value) == count:
+        return [value[row] for row in rows.tolist()]
+    return value
+
+
+def prepare(
+    forward_func: Callable[..., Any],
+    data: Tensor,
+    target: TargetType,
+    faces: Faces | None,
+    canonical_face: CanonicalFace | None,
+    identities: Sequence[Hashable] | Tensor | None,
+    additional_forward_args: object | None,
+    settings: Settings,
+) -> Photos:
+    """Aligns and scores the photographs, once.
+
+    Raises:
+        CanonicalError: an argument does not fit, no face was found, or a clean score is not finite.
+    """
+    if not isinstance(data, Tensor) or data.ndim != 4 or not data.dtype.is_floating_point or not len(data):
+        told = f"{data.dtype} {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
+        raise CanonicalError(f"data: expected floating point images (N, C, H, W), got {told}.")
+    count = len(data)
+    names = _names(identities, count)
+    images = data.detach()
+    mesh = _aligned(images, faces)
+    face = face_for(canonical_face, [mesh])
+    area, left_out = _areas(mesh, face)
+    kept = torch.tensor([row for row in range(count) if row not in left_out], dtype=torch.int64)
+    if not len(kept):
+        raise CanonicalError("faces: expected a face in at least one image, found none.")
+    images, area = (x[kept.to(x.device)].clone() for x in (images, area))
+    args = tuple(rows_of(arg, kept, count) for arg in format_forward_args(additional_forward_args))
+    chosen = rows_of(target, kept, count)
+    units = _numbered([names[row] for row in kept.tolist()])
+    groups = _targets(chosen, len(kept)) if settings.per_target else (ONE_TARGET,) * len(kept)
+    scorer = Scorer(forward_func, chosen, args, len(kept))
+    with torch.no_grad():
+        everything = torch.arange(len(kept))
+        clean = score_batches(scorer, lambda rows: images[rows.to(images.device)], everything, settings.batch_size)
+    folds = assign_folds(units, settings.folds, settings.seed)
+    return Photos(images, mesh[kept], face, area, chosen, args, clean, units, folds, groups, kept, left_out)
+
+
+def _names(identities: Sequence[Hashable] | Tensor | None, count: int) -> list[Hashable]:
+    if identities is None:
+        return list(range(count))
+    names = identities.tolist() if isinstance(identities, Tensor) else list(identities)
+    if len(names) != count:
+        raise CanonicalError(f"identities: expected one for each of the {count} images, got {len(names)}.")
+    return names
+
+
+def _numbered(names: Sequence[Hashable]) -> Tensor:
+    """(N,) int64, equal where names are; numbers count from 0 in the order of their first appearance."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names])
+
+
+def _targets(target: TargetType, count: int) -> tuple[Hashable, ...]:
+    """The target of each image."""
+    if isinstance(target, Tensor) and target.ndim and len(target) == count:
+        return tuple(target.tolist())
+    return tuple(target) if isinstance(target, list) else (ONE_TARGET,) * count
+
+
+def _aligned(images: Tensor, faces: Faces | None) -> FaceMesh:
+    mesh = faces(images) if callable(faces) else faces  # here, so that their number is checked before any is repeated
+    if isinstance(mesh, FaceMesh):
+        index = torch.arange(len(images)) if mesh.image_index is None else mesh.image_index.cpu()
+        if len(mesh) != len(images) or not torch.equal(index, torch.arange(len(images))):
+            raise AlignmentError(
+                f"faces: expected one mesh for each of the {len(images)} images, in their order, got {len(mesh)}; "
+                "choose the images with data[faces.image_index] first."
+            )
+    aligned = meshes_of((images,), mesh)[0]
+    assert aligned is not None  # meshes_of raises where there is none
+    return aligned
+
+
+def _areas(mesh: FaceMesh, face: CanonicalFace) -> tuple[Tensor, dict[int, str]]:
+    """(N, 1, H, W) bool, the pixels that show each face, and the images without any."""
+    surface = torch.ones(1, 1, *face.size, device=mesh.vertices.device)
+    covered = CanonicalProjector(None, canonical_face=face).reproject(surface, mesh, return_coverage=True)[1]
+    area = covered > 0
+    left_out = {row: "no face was found" for row in mesh.missing}
+    for row in torch.nonzero(~area.flatten(1).any(1)).flatten().tolist():
+        left_out.setdefault(row, "nothing of the face is seen in the image")
+    return area, left_out
+
+
+def assign_folds(units: Tensor, folds: int, seed: int) -> Tensor:
+    """(N,) int64, the fold of each image: all images of an identity in one fold, folds as even as that allows.
+
+    Args:
+        units: (N,) int64, the identity of each image, from 0 on.
+        folds: their number, or fewer where there are not as many identities.
+        seed: identities are dealt out in random order, the largest first.
+
+    Example::
+
+        >>> sorted(assign_folds(torch.tensor([0, 0, 1, 2]), 2, seed=0).bincount().tolist())
+        [2, 2]
+    """
+    sizes = units.bincount()
+    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed))
+    order = order[sizes[order].argsort(descending=True, stable=True)]
+    held = torch.zeros(min(folds, len(sizes)), dtype=torch.int64)
+    fold_of = torch.empty_like(sizes)
+    for unit in order.tolist():
+        fold_of[unit] = int(held.argmin())
+        held[fold_of[unit]] += sizes[unit]
+    return fold_of[units]
+
+
+def other_folds(photos: Photos) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images that share a map, and the images of the other folds (and of their target) that may make it.
+
+    Raises:
+        CanonicalError: there are none.
+    """
+    groups = _numbered(photos.groups)
+    for fold in photos.folds.unique().tolist():
+        for group in groups[photos.folds == fold].unique().tolist():
+            served = torch.nonzero((photos.folds == fold) & (groups == group)).flatten()
+            makers = torch.nonzero((photos.folds != fold) & (groups == group)).flatten()
+            if not len(makers):
+                raise CanonicalError(
+                    f"a mean that has not seen image {int(photos.kept[served[0]])} needs photos of another identity"
+                    + (" with the same target." if photos.groups[int(served[0])] != ONE_TARGET else ".")
+                )
+            yield served, makers
+
+
+def cross_fitted(maps: Tensor, coverage: Tensor, photos: Photos, symmetric: bool) -> Tensor:
+    """(N, 1, H, W) the mean of the canonical maps of the other folds (Eq. 6), re-projected onto each image (Fig. 6d).
+
+    Args:
+        maps: (N, 1, H_F, W_F) on the canonical face.
+        coverage: likewise.
+        photos: whose maps they are.
+        symmetric: as in :class:`CanonicalModelSaliency`.
+
+    Raises:
+        CanonicalError: there are no other folds.
+    """
+    projector = CanonicalProjector(None, canonical_face=photos.face)
+    result = photos.images.new_zeros(len(photos), 1, *photos.images.shape[2:], dtype=maps.dtype)
+    for served, makers in other_folds(photos):
+        saliency = CanonicalModelSaliency(photos.face, symmetric)
+        saliency.update(maps[makers], coverage[makers])
+        mean = saliency.compute().mean[None].to(result)
+        result[served.to(result.device)] = projector.reproject(mean, photos.faces[served])  # type: ignore[assignment]
+    return result

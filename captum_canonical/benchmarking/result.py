@@ -1,0 +1,236 @@
+"""What a benchmark found: values, intervals, paired comparisons, and tables of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captum_canonical.benchmarking.comparisons import Comparison, compare, ranks_of
+from captum_canonical.benchmarking.resampling import bootstrap_interval
+from captum_canonical.benchmarking.scoring import Row
+from captum_canonical.benchmarking.settings import MEASURES, Settings
+from captum_canonical.benchmarking.tables import csv_table, markdown_table, text_table
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faithfulness import Wins, win_rates
+from captum_canonical.faithfulness.masks import Explanation
+from captum_canonical.faithfulness.measures import TOLERANCE
+
+FEWEST_IDENTITIES = 20
+"""Below so many, an interval by identity is much too narrow."""
+SHOWN = ("average_drop", "increase_rate", "mean_drop", "deletion_auc", "insertion_auc")
+"""Measures of a table if nobody says which."""
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkResult:
+    """The rows of a benchmark, and everything that is needed to compare them.
+
+    Intervals, tests and ranks are found when they are asked for, from the values of single images and the seed: the
+    same each time, and a row's values and interval do not depend on the other rows.
+
+    Attributes:
+        rows: one for each method and control, and for each the canonical mean of its maps.
+        settings: all that the benchmark was run with, versions included, as it stands in the JSON.
+        notes: what a reader of the table must know, in sentences.
+        clean_scores: (N,) float64, scores of the images themselves.
+        units: (N,) int64, the identity of each image (each its own where they were not given): what tests flip.
+        interval_units: (N,) int64, what intervals are resampled by: identities, or photos if these are too few.
+        left_out: place in the data -> why the image was left out.
+        mean_maps: method or control -> (1, H_F, W_F), the mean of its canonical maps over all images (Eq. 6), to look
+            at: no score is made from it.
+    """
+
+    rows: tuple[Row, ...]
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+    clean_scores: Tensor
+    units: Tensor
+    interval_units: Tensor
+    left_out: dict[int, str]
+    mean_maps: dict[str, Tensor]
+    _settings: Settings
+
+    # ------------------------------------------------------------------------------------------------ reading
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """Names of the fills."""
+        return self._settings.fill_names
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the measures that some row has; their titles and directions are in :data:`MEASURES`."""
+        known = {measure for row in self.rows for measure, _ in row.per_image}
+        return tuple(measure for measure in MEASURES if measure in known)
+
+    @property
+    def scored(self) -> tuple[Row, ...]:
+        """The rows that did not fail."""
+        return tuple(row for row in self.rows if row.failure is None)
+
+    def __getitem__(self, label: str) -> Row:
+        """The row with this label, such as ``result["GradCam, per image"]``."""
+        rows = {row.label: row for row in self.rows}
+        if label not in rows:
+            raise CanonicalError(f"expected one of the rows {list(rows)}, got {label!r}.")
+        return rows[label]
+
+    def interval(self, label: str, measure: str, fill: str) -> tuple[float, float]:
+        """Bootstrap interval of a value; NaN where there are fewer than two units. See ``notes`` for its unit."""
+        self._check(measure, fill)
+        values = self[label].per_image.get((measure, fill))
+        if values is None:
+            return float("nan"), float("nan")
+        s = self._settings
+        return bootstrap_interval(values, self.interval_units, resamples=s.resamples, level=s.level, seed=s.seed)
+
+    def comparisons(self, measure: str, fill: str) -> list[Comparison]:
+        """All pairs of rows, by paired sign-flip tests with Holm's correction for the number of pairs."""
+        self._check(measure, fill)
+        rows = [row for row in self.scored if (measure, fill) in row.per_image]
+        if not rows:
+            return []
+        scale = 100.0 if MEASURES[measure].percent else self.clean_scores.abs()
+        return compare(
+            [row.label for row in rows],
+            torch.stack([row.per_image[measure, fill] for row in rows]),
+            MEASURES[measure].direction,
+            self.units,
+            TOLERANCE * torch.as_tensor(scale, dtype=torch.float64).expand(len(self.clean_scores)),
+            permutations=self._settings.permutations,
+            seed=self._settings.seed,
+            level=self._settings.level,
+        )
+
+    def ranks(self, measure: str, fill: str) -> dict[str, str]:
+        """For each row its rank, such as ``"2"``, or ``"no difference detected (1-4)"``: what the tests leave open."""
+        rows = [row.label for row in self.scored if (measure, fill) in row.per_image]
+        return ranks_of(rows, self.comparisons(measure, fill))
+
+    def wins(self, fill: str, explanation: Explanation = "negative") -> Wins:
+        """Win % of the rows that did not fail, and who beats whom (Eq. 13). Win % depends on who takes part.
+
+        Raises:
+            CanonicalError: the scores are no confidences, or there are no rows.
+        """
+        if explanation not in ("negative", "positive") or fill not in self.fills:
+            raise CanonicalError(
+                f"wins: expected one of the fills {list(self.fills)} and 'negative' or 'positive', got {fill!r} and "
+                f"{explanation!r}."
+            )
+        explained = {row.label: row.explained[explanation, fill] for row in self.scored}
+        return win_rates(explained, explanation=explanation, unbounded=self._settings.unbounded)
+
+    # ------------------------------------------------------------------------------------------------ writing
+    def table(
+        self,
+        format: Literal["text", "markdown", "csv"] = "text",
+        *,
+        measures: Sequence[str] | None = None,
+        rank_by: str | None = None,
+    ) -> str:
+        """The rows as a table: for each fill values with their intervals, ranks and Win %, and the notes below.
+
+        Args:
+            format: ``"text"``, ``"markdown"``, or ``"csv"`` (one line for each row, fill and measure, all measures).
+            measures: the columns. Default: :data:`SHOWN`, as far as they exist.
+            rank_by: the measure that ranks are about. Default: the first column.
+
+        Raises:
+            CanonicalError: an unknown format or measure.
+        """
+        if format == "csv":
+            return csv_table(self)
+        columns = tuple(measures) if measures is not None else tuple(m for m in SHOWN if m in self.measures)
+        rank = rank_by or (columns[0] if columns else None)
+        for measure in columns + ((rank,) if rank else ()):
+            self._check(measure, self.fills[0])
+        if format not in ("text", "markdown"):
+            raise CanonicalError(f"format: expected 'text', 'markdown' or 'csv', got {format!r}.")
+        return (text_table if format == "text" else markdown_table)(self, columns, rank)
+
+    def to_json(self, path: str | PathLike[str] | None = None) -> str:
+        """Everything but single images: settings, notes, rows, comparisons and wins. NaN is written as null.
+
+        Args:
+            path: a file to write as well.
+        """
+        text = json.dumps(_finite(self._document()), indent=1, allow_nan=False)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def _document(self) -> dict[str, Any]:
+        pairs = [(measure, fill) for measure in self.measures for fill in self.fills]
+        return {
+            "settings": self.settings,
+            "notes": list(self.notes),
+            "left_out": {str(row): why for row, why in self.left_out.items()},
+            "rows": [self._row(row, pairs) for row in self.rows],
+            "comparisons": [
+                {"measure": measure, "fill": fill, **vars(comparison)}
+                for measure, fill in pairs
+                for comparison in self.comparisons(measure, fill)
+            ],
+            "wins": self._wins(),
+        }
+
+    def _row(self, row: Row, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+        facts = ("name", "kind", "control", "failure", "flags", "evaluations", "seconds", "scoring_evaluations")
+        scores = []
+        for measure, fill in pairs if row.failure is None else []:
+            low, high = self.interval(row.label, measure, fill)
+            n = int((~row.per_image[measure, fill].isnan()).sum()) if (measure, fill) in row.per_image else 0
+            direction = MEASURES[measure].direction
+            value = row.value(measure, fill)
+            scores.append(
+                {
+                    "measure": measure,
+                    "fill": fill,
+                    "direction": direction,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                    "n": n,
+                }
+            )
+        curves = {
+            fill: {"fractions": c.fractions.tolist(), "morf": c.morf.mean(0).tolist(), "lerf": c.lerf.mean(0).tolist()}
+            for fill, c in row.curves.items()
+        }
+        return {**{fact: getattr(row, fact) for fact in facts}, "scores": scores, "mean_curves": curves}
+
+    def _wins(self) -> list[dict[str, Any]]:
+        if "average_drop" not in self.measures:
+            return []
+        found = []
+        for fill in self.fills:
+            wins = self.wins(fill)
+            percent = dict(zip(wins.methods, wins.percent.tolist(), strict=True))
+            found.append(
+                {"fill": fill, "explanation": "negative", "percent": percent, "ties": wins.ties, "n": wins.n}
+                | {"pairwise": wins.pairwise.tolist()}
+            )
+        return found
+
+    def _check(self, measure: str, fill: str) -> None:
+        if measure not in self.measures or fill not in self.fills:
+            raise CanonicalError(
+                f"expected one of the measures {list(self.measures)} and one of the fills {list(self.fills)}, got "
+                f"{measure!r} and {fill!r}."
+            )
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and value - value != 0 else value

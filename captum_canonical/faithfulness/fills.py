@@ -1,0 +1,207 @@
+"""What the pixels become that an explanation image hides: zero, a mean, a blurred copy, or imputed from the others.
+
+References:
+    Rong et al.: A Consistent and Efficient Evaluation Strategy for Attribution Methods (ROAD), ICML 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical.errors import CanonicalError
+
+Fill = Callable[[Tensor, Tensor], Tensor]
+"""Images (N, C, H, W) and which pixels (N, 1, H, W) bool are hidden -> what these become (N, C, H, W).
+
+One whose attribute ``uses_hidden`` is False gives the same for all hidden pixels, and is called once per image.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantFill:
+    """Hidden pixels become one value: a number, or a tensor (mean face) that broadcasts against the images.
+
+    0 is the paper's choice. In inputs that were normalised it is no black but the grey of the training set.
+    """
+
+    value: float | Tensor = 0.0
+    uses_hidden: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        if isinstance(self.value, Tensor):
+            return f"constant {tuple(self.value.shape)}"
+        return "zero" if self.value == 0 else f"constant {self.value:g}"
+
+    def __call__(self, images: Tensor, hidden: Tensor) -> Tensor:
+        """(N, C, H, W) of the value."""
+        value = torch.as_tensor(self.value, dtype=images.dtype, device=images.device)
+        try:
+            return value.expand(images.shape)
+        except RuntimeError as error:
+            raise CanonicalError(
+                f"fill: a tensor of shape {tuple(value.shape)} does not broadcast against images of shape "
+                f"{tuple(images.shape)}."
+            ) from error
+
+
+@dataclass(frozen=True)
+class MeanFill:
+    """Hidden pixels become the mean of their channel over the whole of their image."""
+
+    name: ClassVar[str] = "mean"
+    uses_hidden: ClassVar[bool] = False
+
+    def __call__(self, images: Tensor, hidden: Tensor) -> Tensor:
+        """(N, C, H, W), constant in each channel of each image."""
+        return images.double().mean((2, 3), keepdim=True).to(images.dtype).expand(images.shape)
+
+
+@dataclass(frozen=True)
+class BlurFill:
+    """Hidden pixels become those of the image blurred by a Gaussian (cut off and renormalised at the border).
+
+    Args:
+        sigma: standard deviation in pixels. Default: 1/16 of the height, 14 pixels at 224.
+    """
+
+    sigma: float | None = None
+    uses_hidden: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        return "blur" if self.sigma is None else f"blur {self.sigma:g}"
+
+    def __call__(self, images: Tensor, hidden: Tensor) -> Tensor:
+        """(N, C, H, W)."""
+        height, width = images.shape[2:]
+        sigma = height / 16 if self.sigma is None else float(self.sigma)
+        if not 0 < sigma < float("inf"):
+            raise CanonicalError(f"BlurFill: expected a sigma above 0 pixels, got {self.sigma!r}.")
+        rows, columns = (_blur_matrix(length, sigma).to(images) for length in (height, width))
+        return rows @ images @ columns.T
+
+
+def _blur_matrix(length: int, sigma: float) -> Tensor:
+    """(L, L) float64, row i the weights of all pixels in the blurred pixel i; each row sums to 1."""
+    place = torch.arange(length, dtype=torch.float64)
+    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+    return weights / weights.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class ImputedFill:
+    """ROAD's noisy linear imputation: hidden pixels become the weighted mean of their neighbours, plus noise.
+
+    Each hidden pixel is a mean of its eight neighbours, hidden or not, with weights 1/6 (sides) and 1/12 (corners),
+    renormalised at the border of the image: one sparse linear system per image, solved exactly. An image that is
+    hidden entirely becomes its channel means.
+
+    The noise is one field for each size of image, the same for all images, maps and calls, so that nothing depends on
+    batches and methods are compared under the same noise.
+
+    Args:
+        noise: standard deviation in the images' own unit. Default: 0.01, as in the authors' code.
+        seed: of the noise.
+    """
+
+    noise: float = 0.01
+    seed: int = 0
+    name: ClassVar[str] = "imputed"
+    uses_hidden: ClassVar[bool] = True
+
+    def __call__(self, images: Tensor, hidden: Tensor) -> Tensor:
+        """(N, C, H, W); pixels that are not hidden are the images' own."""
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = self.noise * torch.randn(images.shape[1:], generator=generator, dtype=torch.float64)
+        filled = images.detach().double().cpu().clone()
+        for image, mask in zip(filled, hidden[:, 0].cpu(), strict=True):
+            if mask.any():
+                image[:, mask] = _imputed(image, mask) + noise[:, mask]
+        return filled.to(images)
+
+
+def _imputed(image: Tensor, hidden: Tensor) -> Tensor:
+    """(C, K) float64, the values of the K hidden pixels of an image (C, H, W) without noise."""
+    from scipy.sparse import csc_matrix  # 0.2 s to import, needed by this fill only
+    from scipy.sparse.linalg import splu
+
+    if hidden.all():
+        return image.mean((1, 2))[:, None].expand(-1, hidden.numel())
+    mask = np.pad(hidden.numpy(), 1)
+    known = np.pad(image.numpy() * ~hidden.numpy(), ((0, 0), (1, 1), (1, 1)))
+    inside = np.pad(np.ones(hidden.shape), 1)
+    count = int(hidden.sum())
+    unknown = np.full(mask.shape, -1)
+    unknown[mask] = np.arange(count)
+    y, x = np.nonzero(mask)
+    own = np.arange(count)
+    weights, right = np.zeros(count), np.zeros((count, len(image)))
+    rows, columns, values = [own], [own], [weights]
+    for dy, dx in ((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx):
+        weight = 1 / 12 if dy and dx else 1 / 6
+        there = (y + dy, x + dx)
+        weights += weight * inside[there]  # in place: the diagonal, already in `values`
+        right += weight * known[:, there[0], there[1]].T
+        both = unknown[there] >= 0
+        rows.append(own[both])
+        columns.append(unknown[there][both])
+        values.append(np.full(int(both.sum()), -weight))
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    matrix = csc_matrix(entries, shape=(count, count))
+    # Symmetric and diagonally dominant: no pivoting is needed, and orderings for such matrices are faster.
+    factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    return torch.from_numpy(factors.solve(right).T.copy())
+
+
+FILLS: Mapping[str, Fill] = {"zero": ConstantFill(), "mean": MeanFill(), "blur": BlurFill(), "imputed": ImputedFill()}
+
+
+def as_fill(fill: str | float | Tensor | Fill) -> Fill:
+    """The fill that a name (``"zero"``, ``"mean"``, ``"blur"``, ``"imputed"``), a number or a tensor stands for.
+
+    Raises:
+        CanonicalError: an unknown name, or something that is no fill.
+    """
+    if isinstance(fill, str) and fill in FILLS:
+        return FILLS[fill]
+    if isinstance(fill, (int, float, Tensor)) and not isinstance(fill, bool):
+        return ConstantFill(fill)
+    if isinstance(fill, str) or not callable(fill):
+        raise CanonicalError(f"fill: expected one of {sorted(FILLS)}, a number, a tensor or a callable, got {fill!r}.")
+    return fill
+
+
+def fill_name(fill: str | float | Tensor | Fill) -> str:
+    """A name of the fill for tables and reports."""
+    made: Any = as_fill(fill)
+    return str(getattr(made, "name", None) or getattr(made, "__name__", None) or type(made).__name__)
+
+
+def fill_pixels(images: Tensor, hidden: Tensor, fill: str | float | Tensor | Fill) -> Tensor:
+    """What pixels become where they are hidden, (N, C, H, W); elsewhere the result has no meaning.
+
+    Args:
+        images: (N, C, H, W).
+        hidden: (N, 1, H, W) bool.
+        fill: a name, a number, a tensor or a callable, see :func:`as_fill`.
+
+    Raises:
+        CanonicalError: the fill is unknown, or returns another shape.
+    """
+    made = as_fill(fill)
+    filled = made(images, hidden)
+    if not isinstance(filled, Tensor) or filled.shape != images.shape:
+        raise CanonicalError(
+            f"fill {fill_name(made)!r}: expected images of shape {tuple(images.shape)}, got "
+            f"{tuple(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__}."
+        )
+    return filled.to(images)

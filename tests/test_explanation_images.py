@@ -1,0 +1,450 @@
+"""Explanation images: fills against loops and dense solves, masks of equal mass against definitions and by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faithfulness import (
+    BlurFill,
+    ConstantFill,
+    ExplanationMasks,
+    ImputedFill,
+    MeanFill,
+    equal_mass_masks,
+    explanation_images,
+    explanation_masks,
+)
+from captum_canonical.faithfulness.fills import FILLS, as_fill, fill_name, fill_pixels
+from captum_canonical.faithfulness.orders import removal_order
+
+
+def everywhere(images: Tensor) -> Tensor:
+    return torch.ones(len(images), 1, *images.shape[2:], dtype=torch.bool)
+
+
+def exactly(got: Tensor, want: Tensor) -> None:
+    assert_close(got, want, rtol=0, atol=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------- fills
+def test_constants() -> None:
+    images = torch.rand(2, 3, 4, 5)
+    exactly(fill_pixels(images, everywhere(images), "zero"), torch.zeros(2, 3, 4, 5))
+    exactly(fill_pixels(images, everywhere(images), 0.25), torch.full((2, 3, 4, 5), 0.25))
+    colour = torch.rand(3, 1, 1)
+    exactly(fill_pixels(images, everywhere(images), colour), colour.expand(2, 3, 4, 5))
+    with pytest.raises(CanonicalError, match=r"\(2, 4, 5\) does not broadcast .* \(2, 3, 4, 5\)"):
+        fill_pixels(images, everywhere(images), torch.zeros(2, 4, 5))
+
+
+def test_mean_is_of_each_channel_of_each_image() -> None:
+    images = torch.rand(2, 3, 4, 5)
+    filled = fill_pixels(images, everywhere(images), "mean")
+    for n in range(2):
+        for c in range(3):
+            mean = sum(float(v) for v in images[n, c].flatten()) / 20
+            assert_close(filled[n, c], torch.full((4, 5), mean))
+
+
+def test_blur_equals_a_loop() -> None:
+    image, sigma = torch.rand(1, 1, 6, 7, dtype=torch.float64), 1.3
+    want = torch.zeros(6, 7, dtype=torch.float64)
+    for r in range(6):
+        for c in range(7):
+            total = weights = 0.0
+            for y in range(6):
+                for x in range(7):
+                    weight = math.exp(-((y - r) ** 2 + (x - c) ** 2) / (2 * sigma**2))
+                    total, weights = total + weight * float(image[0, 0, y, x]), weights + weight
+            want[r, c] = total / weights
+    assert_close(BlurFill(sigma)(image, everywhere(image))[0, 0], want)
+    # The default width follows the size of the image.
+    exactly(BlurFill()(image, everywhere(image)), BlurFill(6 / 16)(image, everywhere(image)))
+    with pytest.raises(CanonicalError, match="sigma above 0 pixels, got 0"):
+        BlurFill(0)(image, everywhere(image))
+
+
+def solved_densely(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """ROAD's system for one channel, equation by equation, as a dense matrix over all pixels."""
+    height, width = image.shape
+    matrix, right = np.eye(height * width), image.flatten().copy()
+    for y in range(height):
+        for x in range(width):
+            if not hidden[y, x]:
+                continue
+            me = y * width + x
+            near = [(r, c) for r in range(y - 1, y + 2) for c in range(x - 1, x + 2) if (r, c) != (y, x)]
+            near = [(r, c) for r, c in near if 0 <= r < height and 0 <= c < width]
+            weights = [1 / 6 if r == y or c == x else 1 / 12 for r, c in near]
+            for (r, c), weight in zip(near, weights, strict=True):
+                matrix[me, r * width + c] = -weight / sum(weights)
+            right[me] = 0.0
+    return np.linalg.solve(matrix, right).reshape(height, width)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 8), st.integers(2, 8), st.floats(0.05, 0.95), st.integers(0, 10_000))
+def test_imputation_equals_a_dense_solve(height: int, width: int, share: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    image, hidden = random.random((3, height, width)), random.random((height, width)) < share
+    hidden[random.integers(height), random.integers(width)] = False
+    got = ImputedFill(noise=0.0)(torch.from_numpy(image)[None], torch.from_numpy(hidden)[None, None])[0].numpy()
+    for c in range(3):
+        np.testing.assert_allclose(got[c], solved_densely(image[c], hidden), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(got[:, ~hidden], image[:, ~hidden])
+    lowest, highest = image.min((1, 2)), image.max((1, 2))
+    assert (got.min((1, 2)) >= lowest - 1e-12).all() and (got.max((1, 2)) <= highest + 1e-12).all()
+
+
+def test_imputation_continues_a_ramp_exactly() -> None:
+    y, x = torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="ij")
+    image = (2 * x - 3 * y + 1)[None, None].double()
+    hidden = torch.zeros(1, 1, 9, 9, dtype=torch.bool)
+    hidden[:, :, 2:7, 1:8] = True
+    assert_close(ImputedFill(noise=0.0)(image, hidden), image)
+
+
+def test_imputed_noise_is_one_field() -> None:
+    images = torch.zeros(3, 2, 40, 50, dtype=torch.float64)
+    hidden = torch.rand(3, 1, 40, 50) < 0.9
+    state = torch.get_rng_state()
+    filled = ImputedFill()(images, hidden)
+    exactly(torch.get_rng_state(), state)
+    assert_close(float(filled[hidden.expand_as(filled)].std()), 0.01, rtol=0.05, atol=0)
+    both = (hidden[0] & hidden[1]).expand(2, 40, 50)
+    exactly(filled[0][both], filled[1][both])  # the same for all images,
+    exactly(ImputedFill()(images[2:], hidden[2:])[0], filled[2])  # in any batch
+    assert not torch.equal(ImputedFill(seed=1)(images, hidden), filled)
+    exactly(filled[~hidden.expand_as(filled)], torch.zeros(int((~hidden).sum()) * 2, dtype=torch.float64))
+
+
+def test_imputation_of_a_whole_image_is_its_mean() -> None:
+    images = torch.rand(1, 3, 5, 6)
+    assert_close(ImputedFill(noise=0.0)(images, everywhere(images)), MeanFill()(images, everywhere(images)))
+    exactly(ImputedFill()(images, ~everywhere(images)), images)
+
+
+@pytest.mark.parametrize("name", sorted(FILLS))
+def test_every_fill(name: str) -> None:
+    images, hidden = torch.rand(3, 2, 12, 10), torch.rand(3, 1, 12, 10) < 0.5
+    before = images.clone()
+    filled = fill_pixels(images, hidden, name)
+    exactly(images, before)
+    assert filled.shape == images.shape and filled.dtype == images.dtype and filled.isfinite().all()
+    for n in range(3):
+        assert_close(fill_pixels(images[n : n + 1], hidden[n : n + 1], name), filled[n : n + 1])
+    constant = torch.full_like(images, 0.75)
+    if name != "zero":
+        close = 0.05 if name == "imputed" else 1e-6
+        assert_close(fill_pixels(constant, hidden, name), constant, rtol=0, atol=close)
+    if name != "imputed":  # whose noise lies still
+        mirrored = fill_pixels(images.flip(3), hidden.flip(3), name).flip(3)
+        assert_close(mirrored, filled)
+        exactly(fill_pixels(images, ~hidden, name), filled)  # as uses_hidden = False promises
+    assert as_fill(name).uses_hidden == (name == "imputed")
+    assert fill_name(name) == name
+
+
+def test_what_stands_for_a_fill() -> None:
+    def grey(images: Tensor, hidden: Tensor) -> Tensor:
+        return torch.full_like(images, 0.5) * hidden
+
+    names = [
+        fill_name(fill) for fill in (grey, 0.5, torch.zeros(3, 1, 1), BlurFill(3.0), ConstantFill(0), lambda i, h: i)
+    ]
+    assert names == ["grey", "constant 0.5", "constant (3, 1, 1)", "blur 3", "zero", "<lambda>"]
+    images, hidden = torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4) < 0.5
+    exactly(fill_pixels(images, hidden, grey), (0.5 * hidden).expand(1, 3, 4, 4))
+    for wrong in ("grey", None, True):
+        with pytest.raises(CanonicalError, match=r"expected one of .'blur', 'imputed', 'mean', 'zero'.*, got "):
+            as_fill(wrong)  # type: ignore[arg-type]
+    with pytest.raises(CanonicalError, match=r"fill '<lambda>': expected images of shape \(1, 3, 4, 4\), got \(1, 1, "):
+        fill_pixels(images, hidden, lambda i, h: h)
+
+
+# --------------------------------------------------------------------------------------------------------- fixed budget
+def row(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1)
+
+
+@pytest.mark.parametrize(
+    ("values", "budget", "want", "flag"),
+    [
+        ((4, 1, 1, -7), 0.5, (1, 0.5, 0.5, 0), ""),  # a = 1/2: the first would be 2
+        ((3, 1, 0, 0), 0.25, (0.75, 0.25, 0, 0), ""),  # a = 1/4, nothing reaches 1
+        ((1, 1, 1, 1), 0.25, (0.25, 0.25, 0.25, 0.25), "constant"),
+        ((-1, -1, -1, -1), 0.25, (0, 0, 0, 0), "negative"),
+        ((-1, 0, -2, -1), 0.25, (0, 0, 0, 0), "negative"),
+        ((0, 0, 0, 0), 0.25, (0, 0, 0, 0), "zero"),
+        ((0, 7, 0, 0), 0.5, (1 / 3, 1, 1 / 3, 1 / 3), "spread"),
+        ((5, 7, 0, 0), 0.5, (1, 1, 0, 0), ""),
+        ((5, 0.5, 0, 0), 1.0, (1, 1, 1, 1), "spread"),
+        ((5, 1e-13, 0, 0), 0.25, (1, 0, 0, 0), ""),  # rounding
+    ],
+)
+def test_budget_by_hand(values: tuple[float, ...], budget: float, want: tuple[float, ...], flag: str) -> None:
+    masks = explanation_masks(row(*values), budget=budget)
+    assert_close(masks.values, row(*want), rtol=1e-12, atol=0)
+    assert masks.flags == (flag,) and masks.s is None
+    assert_close(masks.mass, torch.tensor([float(sum(want))], dtype=torch.float64))
+    assert masks.empty.tolist() == [sum(want) == 0]
+
+
+def bisected(values: list[float], total: float) -> list[float]:
+    """clip(a v, 0, 1) with that sum, a found by halving an interval."""
+    low, high = 0.0, 1.0
+    while sum(min(1.0, high * v) for v in values) < total:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(min(1.0, middle * v) for v in values) < total else (low, middle)
+    return [min(1.0, high * v) for v in values]
+
+
+heights = st.floats(-100, 100, allow_subnormal=False).map(lambda v: round(v, 3))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(heights, min_size=1, max_size=30), st.floats(0.01, 1.0))
+def test_budget_is_met_exactly(values: list[float], budget: float) -> None:
+    masks = explanation_masks(row(*values), budget=budget)
+    got, count = masks.values.flatten().tolist(), budget * len(values)
+    assert min(got) >= 0 and max(got) <= 1
+    positive = [max(0.0, v) for v in values]
+    if not any(positive):
+        assert got == [0.0] * len(values) and masks.flags[0] in ("zero", "negative")
+        return
+    assert math.isclose(sum(got), count, rel_tol=1e-12)
+    order = sorted(range(len(values)), key=positive.__getitem__)
+    assert all(got[i] <= got[j] for i, j in itertools.pairwise(order))
+    enough = sum(v > 0 for v in values) >= count
+    assert (masks.flags[0] == "spread") == (not enough and masks.flags[0] != "constant")
+    if enough:
+        np.testing.assert_allclose(got, bisected(positive, count), rtol=1e-9, atol=1e-12)
+        assert all(g == 0 for g, v in zip(got, values, strict=True) if v <= 0)
+    # Neither the map's scale nor the place of its pixels matters.
+    scaled = explanation_masks(1e-4 * row(*values), budget=budget)
+    np.testing.assert_allclose(scaled.values.flatten().tolist(), got, rtol=1e-9)
+    exactly(explanation_masks(row(*values).flip(3), budget=budget).values.flip(3), masks.values)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-3, 6), min_size=1, max_size=20), st.floats(0.01, 1.0))
+def test_top_takes_the_highest(values: list[int], budget: float) -> None:
+    got = explanation_masks(row(*values), budget=budget, mass="top").values.flatten().tolist()
+    positive, count = [max(0, v) for v in values], budget * len(values)
+    if not any(positive):
+        assert got == [0.0] * len(values)
+        return
+    for v, g in zip(positive, got, strict=True):
+        higher, level = sum(w > v for w in positive), positive.count(v)
+        assert math.isclose(g, min(1.0, max(0.0, (count - higher) / level)), abs_tol=1e-12)
+    assert math.isclose(sum(got), count, rel_tol=1e-12)
+
+
+def test_removal_order_is_a_count() -> None:
+    values = torch.randint(0, 5, (40,)).float()
+    first, last = removal_order(values)
+    for v, a, b in zip(values.tolist(), first.tolist(), last.tolist(), strict=True):
+        assert a == sum(w > v for w in values.tolist()) and b == sum(w >= v for w in values.tolist())
+
+
+def test_rounding_is_no_order() -> None:
+    noise = torch.tensor([1.0, 1.0 - 6e-8, 1.0, 1.0 - 6e-8, 0.5, 0.5 + 3e-8])  # what float32 leaves of two constants
+    first, last = removal_order(noise)
+    assert first.tolist() == [0, 0, 0, 0, 4, 4] and last.tolist() == [4, 4, 4, 4, 6, 6]
+    masks = explanation_masks(noise[:4].view(1, 1, 1, 4), budget=0.5, mass="top")
+    exactly(masks.values, row(0.5, 0.5, 0.5, 0.5))
+    assert masks.flags == ("constant",)
+    assert removal_order(torch.tensor([1.0, 1.0 - 4e-6]))[0].tolist() == [0, 1]
+    assert removal_order(torch.zeros(3))[1].tolist() == [3, 3, 3]
+    assert removal_order(torch.zeros(0))[0].tolist() == []
+
+
+def test_sign() -> None:
+    values = row(3, -6, 0, 1)
+    assert_close(explanation_masks(values, budget=0.25, sign="abs").values, row(0.3, 0.6, 0, 0.1))
+    assert_close(explanation_masks(values, budget=0.25, sign="raw").values, row(9, 0, 6, 7) / 22)
+    assert_close(explanation_masks(values, budget=0.25).values, row(0.75, 0, 0, 0.25))
+    inside = row(1, 1, 0, 1) > 0
+    raw = explanation_masks(row(3, 1, -9e9, 2), inside, budget=0.25, sign="raw")  # the minimum is that of the area
+    assert_close(raw.values, row(0.5, 0, 0, 0.25))
+    flat = row(-2, -2)
+    assert explanation_masks(flat, sign="raw").flags == ("constant",) and explanation_masks(flat, sign="raw").mass == 0
+    assert explanation_masks(row(0.3, 0.3 + 3e-8), sign="raw").empty.all()  # rounding
+    assert explanation_masks(flat, sign="abs").flags == ("constant",)
+    assert_close(explanation_masks(flat, sign="abs").values, row(0.1, 0.1))
+
+
+def test_area() -> None:
+    maps = torch.cat([row(9, 1, 3, 2, 0), row(1, 1, 1, 1, 1), row(0, -1, -1, 2, 2)])
+    area = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 0, 0]]).bool().view(3, 1, 1, 5)
+    masks = explanation_masks(maps, area, budget=1 / 3)
+    assert_close(masks.values, torch.cat([row(9, 1, 3, 0, 0) / 13, row(0, 0, 0, 0, 0), row(0, 0, 0, 0, 0)]))
+    assert masks.flags == ("", "no area", "negative")
+    assert_close(masks.inside, torch.tensor([13 / 15, 0.0, 0.0], dtype=torch.float64))
+    # What lies outside does not matter.
+    other = torch.where(area, maps, 1e6)
+    exactly(explanation_masks(other, area, budget=1 / 3).values, masks.values)
+    shared = explanation_masks(maps[[0, 2]], area[:1], budget=1 / 3)
+    exactly(shared.values, masks.values[[0, 2]])
+    assert explanation_masks(row(0, 0)).inside.isnan().all()
+
+
+def test_a_map_is_masked_alone() -> None:
+    maps, area = torch.randn(7, 1, 9, 8), torch.rand(7, 1, 9, 8) < 0.6
+    for mass in ("budget", "top"):
+        together = explanation_masks(maps, area, mass=mass)  # type: ignore[arg-type]
+        for n in range(7):
+            alone = explanation_masks(maps[n : n + 1], area[n : n + 1], mass=mass)  # type: ignore[arg-type]
+            exactly(alone.values, together.values[n : n + 1])
+        assert_close(together.mass, 0.1 * area.sum((1, 2, 3)).double(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: explanation_masks(torch.zeros(3, 4)), r"shape \(N, 1, H, W\), got \(3, 4\)"),
+        (lambda: explanation_masks(torch.zeros(0, 1, 3, 4)), r"got \(0, 1, 3, 4\)"),
+        (lambda: explanation_masks([1.0]), "got list"),
+        (lambda: explanation_masks(row(1, math.nan)), r"NaN or infinity in rows \[0\]"),
+        (lambda: explanation_masks(torch.cat([row(1, 1), row(1, math.inf)])), r"in rows \[1\]"),
+        (lambda: explanation_masks(row(1, 1), row(1, 1)), "area: expected bool .* got torch.float64"),
+        (lambda: explanation_masks(row(1, 1), row(1, 1, 1) > 0), r"of shape \(1, 1, 1, 3\)"),
+        (lambda: explanation_masks(row(1, 1), budget=0), "budget above 0 and at most 1, got 'budget' and 0"),
+        (lambda: explanation_masks(row(1, 1), budget=1.1), "and 1.1"),
+        (lambda: explanation_masks(row(1, 1), mass="all"), "got 'all'"),
+        (lambda: explanation_masks(row(1, 1), sign="both"), "sign: .* got 'both'"),
+        (lambda: equal_mass_masks({}), "one or more maps of one shape, got {}"),
+        (lambda: equal_mass_masks({"a": row(1), "b": row(1, 2)}), r"'b': \(1, 1, 1, 2\)"),
+    ],
+)
+def test_bad_maps(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(CanonicalError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------------------------------------------------ Eq. 10
+def test_equal_mass_by_hand() -> None:
+    # H' = (1, 1/2, 1/2, 0), (0, 0, 1/4, 1): sums 2 and 5/4, so s = 5/4 and the first is scaled by 5/8.
+    masks = equal_mass_masks({"a": row(4, 2, 2, -9), "b": row(0, 0, 0.5, 2)})
+    assert_close(masks["a"].values, row(5 / 8, 5 / 16, 5 / 16, 0))
+    assert_close(masks["b"].values, row(0, 0, 1 / 4, 1))
+    assert_close(masks["a"].s, torch.tensor([1.25], dtype=torch.float64))
+    # A map without relevance neither has a mass nor takes that of the others.
+    with_zero = equal_mass_masks({"a": row(4, 2, 2, -9), "b": row(0, 0, 0.5, 2), "z": row(0, 0, 0, 0)})
+    exactly(with_zero["a"].values, masks["a"].values)
+    assert with_zero["z"].flags == ("zero",) and with_zero["z"].empty.all() and with_zero["z"].s == 1.25
+    nothing = equal_mass_masks({"n": row(-1, -2)})["n"]
+    assert nothing.flags == ("negative",) and nothing.empty.all() and nothing.s == 0
+    exactly(equal_mass_masks({"c": row(3, 3)})["c"].values, row(1, 1))
+
+
+def test_equal_mass_of_raw_maps_is_eq_10_literally() -> None:
+    maps = {name: torch.randn(4, 1, 5, 6, dtype=torch.float64) for name in "abc"}
+    masks = equal_mass_masks(maps, sign="raw")
+    for n in range(4):
+        scaled = {}
+        for name, h in maps.items():
+            scaled[name] = (h[n, 0] - h[n, 0].min()) / (h[n, 0].max() - h[n, 0].min())
+        s = min(float(part.sum()) for part in scaled.values())
+        for name, part in scaled.items():
+            assert_close(masks[name].values[n, 0], s / part.sum() * part)
+            assert_close(float(masks[name].s[n]), s)
+
+
+def test_equal_mass_of_narrow_and_broad_maps_stays_in_range() -> None:
+    # F21: with s from the map of width 40, that of width 20 would reach 3.95.
+    y, x = torch.meshgrid(torch.arange(224.0), torch.arange(224.0), indexing="ij")
+    square = (y - 112) ** 2 + (x - 112) ** 2
+    maps = {str(w): torch.exp(-square / (2 * w**2))[None, None] for w in (20, 40, 80)}
+    masks = equal_mass_masks(maps)
+    assert max(float(m.values.max()) for m in masks.values()) <= 1
+    for m in masks.values():
+        assert_close(m.mass, masks["20"].s)
+    # Not so with a fixed budget: there no map depends on another.
+    assert masks["40"].s != equal_mass_masks({"40": maps["40"]})["40"].s
+
+
+def test_negative_values_do_not_lend_relevance_to_the_rest() -> None:
+    h = row(2, -1, 0, 0)  # F20: min-max without clipping would give the zeros 1/3
+    exactly(equal_mass_masks({"a": h})["a"].values, row(1, 0, 0, 0))
+
+
+# -------------------------------------------------------------------------------------------------- explanation images
+def test_eq_9_by_hand() -> None:
+    images = torch.tensor([[[[0.5, 1.0]], [[0.25, 0.75]]]])
+    hide = torch.tensor([[[[0.5, 0.25]]]])
+    assert_close(explanation_images(images, hide), torch.tensor([[[[0.25, 0.75]], [[0.125, 0.5625]]]]))
+    assert_close(explanation_images(images, hide, "positive"), torch.tensor([[[[0.25, 0.25]], [[0.125, 0.1875]]]]))
+    # With a fill F: (1 - H) I + H F, and the other way round.
+    assert_close(explanation_images(images, hide, fill=1.0)[0, 0], torch.tensor([[0.75, 1.0]]))
+    assert_close(explanation_images(images, hide, "positive", 1.0)[0, 1], torch.tensor([[0.625, 0.9375]]))
+
+
+@pytest.mark.parametrize("fill", [*sorted(FILLS), 7.0])
+def test_a_zero_map_changes_no_bit(fill: str | float) -> None:
+    images = torch.randn(2, 3, 8, 8) * 50
+    masks = explanation_masks(torch.zeros(2, 1, 8, 8))
+    exactly(explanation_images(images, masks, fill=fill), images)
+    ones = torch.ones(2, 1, 8, 8)
+    exactly(explanation_images(images, ones, "positive", fill), images)
+    hidden = explanation_images(images, ones, "negative", fill)
+    exactly(hidden, fill_pixels(images, ones > 0, fill))
+    exactly(explanation_images(images, masks, "positive", fill), hidden)
+
+
+def test_only_hidden_pixels_are_replaced() -> None:
+    asked = []
+
+    def fill(images: Tensor, hidden: Tensor) -> Tensor:
+        asked.append(hidden)
+        return torch.zeros_like(images)
+
+    images, maps = torch.rand(2, 3, 6, 6) + 1, torch.randn(2, 1, 6, 6)
+    masks = explanation_masks(maps, budget=0.3)
+    made = explanation_images(images, masks, fill=fill)
+    exactly(asked[0], masks.values > 0)
+    exactly((made != images).any(1, keepdim=True), masks.values > 0)
+    explanation_images(images, masks, "positive", fill)
+    exactly(asked[1], masks.values < 1)
+
+
+def test_images_keep_their_type() -> None:
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        images = torch.rand(1, 3, 6, 6).to(dtype).requires_grad_()
+        made = explanation_images(images, explanation_masks(torch.rand(1, 1, 6, 6)), fill="blur")
+        assert made.dtype == dtype and not made.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "arguments", "message"),
+    [
+        (torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 1, 2, 2), {}, "floating point .* got torch.uint8"),
+        (torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), {}, r"and \(1, 3, 2, 2\)"),
+        (torch.zeros(2, 3, 2, 2), torch.zeros(1, 1, 2, 2), {}, r"\(2, 3, 2, 2\) and \(1, 1, 2, 2\)"),
+        (torch.zeros(1, 3, 2, 2), torch.full((1, 1, 2, 2), 1.5), {}, "in 0..1, got .* 1.5"),
+        (torch.zeros(1, 3, 2, 2), torch.full((1, 1, 2, 2), math.nan), {}, "in 0..1, got "),
+        (torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2), {"explanation": "both"}, "explanation: .* got 'both'"),
+        (torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2), {"fill": "inpaint"}, "got 'inpaint'"),
+    ],
+)
+def test_bad_images(images: Tensor, masks: Tensor, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(CanonicalError, match=message):
+        explanation_images(images, masks, **arguments)  # type: ignore[arg-type]
+
+
+def test_masks_describe_themselves() -> None:
+    masks = ExplanationMasks(torch.zeros(2, 1, 3, 3).double(), ("zero", "zero"), torch.zeros(2))
+    assert masks.empty.tolist() == [True, True] and masks.mass.tolist() == [0.0, 0.0]
