@@ -1,0 +1,16 @@
+"""Sanity checks of maps: what becomes of them when the network's weights are drawn anew."""
+
+from captum_canonical.sanity.randomization import model_randomization
+from captum_canonical.sanity.result import RandomizationTest, Summary
+from captum_canonical.sanity.similarity import MEASURES, mass_overlap, spearman, structural_similarity, top_share
+
+__all__ = [
+    "MEASURES",
+    "RandomizationTest",
+    "Summary",
+    "mass_overlap",
+    "model_randomization",
+    "spearman",
+    "structural_similarity",
+    "top_share",
+]

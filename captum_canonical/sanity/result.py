@@ -1,0 +1,132 @@
+"""What a model randomisation test has found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_canonical.sanity.similarity import MEASURES, TOP
+
+
+class Summary(NamedTuple):
+    """One measure for each layer of a :class:`RandomizationTest`.
+
+    Attributes:
+        mean: (L,) float64 over the seeds and images where it is defined; NaN where it is nowhere.
+        over_seeds: (L,) standard deviation (ddof 1) over the seeds, of the mean over images; NaN for one seed.
+        over_images: (L,) standard deviation (ddof 1) over the images, of the mean over seeds; NaN for one image.
+        undefined: (L,) int64, for how many of the S * N maps it is not defined; ``mean`` is without them.
+    """
+
+    mean: Tensor
+    over_seeds: Tensor
+    over_images: Tensor
+    undefined: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RandomizationTest:
+    """How similar the maps of N images stay while L layers of the network are randomised, with S seeds.
+
+    Concretely ``similarity["ssim"][i, s, n]`` compares the map of image n with ``layers[0]`` to ``layers[i]`` all
+    randomised by ``seeds[s]`` (for ``order="independent"`` only ``layers[i]``) with that of the network as it was.
+    All measures are 1 for equal maps.
+
+    Attributes:
+        layers: names of the layers, in the order of randomisation.
+        order: ``"top_down"``, ``"bottom_up"`` or ``"independent"``.
+        seeds: of the random weights.
+        similarity: for each measure (L, S, N) float64, NaN where it is not defined. No map is clipped or scaled before.
+            ``"spearman"``: rank correlation, -1..1; not defined if a map is constant. ``"ssim"``: mean structural
+            similarity, -1..1; its constants are 0.01 and 0.03 of ``ssim_range``; not defined if the unrandomised map is
+            constant. It falls with the size of the values too. ``"top_share"``: share of the highest 10 % of the
+            values that stays among the highest 10 %, 0..1, about 0.1 by chance (ties at the threshold share what
+            is left); not defined if a map is constant. ``"mass_overlap"``: each map's positive part as shares of its
+            sum, and the sum of the smaller of both shares, 0..1; not defined if a map has no positive value.
+        magnitude: (L, S, N) sum of the magnitudes of the map over that of the unrandomised map; no similarity.
+        control: for each measure (N,), the same network run again: below 1 for methods that draw random numbers,
+            which cannot be expected to stay more similar than that.
+        flags: for each image ``""``, or why its unrandomised map cannot tell anything: ``"zero"``, ``"constant"``,
+            ``"not finite"`` or ``"no area"``.
+        reinitialised: how each layer was: ``"reset_parameters"`` (its module's own), ``"normal"`` or
+            ``"permutation"``; with "unchanged" where that left all values as they were, and ``"shared"`` for layers
+            that are not in ``layers`` because all they hold belongs to layers before them.
+        ssim_range: (N,) largest minus smallest value of the unrandomised map.
+        ssim_window: side of SSIM's Gaussian window: 11, or less for small maps.
+        examples: indices of the images whose maps were kept.
+        original: (K, C, H, W) float32, the unrandomised maps of the examples.
+        maps: (L, S, K, C, H, W) float32, their maps with randomised layers.
+    """
+
+    layers: tuple[str, ...]
+    order: str
+    seeds: tuple[int, ...]
+    similarity: Mapping[str, Tensor]
+    magnitude: Tensor
+    control: Mapping[str, Tensor]
+    flags: tuple[str, ...]
+    reinitialised: Mapping[str, str]
+    ssim_range: Tensor
+    ssim_window: int
+    examples: tuple[int, ...]
+    original: Tensor
+    maps: Tensor
+
+    def summary(self, measure: str = "spearman") -> Summary:
+        """Mean and spread of a measure, or of ``"magnitude"``, for each layer."""
+        values = self.magnitude if measure == "magnitude" else self.similarity[measure]
+        return Summary(
+            values.flatten(1).nanmean(1),
+            _spread(values.nanmean(2)),
+            _spread(values.nanmean(1)),
+            values.isnan().flatten(1).sum(1),
+        )
+
+    def table(self) -> str:
+        """One line for each layer: mean, spread over the seeds, spread over the images; then notes."""
+        columns = (*MEASURES, "magnitude")
+        summaries = [self.summary(measure) for measure in columns]
+        rows = [["randomised", *columns, "undefined"]]
+        rows.append(
+            ["(none, run again)"]
+            + [f"{float(self.control[measure].nanmean()):.3f}" for measure in columns]
+            + [str(int(_any_undefined(self.control).sum()))]
+        )
+        undefined = _any_undefined(self.similarity).flatten(1).sum(1).tolist()
+        for i, layer in enumerate(self.layers):
+            cells = [f"{s.mean[i]:.3f} ±{s.over_seeds[i]:.3f} ±{s.over_images[i]:.3f}" for s in summaries]
+            rows.append([layer, *cells, str(undefined[i])])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([*lines, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        images = len(self.flags)
+        notes = [
+            f"{self.order}, {len(self.seeds)} seeds, {images} images: mean ± over seeds ± over images.",
+            f"SSIM: Gaussian window {self.ssim_window}, data range that of each unrandomised map. top_share: "
+            f"{TOP} by chance.",
+            f"undefined: so many of the {len(self.seeds) * images} maps ({images} in the first line) lack at least one "
+            "measure and do not count in its mean.",
+        ]
+        notes += [f"image {n}: its map is {flag}." for n, flag in enumerate(self.flags) if flag]
+        others = {name: how for name, how in self.reinitialised.items() if how != "reset_parameters"}
+        return notes + [f"{name}: {how}." for name, how in others.items()]
+
+    __str__ = table
+
+
+def _any_undefined(similarity: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([similarity[measure] for measure in MEASURES]).isnan().any(0)
+
+
+def _spread(means: Tensor) -> Tensor:
+    """(L,) standard deviation of the entries of (L, K) that are not NaN; NaN for fewer than two."""
+    known = ~means.isnan()
+    count = known.sum(1)
+    deviations = torch.where(known, means - means.nanmean(1, keepdim=True), 0.0)
+    return torch.where(count > 1, (deviations.square().sum(1) / (count - 1)).sqrt(), torch.nan)

@@ -1,0 +1,129 @@
+"""Layers of a network drawn anew, one after the other, and everything put back afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_canonical.sanity.similarity import is_constant
+
+Order = Literal["top_down", "bottom_up", "independent"]
+Reinitialisation = Literal["own", "normal", "permutation"]
+Layer = tuple[str, list[nn.Module]]
+
+
+def own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers that a module holds itself, by name."""
+    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    return any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
+@contextmanager
+def weights_kept(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Gives a function that puts all parameters and buffers back, and calls it at the end whatever happens."""
+    slots = [(module, name, tensor) for module in model.modules() for name, tensor in own_tensors(module)]
+    slots = [slot for slot in slots if not _is_expanded(slot[2])]  # nobody can write into these, so nobody has
+    values = {id(tensor): tensor.detach().clone() for *_, tensor in slots}
+
+    @torch.no_grad()
+    def restore() -> None:
+        for module, name, tensor in slots:
+            if getattr(module, name, None) is not tensor:  # some reset_parameters make new ones
+                setattr(module, name, tensor)
+            tensor.copy_(values[id(tensor)])
+
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Whatever is drawn inside, the generators of torch, numpy and Python go on as if nothing had been."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    states = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            np.random.set_state(states[0])
+            random.setstate(states[1])
+
+
+def seed_all(*parts: object) -> None:
+    """Seeds all generators with a hash: runs and layers are independent of each other and of their order."""
+    number = int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+    torch.random.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():  # else it would be seeded later, when somebody uses it
+        torch.cuda.manual_seed_all(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+def cascade(
+    plan: Sequence[Layer], order: Order, seeds: Sequence[int], how: Reinitialisation, restore: Callable[[], None]
+) -> Iterator[tuple[str, str]]:
+    """Randomises layer after layer for each seed; yields its name and how it was done each time."""
+    for seed in seeds:
+        restore()
+        done: set[int] = set()
+        for step, (name, modules) in enumerate(plan):
+            if order == "independent":
+                restore()
+                done = set()
+            seed_all(seed, name)
+            ways = {_randomise(module, how, done): None for module in modules}
+            seed_all(seed, "run", step)
+            yield name, ", ".join(ways)
+
+
+@torch.no_grad()
+def _randomise(module: nn.Module, how: Reinitialisation, done: set[int]) -> str:
+    """Draws what the module holds itself, but nothing whose id is in ``done``; adds the ids of the rest to it."""
+    own = {name: tensor for name, tensor in own_tensors(module) if id(tensor) not in done}
+    before = {name: tensor.clone() for name, tensor in own.items()}
+    done |= {id(tensor) for tensor in own.values()}
+    way: str = "normal" if how == "own" else how
+    names = list(own)
+    if how == "own" and callable(getattr(module, "reset_parameters", None)):
+        names = _reset(module, before)
+        way = f"reset_parameters and normal for {', '.join(names)}" if names else "reset_parameters"
+    now = dict(own_tensors(module))
+    for name in names:
+        _redraw(now[name], how, isinstance(now[name], nn.Parameter), name.startswith("running_"))
+    same = all(torch.equal(value, now[name]) for name, value in before.items())
+    return f"{way}, unchanged" if same else way
+
+
+def _reset(module: nn.Module, before: Mapping[str, Tensor]) -> list[str]:
+    """Calls ``reset_parameters``; gives the names of the parameters that it forgot, such as those of weight_norm."""
+    mine = {id(tensor) for name, tensor in own_tensors(module) if name in before}
+    # Tied tensors that were drawn already, and those of submodules, which some reset_parameters reset too.
+    others = [(t, t.clone()) for t in (*module.parameters(), *module.buffers()) if id(t) not in mine]
+    module.reset_parameters()  # type: ignore[operator]
+    for tensor, value in others:
+        tensor.copy_(value)
+    parameters = {name: p for name, p in module.named_parameters(recurse=False) if name in before}
+    # A constant is what many are initialised with; other values come back by chance only.
+    return [n for n, p in parameters.items() if torch.equal(p, before[n]) and not is_constant(p.flatten())]
+
+
+def _redraw(tensor: Tensor, how: Reinitialisation, parameter: bool, statistic: bool) -> None:
+    if is_constant(tensor.flatten()):
+        return  # not even by rounding
+    if parameter and how != "permutation" and tensor.is_floating_point():
+        tensor.copy_(tensor.mean() + tensor.std(correction=0) * torch.randn_like(tensor))
+    elif parameter or statistic:
+        order = torch.randperm(tensor.numel(), device=tensor.device)
+        tensor.copy_(tensor.flatten()[order].view_as(tensor))
