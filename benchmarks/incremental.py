@@ -32,7 +32,7 @@ import captum_canonical as cc
 from captum_canonical.incremental import IncrementalInference, choose_inference
 from captum_canonical.inference import DenseInference, Patches, Scorer
 from captum_canonical.splat import footprints
-from networks import Network, networks, vgg16
+from networks import Network, networks, scaled, vgg16
 from timing import alternated, machine, seconds
 
 ROWS = (1, 4, 16, 64)
@@ -41,11 +41,6 @@ DENSE_SECONDS = 15  # so long may dense inference of the patches take
 PATCHES = (7, 15, 31)  # at 224 pixels; scaled with the input
 FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 Results = dict[str, Any]
-
-
-def scaled(side: int, size: int) -> int:
-    """An odd patch side for an input of ``size`` pixels that is ``side`` at 224."""
-    return 2 * int(side * size / 224 / 2) + 1
 
 
 def patches_of(size: int, side: int, images: int, count: int) -> Patches:

@@ -18,6 +18,11 @@ RESNET50_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, 
 MOBILE_STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
 
+def scaled(side: int, size: int) -> int:
+    """An odd patch side for an input of ``size`` pixels that is ``side`` at 224."""
+    return 2 * int(side * size / 224 / 2) + 1
+
+
 def vgg16(classes: int = 1000, size: int = 224) -> nn.Sequential:
     """VGG-16, configuration D of Simonyan and Zisserman, arXiv 1409.1556."""
     torch.manual_seed(0)

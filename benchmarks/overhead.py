@@ -13,7 +13,6 @@ import argparse
 import json
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +22,7 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from networks import vgg16
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+from networks import scaled, vgg16
 
 
 class Timed:
@@ -66,7 +63,7 @@ def case(net: nn.Module, size: int, points: int | None, stride: int, rounds: int
     face = cc.CanonicalFace.default()
     mesh = cc.FaceMesh(face.resized((size, size)).vertices[None], image_size=(size, size), topology=face.topology)
     photo = torch.rand(1, 3, size, size)
-    patch = 2 * int(15 * size / 224 / 2) + 1
+    patch = scaled(15, size)
     window = {"sliding_window_shapes": (3, patch, patch), "strides": (3, stride, stride)}
     runs: dict[str, Callable[[Timed], object]] = {
         "ours": lambda f: cc.CanonicalOcclusion(f, mesh).attribute(
@@ -122,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = {}
     if arguments.models:
-        import face_nets  # of examples/
+        import face_nets  # of examples/, which networks.py puts on the path
 
         net = face_nets.load(arguments.models, "age_gender")
         results["age_gender 112"] = case(net, 112, arguments.points, 4, arguments.rounds)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_canonical._captum import TargetType, run_forward, select_targets
 from captum_canonical.errors import CanonicalError
 from captum_canonical.halving import Halving
+from captum_canonical.user_warnings import warn_if_training
 
 
 class Scorer:
@@ -145,27 +144,6 @@ def _check_range(target: Any, output: Tensor) -> None:
             f"target is out of range: {target if not isinstance(target, Tensor) else target.tolist()} for "
             f"{tuple(output.shape[1:])} scores per image."
         )
-
-
-def warn_if_training(forward_func: object) -> None:
-    """Warns (Python shows it once) if a network is in training mode: dropout would change the map."""
-    if not isinstance(forward_func, nn.Module):
-        return
-    leaves = [module for module in forward_func.modules() if not any(module.children())]
-    if any(leaf.training for leaf in leaves):
-        warnings.warn(
-            "the network is in training mode: dropout and batch statistics change the scores from call to call; call "
-            ".eval() on it first.",
-            stacklevel=depth_of_the_call(),
-        )
-
-
-def depth_of_the_call() -> int:
-    """The ``stacklevel`` of a warning to whoever called this package, beyond the decorators of Captum and torch."""
-    depth, frame = 0, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("captum_canonical", "captum", "torch"):
-        depth, frame = depth + 1, frame.f_back
-    return depth + 1
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from captum_canonical.mesh import FaceMesh
 from captum_canonical.warp import rasterize, warp
 
 Reduction = Literal["sum", "abs", "max"]
-REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda maps: maps.sum(1, keepdim=True),
     "abs": lambda maps: maps.abs().sum(1, keepdim=True),
     "max": lambda maps: maps.amax(1, keepdim=True),
@@ -30,8 +30,16 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def check_reduce(reduce: str) -> None:
     """Raises CanonicalError unless it is the name of a reduction."""
-    if reduce not in REDUCTIONS:
-        raise CanonicalError(f"reduce: expected one of {sorted(REDUCTIONS)}, got {reduce!r}.")
+    if reduce not in _REDUCTIONS:
+        raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
+
+
+def dense_map(maps: Tensor, reduce: str, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Maps (N, C, h, w) with their channels reduced, in the size of the image: (N, 1, H, W), at least of ``dtype``."""
+    dense = _REDUCTIONS[reduce](maps.detach().to(torch.promote_types(dtype, maps.dtype)))
+    if tuple(dense.shape[-2:]) == size:
+        return dense
+    return F.interpolate(dense, size, mode="bilinear", align_corners=False)
 
 
 @contextmanager
@@ -232,9 +240,7 @@ class CanonicalProjector(Attribution):
                 f"{name}: expected a spatial map (N, C, h, w) for each of the {len(mesh)} images, got shape "
                 f"{tuple(maps.shape)}; a layer that is not convolutional cannot be projected onto a face."
             )
-        dense = REDUCTIONS[reduce](maps.detach().to(torch.promote_types(dtype, maps.dtype)))
-        if tuple(dense.shape[-2:]) != mesh.image_size:
-            dense = F.interpolate(dense, mesh.image_size, mode="bilinear", align_corners=False)
+        dense = dense_map(maps, reduce, mesh.image_size, dtype)
         raster = face.raster_on(maps.device)
         values, covered = warp(dense, raster, face.triangles.to(maps.device), mesh.vertices, mesh.visible)
         return values.contiguous(), covered.to(values.dtype)

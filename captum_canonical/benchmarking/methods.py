@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from captum.attr import Attribution
 from torch import Tensor, nn
 
@@ -17,12 +16,13 @@ from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
 from captum_canonical.attributions._arguments import prefix_of
 from captum_canonical.attributions._faces import map_dtype
 from captum_canonical.attributions._points import PointGeometry
-from captum_canonical.attributions.projector import REDUCTIONS, check_reduce
+from captum_canonical.attributions.projector import check_reduce, dense_map
 from captum_canonical.benchmarking.photos import Photos, rows_of
-from captum_canonical.benchmarking.untouched import Evaluations, ModelState, random_state
+from captum_canonical.benchmarking.untouched import Evaluations, ModelState
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
 from captum_canonical.mesh import FaceMesh
+from captum_canonical.random_state import random_state_kept, seed_generators
 
 MethodArgument: TypeAlias = Attribution | tuple[Attribution, Mapping[str, Any]]
 
@@ -89,7 +89,8 @@ class Method:
         state = ModelState(self._networks)
         start = time.perf_counter()
         try:
-            with random_state(seed + int(photos.kept[row]), photos.images.device):
+            with random_state_kept():
+                seed_generators(seed + int(photos.kept[row]))
                 found = self._maps(photos, row)
             broken = [part for part in found if not torch.isfinite(part).all()]
             if broken:
@@ -219,9 +220,7 @@ def _projected(result: Any, reduce: str, x: Tensor, mesh: FaceMesh, face: Canoni
             f"expected a spatial map (1, C, h, w) of an image, got {_told(result)}; a layer that is not convolutional "
             "cannot be shown on a face."
         )
-    dense = REDUCTIONS[reduce](result.detach().to(torch.promote_types(map_dtype(x), result.dtype)))
-    if dense.shape[2:] != x.shape[2:]:
-        dense = F.interpolate(dense, tuple(x.shape[2:]), mode="bilinear", align_corners=False)
+    dense = dense_map(result, reduce, (x.shape[2], x.shape[3]), map_dtype(x))
     canonical, coverage = CanonicalProjector(None, canonical_face=face).project(dense, mesh, return_coverage=True)
     return Maps(dense, canonical, coverage)
 

@@ -206,6 +206,13 @@ def other_folds(photos: Photos) -> Iterator[tuple[Tensor, Tensor]]:
             yield served, makers
 
 
+def canonical_mean(maps: Tensor, coverage: Tensor, face: CanonicalFace, symmetric: bool) -> Tensor:
+    """(1, H_F, W_F) the mean of canonical maps (Eq. 6)."""
+    saliency = CanonicalModelSaliency(face, symmetric)
+    saliency.update(maps, coverage)
+    return saliency.compute().mean
+
+
 def cross_fitted(maps: Tensor, coverage: Tensor, photos: Photos, symmetric: bool) -> Tensor:
     """(N, 1, H, W) the mean of the canonical maps of the other folds (Eq. 6), re-projected onto each image (Fig. 6d).
 
@@ -221,8 +228,6 @@ def cross_fitted(maps: Tensor, coverage: Tensor, photos: Photos, symmetric: bool
     projector = CanonicalProjector(None, canonical_face=photos.face)
     result = photos.images.new_zeros(len(photos), 1, *photos.images.shape[2:], dtype=maps.dtype)
     for served, makers in other_folds(photos):
-        saliency = CanonicalModelSaliency(photos.face, symmetric)
-        saliency.update(maps[makers], coverage[makers])
-        mean = saliency.compute().mean[None].to(result)
+        mean = canonical_mean(maps[makers], coverage[makers], photos.face, symmetric)[None].to(result)
         result[served.to(result.device)] = projector.reproject(mean, photos.faces[served])  # type: ignore[assignment]
     return result

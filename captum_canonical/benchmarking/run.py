@@ -15,15 +15,16 @@ from captum_canonical.attributions._faces import Faces
 from captum_canonical.benchmarking.controls import CONTROLS
 from captum_canonical.benchmarking.methods import Maps, Method, MethodArgument
 from captum_canonical.benchmarking.notes import facts_of, notes_of
-from captum_canonical.benchmarking.photos import Photos, cross_fitted, other_folds, prepare
+from captum_canonical.benchmarking.photos import Photos, canonical_mean, cross_fitted, other_folds, prepare
 from captum_canonical.benchmarking.result import FEWEST_IDENTITIES, BenchmarkResult
 from captum_canonical.benchmarking.scoring import Row, percentages_apply, score_row
 from captum_canonical.benchmarking.settings import FillArgument, Settings
-from captum_canonical.benchmarking.untouched import Counted, ModelState, random_state
+from captum_canonical.benchmarking.untouched import Counted, ModelState
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.model_saliency import CanonicalModelSaliency
+from captum_canonical.random_state import random_state_kept, seed_generators
 
 STEPS = 10
 SINGLE_MAP = ("uniform", "mean face")
@@ -133,7 +134,8 @@ def benchmark(
     networks = [forward_func] if isinstance(forward_func, nn.Module) else []
     state = ModelState(networks)
     try:
-        with random_state(seed, getattr(data, "device", torch.device("cpu"))):
+        with random_state_kept():
+            seed_generators(seed)
             photos = prepare(
                 forward_func, data, target, faces, canonical_face, identities, additional_forward_args, settings
             )
@@ -235,7 +237,9 @@ class _Job:
         if maps is None:
             row.failure = mean.failure = failure
         else:
-            mean_maps[row.name] = _mean_map(maps, self.photos, self.settings.symmetric)
+            mean_maps[row.name] = canonical_mean(
+                maps.canonical, maps.coverage, self.photos.face, self.settings.symmetric
+            )
             self._score(row, lambda: maps.image)
             symmetric = self.settings.symmetric
             self._score(mean, lambda: cross_fitted(maps.canonical, maps.coverage, self.photos, symmetric))
@@ -256,9 +260,3 @@ class _Job:
         except Exception as error:  # this row's: the others go on
             row.failure = f"{type(error).__name__}: {error}"
             row.per_image, row.explained, row.curves = {}, {}, {}
-
-
-def _mean_map(maps: Maps, photos: Photos, symmetric: bool) -> Tensor:
-    saliency = CanonicalModelSaliency(photos.face, symmetric)
-    saliency.update(maps.canonical, maps.coverage)
-    return saliency.compute().mean

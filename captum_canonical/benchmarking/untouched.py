@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-"""Where a module keeps its hooks."""
+from captum_canonical.incremental.graph import HOOKS
 
 
 class ModelState:
@@ -61,21 +58,6 @@ class ModelState:
 
 def _unique(groups: Any) -> list[Tensor]:
     return list({id(tensor): tensor for group in groups for tensor in group}.values())
-
-
-@contextmanager
-def random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the generators of torch, NumPy and Python, and gives them back as they were."""
-    others = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(others[0])
-            random.setstate(others[1])
 
 
 class Evaluations:

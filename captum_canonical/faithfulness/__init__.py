@@ -10,15 +10,13 @@ from captum_canonical.faithfulness.masks import (
 )
 from captum_canonical.faithfulness.measures import (
     FaithfulnessScore,
-    Wins,
     average_drop,
     increase_rate,
     mean_drop,
     score_explanations,
-    win_rates,
-    win_shares,
 )
 from captum_canonical.faithfulness.metrics import AverageDrop, IncreaseRate, MeanCurves, MeanDrop, WinRate
+from captum_canonical.faithfulness.wins import Wins, win_rates, win_shares
 
 __all__ = [
     "AverageDrop",

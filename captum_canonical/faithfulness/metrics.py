@@ -16,15 +16,12 @@ from captum_canonical.faithfulness.measures import (
     TOLERANCE,
     Direction,
     FaithfulnessScore,
-    Wins,
     average_drop,
     better_direction,
-    count_wins,
     increase_rate,
     mean_drop,
-    scores_of,
-    wins_of,
 )
+from captum_canonical.faithfulness.wins import Wins, count_wins, scores_of, wins_of
 
 
 class FaithfulnessMetric(Metric):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -74,9 +75,11 @@ class Batch:
             return value
         if not step.cached:
             return self.clean.rows_of(step.node, self.images)
-        patches, size = len(self.plan.order), torch.tensor(step.size)
-        everything = Windows(torch.zeros(patches, 2, dtype=torch.int64), size.expand(len(self.plan), 2))
-        return self._region(step, reader, everything, "complete")
+        return self._gathered(step, self._region(step, reader, "complete", lambda: self._everything(step)))
+
+    def _everything(self, step: Step) -> Windows:
+        starts = torch.zeros(len(self.plan.order), 2, dtype=torch.int64)
+        return Windows(starts, torch.tensor(step.size).expand(len(self.plan), 2))
 
     def _stand_in(self, node: fx.Node) -> Any:
         """Something of the shape that a step has for all rows, without contents."""
@@ -89,7 +92,7 @@ class Batch:
         """The clean mean and the difference that the windows make."""
         source = step.sources[0]
         windows = self.plan.windows[source.node]
-        before = self._region(source, step, windows, "clean", changed=False)
+        before = self._gathered(source, self._region(source, step, "clean", lambda: windows, changed=False))
         difference = (value.data - before).sum((2, 3), keepdim=True) / operator.divisor
         clean = self.clean.mean_of(step, self.images)
         result = clean + difference
@@ -134,7 +137,8 @@ class Batch:
     def _hide(self, step: Step) -> Tensor:
         """The windows of an input: clean pixels, and what hides them in the boxes."""
         windows = self.plan.windows[step.node]
-        data = self._region(step, step, windows, "input", changed=False)
+        region = self._region(step, step, "input", lambda: windows, changed=False)
+        data = self._gathered(step, region)
         box = self.plan.boxes[step.node.meta["input"]]
         if box is None:
             return data
@@ -146,7 +150,7 @@ class Batch:
         fill = self.clean.fill_of(step)
         if isinstance(fill, float):
             return data.masked_fill_(inside, fill)
-        index, size = self._indexed(step, step, windows, "input", False).index(self.number, self.part)
+        index, size = region.index(self.number, self.part)
         return torch.where(inside, fill.gather(index, size), data)
 
     def _slide(self, step: Step, operator: Slide) -> Tensor:
@@ -155,13 +159,15 @@ class Batch:
         if step.passes_windows_on:
             region = self.values[source.node].data
         else:
-            starts, sizes = operator.reach.needed(windows.starts, windows.sizes)
-            step_by = (1, 1)
-            if operator.reach.kernel == (1, 1):  # only the pixels that are read
-                sizes, step_by = windows.sizes, operator.reach.stride
-            region = self._region(
-                source, step, Windows(starts, sizes), "slide", step_by=step_by, outside=operator.outside, reuse=True
+            place = self._region(
+                source,
+                step,
+                "slide",
+                lambda: _read_by(operator, windows),
+                step_by=operator.reach.stride if operator.reads_pixels else (1, 1),
+                outside=operator.outside,
             )
+            region = self._gathered(source, place, reuse=True)
         data = operator.on_region(region)
         if operator.scale is not None:
             y, x = (windows.starts[self.part, axis, None] + torch.arange(data.shape[2 + axis]) for axis in (0, 1))
@@ -177,7 +183,7 @@ class Batch:
         wanted = self.plan.windows[reader.node]
         if isinstance(value, Changed) and self._same(self.plan.windows[step.node], wanted):
             return value.data
-        return self._region(step, reader, wanted, "union")
+        return self._gathered(step, self._region(step, reader, "union", lambda: wanted))
 
     def _same(self, windows: Windows, others: Windows) -> bool:
         if windows is others:
@@ -190,35 +196,31 @@ class Batch:
         self,
         step: Step,
         reader: Step,
-        windows: Windows,
         purpose: str,
-        changed: bool = True,
-        step_by: tuple[int, int] = (1, 1),
-        outside: int = ZERO,
-        reuse: bool = False,
-    ) -> Tensor:
-        """A region of a step's maps for each row, (R, C, h, w)."""
-        region = self._indexed(step, reader, windows, purpose, changed, step_by, outside)
-        store = self.clean.store(step)
-        index, size = region.index(self.number, self.part)
-        out = self.clean.scratch(step, len(index) * store.channels) if reuse else None
-        return store.gather(index, size, out)
-
-    def _indexed(
-        self,
-        step: Step,
-        reader: Step,
-        windows: Windows,
-        purpose: str,
+        windows: Callable[[], Windows],
         changed: bool = True,
         step_by: tuple[int, int] = (1, 1),
         outside: int = ZERO,
     ) -> Region:
+        """Where a region of a step's maps lies for all patches of the plan; found by the first batch that asks."""
         key = (reader.node, step.node, purpose)
         if key not in self.regions:
             inside = self.plan.windows[step.node] if changed and step.hidden else None
             store = self.clean.store(step)
             image = self.plan.image % self.clean.images_at_once
             place = (self.plan.batch, self.plan.row)
-            self.regions[key] = Region(store, image, windows, step_by, *place, inside, outside)
+            self.regions[key] = Region(store, image, windows(), step_by, *place, inside, outside)
         return self.regions[key]
+
+    def _gathered(self, step: Step, region: Region, reuse: bool = False) -> Tensor:
+        """The region for each row of this batch, (R, C, h, w)."""
+        store = self.clean.store(step)
+        index, size = region.index(self.number, self.part)
+        out = self.clean.scratch(step, len(index) * store.channels) if reuse else None
+        return store.gather(index, size, out)
+
+
+def _read_by(operator: Slide, windows: Windows) -> Windows:
+    """What the operator reads of its source for these windows of its result."""
+    starts, sizes = operator.reach.needed(windows.starts, windows.sizes)
+    return Windows(starts, windows.sizes if operator.reads_pixels else sizes)

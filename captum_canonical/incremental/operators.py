@@ -66,6 +66,11 @@ class Slide:
     macs: int = 0
     fold: Callable[[Tensor, Tensor], Slide] | None = None
 
+    @property
+    def reads_pixels(self) -> bool:
+        """Whether each output reads a single pixel: only these are gathered, and no stride is left."""
+        return self.reach.kernel == (1, 1)
+
 
 @dataclass(frozen=True)
 class Shift:

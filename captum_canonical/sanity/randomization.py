@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
 from captum_canonical.errors import CanonicalError
+from captum_canonical.random_state import random_state_kept
 from captum_canonical.sanity.layers import first_calls, plan_of
 from captum_canonical.sanity.result import RandomizationTest
 from captum_canonical.sanity.similarity import MEASURES, Comparison
@@ -26,7 +27,6 @@ from captum_canonical.sanity.weights import (
     Order,
     Reinitialisation,
     cascade,
-    random_state_kept,
     seed_all,
     weights_kept,
 )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_canonical.random_state import seed_generators
 from captum_canonical.sanity.similarity import is_constant
 
 Order = Literal["top_down", "bottom_up", "independent"]
@@ -48,27 +47,9 @@ def weights_kept(model: nn.Module) -> Iterator[Callable[[], None]]:
         restore()
 
 
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Whatever is drawn inside, the generators of torch, numpy and Python go on as if nothing had been."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    states = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            np.random.set_state(states[0])
-            random.setstate(states[1])
-
-
 def seed_all(*parts: object) -> None:
     """Seeds all generators with a hash: runs and layers are independent of each other and of their order."""
-    number = int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-    torch.random.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():  # else it would be seeded later, when somebody uses it
-        torch.cuda.manual_seed_all(number)
-    np.random.seed(number % 2**32)
-    random.seed(number)
+    seed_generators(int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1)
 
 
 def cascade(
