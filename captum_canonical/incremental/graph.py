@@ -5,19 +5,18 @@ The user's modules and parameters are shared, never written to.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.modules import module as torch_module
 
-from captum_canonical.confidence import ClassConfidence, ConfidenceWrapper, VerificationConfidence, ZeroShotConfidence
+from captum_canonical.confidence import ConfidenceWrapper
 from captum_canonical.errors import CanonicalError
-from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
+from captum_canonical.incremental.wrappers import CALLS, Arithmetic
 
 
 class NotIncrementalError(CanonicalError):
@@ -72,32 +71,6 @@ def _autocast() -> bool:
         return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
 
 
-class Arithmetic:
-    """What a confidence wrapper does with its network's outputs: the wrapper itself, its network replaced."""
-
-    def __init__(self, wrapper: ConfidenceWrapper) -> None:
-        self.wrapper = wrapper
-        self.__name__ = type(wrapper).__name__
-
-    def __call__(self, outputs: list[Tensor], args: tuple[Any, ...]) -> Tensor:
-        """The confidence, from one output for each of the wrapper's calls of its network."""
-        stand_in = copy.copy(self.wrapper)
-        stand_in._modules = {k: v for k, v in self.wrapper._modules.items() if k != "model"}
-        remaining = iter(outputs)
-        vars(stand_in)["model"] = lambda *photos: next(remaining)
-        return stand_in(*args)
-
-
-# For each wrapper the arguments that its calls of the network get.
-_CALLS: dict[Any, Callable[[tuple[Any, ...]], list[tuple[Any, ...]]]] = {
-    ClassConfidence.forward: lambda args: [args],
-    ZeroShotConfidence.forward: lambda args: [args],
-    BinnedConfidence.forward: lambda args: [args],
-    RegressionConfidence.forward: lambda args: [args[:1]],
-    VerificationConfidence.forward: lambda args: [args[:1], args[1:2]],
-}
-
-
 class _Holder(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -134,7 +107,7 @@ class _Tracer(fx.Tracer):
         """As torch.fx does; a confidence wrapper becomes its network's call and a step of its own."""
         name = self.path_of_module(m).removeprefix("net").removeprefix(".") or "the network"
         self.path.append(f"{name} ({type(m).__name__})")
-        calls = _CALLS.get(type(m).forward)
+        calls = CALLS.get(type(m).forward)
         if calls is not None and isinstance(m, ConfidenceWrapper) and not kwargs:
             groups = calls(args)
             outputs = [m.model(*group) for group in groups]
