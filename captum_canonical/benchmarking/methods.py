@@ -6,6 +6,7 @@ import copy
 import inspect
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -47,19 +48,20 @@ class Method:
     Args:
         name: in the table.
         method: a Captum attribution, or one with its keyword arguments.
-        face: the canonical face of the benchmark.
+        photos: to explain. A method that brings its own faces or canonical face (another alignment) keeps them.
         networks: those that are put back as they were after each image; the method's own are added.
 
     Attributes:
+        photos: the same photographs, aligned as the method says.
         failure: why it has no maps, or None.
         seconds: so far.
         forwards: evaluations of the network so far, or None if they could not be counted.
 
     Raises:
-        CanonicalError: it is no attribution, or an argument is the benchmark's to give.
+        CanonicalError: it is no attribution, an argument is the benchmark's to give, or its faces do not fit.
     """
 
-    def __init__(self, name: str, method: MethodArgument, face: CanonicalFace, networks: list[nn.Module]) -> None:
+    def __init__(self, name: str, method: MethodArgument, photos: Photos, networks: list[nn.Module]) -> None:
         attribution, arguments = method if isinstance(method, tuple) and len(method) == 2 else (method, {})
         if not isinstance(attribution, Attribution) or not isinstance(arguments, Mapping):
             raise CanonicalError(
@@ -72,8 +74,9 @@ class Method:
                 f"methods[{name!r}]: {', '.join(taken)} is the same for every method: give it to benchmark(), where it "
                 "has such an argument."
             )
-        self.name, self.arguments, self.face = name, dict(arguments), face
-        self.attribution = attribution
+        self.name, self.arguments = name, dict(arguments)
+        self.photos = _aligned_for(name, attribution, photos)
+        self.attribution = _on_face(attribution, self.photos.face)
         self.failure: str | None = None
         self.seconds = 0.0
         self._networks = networks + _networks(attribution)
@@ -84,9 +87,9 @@ class Method:
         """Evaluations of the network so far."""
         return self._points or self._evaluations.count
 
-    def maps(self, photos: Photos, row: int, seed: int) -> Maps | None:
+    def maps(self, row: int, seed: int) -> Maps | None:
         """The maps of one image; None if that failed."""
-        state = ModelState(self._networks)
+        photos, state = self.photos, ModelState(self._networks)
         start = time.perf_counter()
         try:
             with random_state_kept():
@@ -105,34 +108,35 @@ class Method:
 
     # ------------------------------------------------------------------------------------------------------ inside
     def _maps(self, photos: Photos, row: int) -> Maps:
-        method = _on_face(self.attribution, self.face)
+        method, face = self.attribution, photos.face
         inner, rows = _innermost(method), torch.tensor([row])
         x, mesh = photos.images[rows.to(photos.images.device)], photos.faces[row]
         arguments = self._arguments(photos, rows, inspect.signature(method.attribute).parameters)
         ours = isinstance(inner, (CanonicalOcclusion, CanonicalProjector))
         if not ours:
             reduce = arguments.pop("reduce", "sum")
-            return _projected(self._run(method, x, arguments, counted=True), reduce, x, mesh, self.face)
+            return _projected(self._run(method, x, arguments, counted=True), reduce, x, mesh, face)
         arguments["faces"] = mesh
         if isinstance(inner, CanonicalOcclusion):
             self._count_points(x, mesh, arguments, method is inner)
         if arguments.get("space") == "image":
-            return _projected(self._run(method, x, arguments, counted=False), "sum", x, mesh, self.face)
+            return _projected(self._run(method, x, arguments, counted=False), "sum", x, mesh, face)
         return self._canonical(method, x, mesh, arguments, counted=not isinstance(inner, CanonicalOcclusion))
 
     def _canonical(
         self, method: Attribution, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any], counted: bool
     ) -> Maps:
         """The maps of a method that writes on the canonical face itself."""
-        projector = CanonicalProjector(None, canonical_face=self.face)
+        projector = CanonicalProjector(None, canonical_face=self.photos.face)
         if isinstance(method, (CanonicalOcclusion, CanonicalProjector)):
             maps, coverage = self._run(method, x, {**arguments, "return_coverage": True}, counted)
         else:  # inside NoiseTunnel, which hands on maps only
             maps = self._run(method, x, arguments, counted)
             surface = projector.project(x.new_ones(1, 1, *x.shape[2:]), mesh, return_coverage=True)[1]
             coverage = torch.where(maps != 0, 1, surface)  # patches reach beyond the rim
-        if not isinstance(maps, Tensor) or maps.shape != (1, 1, *self.face.size):
-            raise CanonicalError(f"expected a map (1, 1, {self.face.size[0]}, {self.face.size[1]}), got {_told(maps)}.")
+        expected = (1, 1, *self.photos.face.size)
+        if not isinstance(maps, Tensor) or maps.shape != expected:
+            raise CanonicalError(f"expected a map {expected}, got {_told(maps)}.")
         return Maps(projector.reproject(maps, mesh), maps, coverage)  # type: ignore[arg-type]
 
     def _run(self, method: Attribution, x: Tensor, arguments: dict[str, Any], counted: bool) -> Any:
@@ -163,8 +167,8 @@ class Method:
         """Canonical occlusion evaluates each point that is seen, and the image itself, whatever its inference."""
         if not direct:
             return
-        geometry = PointGeometry.of(self.face, (x,), (mesh,), arguments.get("patch_size"), None, "canonical")
-        wanted = geometry.seen & prefix_of(self.face, arguments.get("num_points")).to(geometry.seen.device)
+        geometry = PointGeometry.of(self.photos.face, (x,), (mesh,), arguments.get("patch_size"), None, "canonical")
+        wanted = geometry.seen & prefix_of(self.photos.face, arguments.get("num_points")).to(geometry.seen.device)
         self._points += 1 + int(wanted.sum())
 
 
@@ -188,25 +192,27 @@ def _networks(method: Any) -> list[nn.Module]:
     return found
 
 
-def _on_face(method: Attribution, face: CanonicalFace) -> Attribution:
-    """The method, or a copy of it that writes on this canonical face where it was given none.
-
-    Raises:
-        CanonicalError: it writes on another one.
-    """
-    inner: Any = _innermost(method)
+def _aligned_for(name: str, method: Attribution, photos: Photos) -> Photos:
+    """The photographs with the faces and the canonical face that the method brings, or else the benchmark's."""
+    inner = _innermost(method)
     if not isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+        return photos
+    face = inner.canonical_face or (photos.face if inner is method else CanonicalFace.default())
+    try:
+        if inner.faces is not None:
+            photos = photos.aligned_by(inner.faces, face)
+        face.check_mesh(photos.faces)
+    except CanonicalError as error:
+        raise CanonicalError(f"methods[{name!r}]: {error}") from error
+    return replace(photos, face=face)
+
+
+def _on_face(method: Attribution, face: CanonicalFace) -> Attribution:
+    """The method, or a copy of it that writes on this canonical face where it was given none."""
+    if not isinstance(method, (CanonicalOcclusion, CanonicalProjector)) or method.canonical_face is not None:
         return method
-    if inner is method and inner.canonical_face is None:
-        inner = copy.copy(inner)
-        inner.canonical_face = face
-        return inner
-    own = inner.canonical_face or CanonicalFace.default()
-    if own.size != face.size or not torch.equal(own.vertices, face.vertices):
-        raise CanonicalError(
-            f"{type(inner).__name__} writes on another canonical face than the benchmark: give both the same "
-            "canonical_face=."
-        )
+    method = copy.copy(method)
+    method.canonical_face = face
     return method
 
 

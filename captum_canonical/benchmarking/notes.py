@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 from captum_canonical.benchmarking.controls import CONTROLS
-from captum_canonical.benchmarking.methods import MethodArgument
+from captum_canonical.benchmarking.methods import Method
 from captum_canonical.benchmarking.photos import Photos
 from captum_canonical.benchmarking.result import FEWEST_IDENTITIES
 from captum_canonical.benchmarking.scoring import percentages_apply
 from captum_canonical.benchmarking.settings import Settings, described
+from captum_canonical.canonical_face import CanonicalFace
 
 
-def facts_of(photos: Photos, methods: Mapping[str, MethodArgument], identified: bool) -> dict[str, Any]:
+def facts_of(photos: Photos, runs: Sequence[Method], identified: bool) -> dict[str, Any]:
     """What the settings do not say: the data, the methods, and the versions of everything."""
     import captum_canonical
 
     told = {}
-    for name, method in methods.items():
-        attribution, arguments = method if isinstance(method, tuple) else (method, {})
-        inner = getattr(attribution, "attribution_method", None)
+    for run in runs:
+        inner = getattr(run.attribution, "attribution_method", None)
         around = {"inside": type(inner).__name__} if inner is not None else {}
-        told[name] = {"class": type(attribution).__name__, **around, "arguments": described(arguments)}
+        own = {"canonical face": _face_told(run.photos.face)} if run.photos.faces is not photos.faces else {}
+        told[run.name] = {
+            "class": type(run.attribution).__name__,
+            **around,
+            **own,
+            "arguments": described(run.arguments),
+        }
     packages = {name: metadata.version(name) for name in ("captum", "torch", "numpy", "scipy", "torchmetrics")}
     return {
         "images": len(photos),
@@ -33,7 +39,7 @@ def facts_of(photos: Photos, methods: Mapping[str, MethodArgument], identified: 
         "identities": int(photos.units.max()) + 1 if identified else None,
         "target": described(photos.target),
         "fold of each image": photos.folds.tolist(),
-        "canonical face": {"size": list(photos.face.size), "topology": photos.face.topology},
+        "canonical face": _face_told(photos.face),
         "methods": told,
         "controls": list(CONTROLS),
         "versions": {
@@ -42,6 +48,10 @@ def facts_of(photos: Photos, methods: Mapping[str, MethodArgument], identified: 
             **packages,
         },
     }
+
+
+def _face_told(face: CanonicalFace) -> dict[str, Any]:
+    return {"size": list(face.size), "topology": face.topology}
 
 
 def notes_of(photos: Photos, settings: Settings, identified: bool, by_identity: bool) -> list[str]:

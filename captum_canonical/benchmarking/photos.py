@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions import CanonicalProjector
-from captum_canonical.attributions._faces import Faces, face_for, meshes_of
+from captum_canonical.attributions._faces import Faces, FacesArgument, face_for, meshes_of
 from captum_canonical.benchmarking.settings import Settings
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import AlignmentError, CanonicalError
@@ -56,6 +56,17 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def aligned_by(self, faces: FacesArgument, face: CanonicalFace) -> Photos:
+        """The same photographs with other meshes and their canonical face; the area that is scored stays as it is.
+
+        Args:
+            faces: a mesh for each of the user's photographs, or an aligner, which is called once.
+            face: what these meshes belong to.
+        """
+        if isinstance(faces, FaceMesh):
+            faces = _in_order(faces, len(self.kept) + len(self.left_out))[self.kept]
+        return replace(self, faces=_aligned(self.images, faces), face=face)
 
     def first(self) -> Photos:
         """The first photograph alone."""
@@ -138,18 +149,22 @@ def _targets(target: TargetType, count: int) -> tuple[Hashable, ...]:
     return tuple(target) if isinstance(target, list) else (ONE_TARGET,) * count
 
 
-def _aligned(images: Tensor, faces: Faces | None) -> FaceMesh:
+def _aligned(images: Tensor, faces: FacesArgument) -> FaceMesh:
     mesh = faces(images) if callable(faces) else faces  # here, so that their number is checked before any is repeated
-    if isinstance(mesh, FaceMesh):
-        index = torch.arange(len(images)) if mesh.image_index is None else mesh.image_index.cpu()
-        if len(mesh) != len(images) or not torch.equal(index, torch.arange(len(images))):
-            raise AlignmentError(
-                f"faces: expected one mesh for each of the {len(images)} images, in their order, got {len(mesh)}; "
-                "choose the images with data[faces.image_index] first."
-            )
-    aligned = meshes_of((images,), mesh)[0]
+    aligned = meshes_of((images,), _in_order(mesh, len(images)) if isinstance(mesh, FaceMesh) else mesh)[0]
     assert aligned is not None  # meshes_of raises where there is none
     return aligned
+
+
+def _in_order(mesh: FaceMesh, count: int) -> FaceMesh:
+    """The mesh, one row for each image."""
+    index = torch.arange(count) if mesh.image_index is None else mesh.image_index.cpu()
+    if len(mesh) != count or not torch.equal(index, torch.arange(count)):
+        raise AlignmentError(
+            f"faces: expected one mesh for each of the {count} images, in their order, got {len(mesh)}; "
+            "choose the images with data[faces.image_index] first."
+        )
+    return mesh
 
 
 def _areas(mesh: FaceMesh, face: CanonicalFace) -> tuple[Tensor, dict[int, str]]:

@@ -17,6 +17,7 @@ from captum_canonical.benchmarking.resampling import bootstrap_interval
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.benchmarking.tables import csv_table, markdown_table, text_table
+from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness import Wins, win_rates
 from captum_canonical.faithfulness.masks import Explanation
@@ -45,6 +46,7 @@ class BenchmarkResult:
         left_out: place in the data -> why the image was left out.
         mean_maps: method or control -> (1, H_F, W_F), the mean of its canonical maps over all images (Eq. 6), to look
             at: no score is made from it.
+        canonical_faces: method or control -> the canonical face that these are written on.
     """
 
     rows: tuple[Row, ...]
@@ -55,6 +57,7 @@ class BenchmarkResult:
     interval_units: Tensor
     left_out: dict[int, str]
     mean_maps: dict[str, Tensor]
+    canonical_faces: dict[str, CanonicalFace]
     _settings: Settings
 
     # ------------------------------------------------------------------------------------------------ reading

@@ -18,7 +18,7 @@ from captum_canonical.benchmarking.notes import facts_of, notes_of
 from captum_canonical.benchmarking.photos import Photos, canonical_mean, cross_fitted, other_folds, prepare
 from captum_canonical.benchmarking.result import FEWEST_IDENTITIES, BenchmarkResult
 from captum_canonical.benchmarking.scoring import Row, percentages_apply, score_row
-from captum_canonical.benchmarking.settings import FillArgument, Settings
+from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
 from captum_canonical.benchmarking.untouched import Counted, ModelState
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
@@ -48,6 +48,7 @@ def benchmark(
     budget: float = 0.1,
     sign: Sign = "positive",
     fractions: Sequence[float] | None = None,
+    spaces: Sequence[Space] = ("image",),
     unbounded: bool = False,
     batch_size: int = 32,
     resamples: int = 1000,
@@ -65,7 +66,9 @@ def benchmark(
     and ``"edges"`` (Sobel).
 
     A method's maps in the image are its own, interpolated to the image's size; those of :class:`CanonicalOcclusion`
-    and :class:`CanonicalProjector` are their canonical maps, re-projected.
+    and :class:`CanonicalProjector` are their canonical maps, re-projected. Where these were constructed with
+    ``faces`` of their own they keep them, and their canonical face: so alignments are compared as methods are, on the
+    same photographs and scored on the same pixels.
 
     Args:
         forward_func: what scores the photographs, as in Captum; probabilities for the percentages.
@@ -87,6 +90,8 @@ def benchmark(
         budget, sign: of the explanation images, see :func:`explanation_masks`. With fills that impute, these pixels
             are hidden as a whole (``mass="top"``).
         fractions: shares of the face that deletion and insertion hide. Default: 0, 1/10, ..., 1.
+        spaces: where deletion and insertion order and count pixels: ``"image"``; ``"canonical"`` hides the same share
+            of the facial surface in every pose (:func:`removal_curves`), for as many evaluations again; or both.
         unbounded: also give percentages of scores that are not in 0..1.
         batch_size: photographs per forward call when maps are scored; results do not depend on it.
         resamples: bootstrap draws of an interval (95 %).
@@ -122,6 +127,7 @@ def benchmark(
         budget=budget,
         sign=sign,
         fractions=tuple(fractions) if fractions is not None else tuple(step / STEPS for step in range(STEPS + 1)),
+        spaces=tuple(spaces),
         unbounded=unbounded,
         symmetric=symmetric,
         per_target=per_target,
@@ -139,11 +145,11 @@ def benchmark(
             photos = prepare(
                 forward_func, data, target, faces, canonical_face, identities, additional_forward_args, settings
             )
-            runs = [Method(name, method, photos.face, networks) for name, method in methods.items()]
+            runs = [Method(name, method, photos, networks) for name, method in methods.items()]
             CanonicalModelSaliency(photos.face, symmetric)  # raises now rather than after an hour
             if per_target:
                 list(other_folds(photos))
-            facts = facts_of(photos, methods, identities is not None)
+            facts = facts_of(photos, runs, identities is not None)
             rows, mean_maps = _Job(Counted(forward_func), photos, settings).run(runs, show_progress)
     finally:
         state.restore()
@@ -157,6 +163,7 @@ def benchmark(
         interval_units=photos.units if by_identity else torch.arange(len(photos)),
         left_out=photos.left_out,
         mean_maps=mean_maps,
+        canonical_faces={**{run.name: run.photos.face for run in runs}, **dict.fromkeys(CONTROLS, photos.face)},
         _settings=settings,
     )
 
@@ -193,7 +200,7 @@ class _Job:
                 bar.set_postfix_str(run.name)
                 found = self._maps(run, first[run.name], bar.update)
                 row = Row(run.name, "per image", False, evaluations=run.forwards, seconds=run.seconds)
-                rows += self._rows(row, found, run.failure, mean_maps, bar.update)
+                rows += self._rows(row, found, run.photos, run.failure, mean_maps, bar.update)
             for name, make in CONTROLS.items():
                 bar.set_postfix_str(name)
                 rows += self._control(name, make, mean_maps, bar.update)
@@ -208,7 +215,7 @@ class _Job:
 
     def _try_all(self, runs: list[Method]) -> dict[str, Maps | None]:
         """Runs every method on the first photograph, so that mistakes are found early."""
-        first = {run.name: run.maps(self.photos, 0, self.settings.seed) for run in runs}
+        first = {run.name: run.maps(0, self.settings.seed) for run in runs}
         if all(maps is None for maps in first.values()):
             reasons = "; ".join(f"{run.name}: {run.failure}" for run in runs)
             raise CanonicalError(f"every method fails on the first photograph: {reasons}")
@@ -219,7 +226,7 @@ class _Job:
         found = [] if first is None else [first]
         for row in range(1, len(self.photos)):
             tick(1)
-            maps = run.maps(self.photos, row, self.settings.seed) if run.failure is None else None
+            maps = run.maps(row, self.settings.seed) if run.failure is None else None
             found += [] if maps is None else [maps]
         tick(1)
         return None if run.failure else Maps(*(torch.cat(part) for part in zip(*found, strict=True)))
@@ -228,21 +235,20 @@ class _Job:
         self,
         row: Row,
         maps: Maps | None,
+        photos: Photos,
         failure: str | None,
         mean_maps: dict[str, Tensor],
         tick: Callable[[int], object],
     ) -> list[Row]:
-        """The row of the maps as they are, and that of their canonical mean."""
-        mean = replace(row, kind="canonical mean", per_image={}, explained={}, curves={}, flags={})
+        """The row of the maps as they are, and that of their canonical mean; ``photos`` as the maps are aligned."""
+        mean = replace(row, kind="canonical mean", per_image={}, explained={}, curves={}, canonical_curves={}, flags={})
         if maps is None:
             row.failure = mean.failure = failure
         else:
-            mean_maps[row.name] = canonical_mean(
-                maps.canonical, maps.coverage, self.photos.face, self.settings.symmetric
-            )
-            self._score(row, lambda: maps.image)
             symmetric = self.settings.symmetric
-            self._score(mean, lambda: cross_fitted(maps.canonical, maps.coverage, self.photos, symmetric))
+            mean_maps[row.name] = canonical_mean(maps.canonical, maps.coverage, photos.face, symmetric)
+            self._score(row, lambda: maps.image)
+            self._score(mean, lambda: cross_fitted(maps.canonical, maps.coverage, photos, symmetric))
         tick(2)
         return [row, mean]
 
@@ -252,11 +258,11 @@ class _Job:
             self._score(row, lambda: make(self.photos, self.settings.seed)[0])
             tick(1)
             return [row]
-        return self._rows(row, Maps(*make(self.photos, self.settings.seed)), None, mean_maps, tick)
+        return self._rows(row, Maps(*make(self.photos, self.settings.seed)), self.photos, None, mean_maps, tick)
 
     def _score(self, row: Row, maps: Callable[[], Tensor]) -> None:
         try:
             score_row(row, self.forward_func, maps(), self.photos, self.settings, self.percent)
         except Exception as error:  # this row's: the others go on
             row.failure = f"{type(error).__name__}: {error}"
-            row.per_image, row.explained, row.curves = {}, {}, {}
+            row.per_image, row.explained, row.curves, row.canonical_curves = {}, {}, {}, {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
 
+from captum_canonical.attributions import CanonicalProjector
 from captum_canonical.benchmarking.photos import Photos
-from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
 from captum_canonical.benchmarking.untouched import Counted
 from captum_canonical.faithfulness import (
     FaithfulnessScore,
@@ -37,7 +39,8 @@ class Row:
         control: whether the maps know nothing of the network.
         per_image: (measure, fill) -> (N,) float64, NaN for images that do not count.
         explained: (explanation, fill) -> (N,) float64, the scores of the explanation images.
-        curves: fill -> deletion and insertion curves.
+        curves: fill -> deletion and insertion curves in the images.
+        canonical_curves: fill -> the same with shares of the canonical face.
         flags: what is unusual about maps -> in how many images (:class:`ExplanationMasks`, :class:`RemovalCurves`).
         evaluations: images that the network was run on to make the maps; None if they could not be counted.
         seconds: it took to make the maps.
@@ -51,6 +54,7 @@ class Row:
     per_image: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     explained: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     curves: dict[str, RemovalCurves] = field(default_factory=dict)
+    canonical_curves: dict[str, RemovalCurves] = field(default_factory=dict)
     flags: dict[str, int] = field(default_factory=dict)
     evaluations: int | None = 0
     seconds: float = 0.0
@@ -106,24 +110,43 @@ def score_row(row: Row, forward_func: Counted, maps: Tensor, photos: Photos, set
             row.explained[explanation, name] = scores
             for measure, score in _measures(photos.clean, scores, explanation, percent, settings.unbounded).items():
                 row.per_image[measure, name] = score.per_image
-        row.curves[name] = curves = removal_curves(
-            forward_func,
-            photos.images,
-            maps,
-            photos.target,
-            additional_forward_args=photos.args,
-            area=photos.area,
-            fill=fill,
-            fractions=settings.fractions,
-            clean_scores=photos.clean,
-            batch_size=settings.batch_size,
-        )
-        for measure in RemovalCurves.DIRECTIONS:
-            row.per_image[measure, name] = getattr(curves, measure)
-        for found, *new in zip(flags, masks.flags, curves.flags, strict=True):
-            found.update(new)
+        for space in settings.spaces:
+            curves = _curves(forward_func, maps, photos, settings, fill, space)
+            (row.curves if space == "image" else row.canonical_curves)[name] = curves
+            for measure in RemovalCurves.DIRECTIONS:
+                row.per_image[measure + _SUFFIX[space], name] = getattr(curves, measure)
+            for found, new in zip(flags, curves.flags, strict=True):
+                found.add(new)
+        for found, new in zip(flags, masks.flags, strict=True):
+            found.add(new)
     row.flags = dict(sorted(Counter(flag for found in flags for flag in found if flag).items()))
     row.scoring_evaluations = forward_func.count - before
+
+
+_SUFFIX: Mapping[Space, str] = {"image": "", "canonical": "_canonical"}
+
+
+def _curves(
+    forward_func: Counted, maps: Tensor, photos: Photos, settings: Settings, fill: FillArgument, space: Space
+) -> RemovalCurves:
+    if space == "canonical":  # of all rows on one face, however their maps were aligned
+        where = {"faces": photos.faces, "canonical_face": photos.face}
+        maps = CanonicalProjector(None, canonical_face=photos.face).project(maps, photos.faces)  # type: ignore[assignment]
+    else:
+        where = {"area": photos.area}
+    return removal_curves(
+        forward_func,
+        photos.images,
+        maps,
+        photos.target,
+        additional_forward_args=photos.args,
+        space=space,
+        fill=fill,
+        fractions=settings.fractions,
+        clean_scores=photos.clean,
+        batch_size=settings.batch_size,
+        **where,  # type: ignore[arg-type]
+    )
 
 
 def _measures(

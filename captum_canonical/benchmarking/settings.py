@@ -17,6 +17,7 @@ from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.faithfulness.measures import Direction
 
 FillArgument = str | float | Tensor | Fill
+Space = Literal["image", "canonical"]
 
 
 class Measure(NamedTuple):
@@ -39,6 +40,10 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "deletion_auc": Measure("Deletion", RemovalCurves.DIRECTIONS["deletion_auc"], False),  # type: ignore[arg-type]
         "insertion_auc": Measure("Insertion", RemovalCurves.DIRECTIONS["insertion_auc"], False),  # type: ignore[arg-type]
         "gain": Measure("Gain", RemovalCurves.DIRECTIONS["gain"], False),  # type: ignore[arg-type]
+        **{
+            f"{measure}_canonical": Measure(f"{title}, canonical", RemovalCurves.DIRECTIONS[measure], False)  # type: ignore[arg-type]
+            for measure, title in (("deletion_auc", "Deletion"), ("insertion_auc", "Insertion"), ("gain", "Gain"))
+        },
     }
 )
 """The measures of a benchmark; those without "positive" in their name are about negative explanation images."""
@@ -57,6 +62,7 @@ class Settings:
     budget: float
     sign: Sign
     fractions: tuple[float, ...]
+    spaces: tuple[Space, ...]
     unbounded: bool
     symmetric: bool
     per_target: bool
@@ -76,6 +82,12 @@ class Settings:
             raise CanonicalError(f"budget: expected a share above 0 and at most 1, got {self.budget!r}.")
         if self.sign not in ("positive", "abs", "raw"):
             raise CanonicalError(f"sign: expected 'positive', 'abs' or 'raw', got {self.sign!r}.")
+        if (
+            not self.spaces
+            or not set(self.spaces) <= {"image", "canonical"}
+            or len(set(self.spaces)) < len(self.spaces)
+        ):
+            raise CanonicalError(f"spaces: expected 'image', 'canonical' or both, got {self.spaces!r}.")
         names = self.fill_names
         if not names or len(set(names)) != len(names):
             raise CanonicalError(f"fills: expected one or more fills with names of their own, got {names}.")
@@ -95,7 +107,9 @@ class Settings:
     def described(self) -> dict[str, Any]:
         """The settings as what JSON can hold."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**fields, "fills": list(self.fill_names), "masses": self.masses, "fractions": list(self.fractions)}
+        return {**fields, "fills": list(self.fill_names), "masses": self.masses} | {
+            name: list(getattr(self, name)) for name in ("fractions", "spaces")
+        }
 
 
 def described(value: Any) -> Any:
