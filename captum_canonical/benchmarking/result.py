@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_canonical.benchmarking.comparisons import Comparison, compare, ranks_of
 from captum_canonical.benchmarking.resampling import bootstrap_interval
+from captum_canonical.benchmarking.saved import FACTS, images_of, join, read
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.benchmarking.tables import csv_table, markdown_table, text_table
@@ -158,16 +159,44 @@ class BenchmarkResult:
             raise CanonicalError(f"format: expected 'text', 'markdown' or 'csv', got {format!r}.")
         return (text_table if format == "text" else markdown_table)(self, columns, rank)
 
-    def to_json(self, path: str | PathLike[str] | None = None) -> str:
-        """Everything but single images: settings, notes, rows, comparisons and wins. NaN is written as null.
+    def to_json(self, path: str | PathLike[str] | None = None, *, per_image: bool = False) -> str:
+        """Settings, notes, rows, comparisons and wins. NaN is written as null.
 
         Args:
             path: a file to write as well.
+            per_image: the values of single images, too: :meth:`from_json` needs them.
         """
-        text = json.dumps(_finite(self._document()), indent=1, allow_nan=False)
+        document = self._document() | ({"images": images_of(self)} if per_image else {})
+        text = json.dumps(_finite(document), indent=1, allow_nan=False)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
+
+    @staticmethod
+    def from_json(source: str | PathLike[str]) -> BenchmarkResult:
+        """The result that :meth:`to_json` wrote with ``per_image=True``: the same tables, intervals and tests.
+
+        Args:
+            source: the file, or its text. The file holds no maps: ``mean_maps`` is empty.
+
+        Raises:
+            CanonicalError: it is no such file.
+        """
+        return read(source)
+
+    @staticmethod
+    def join(results: Mapping[str, BenchmarkResult]) -> BenchmarkResult:
+        """One result with the rows of several runs on the same photographs, to compare what one run cannot vary.
+
+        Args:
+            results: what to write behind the names of each run's methods -> the run; ``""`` for nothing. The controls
+                are those of the first.
+
+        Raises:
+            CanonicalError: photographs, clean scores, identities or the way of scoring differ, or two rows have the
+                same name.
+        """
+        return join(results)
 
     def _document(self) -> dict[str, Any]:
         pairs = [(measure, fill) for measure in self.measures for fill in self.fills]
@@ -185,7 +214,6 @@ class BenchmarkResult:
         }
 
     def _row(self, row: Row, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-        facts = ("name", "kind", "control", "failure", "flags", "evaluations", "seconds", "scoring_evaluations")
         scores = []
         for measure, fill in pairs if row.failure is None else []:
             low, high = self.interval(row.label, measure, fill)
@@ -207,7 +235,7 @@ class BenchmarkResult:
             fill: {"fractions": c.fractions.tolist(), "morf": c.morf.mean(0).tolist(), "lerf": c.lerf.mean(0).tolist()}
             for fill, c in row.curves.items()
         }
-        return {**{fact: getattr(row, fact) for fact in facts}, "scores": scores, "mean_curves": curves}
+        return {**{fact: getattr(row, fact) for fact in FACTS}, "scores": scores, "mean_curves": curves}
 
     def _wins(self) -> list[dict[str, Any]]:
         if "average_drop" not in self.measures:

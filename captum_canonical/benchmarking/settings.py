@@ -104,6 +104,11 @@ class Settings:
             fill_name(fill): "top" if getattr(as_fill(fill), "uses_hidden", True) else "budget" for fill in self.fills
         }
 
+    def scored_alike(self, other: Settings) -> bool:
+        """Whether maps are scored in the same way, so that rows may stand in one table; fills are not looked at."""
+        names = ("budget", "sign", "fractions", "spaces", "unbounded", "seed", "resamples", "permutations", "level")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
     def described(self) -> dict[str, Any]:
         """The settings as what JSON can hold."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}

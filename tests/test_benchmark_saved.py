@@ -1,0 +1,97 @@
+"""Benchmarks written, read back, and joined."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from captum.attr import Saliency
+from torch import Tensor
+
+from captum_canonical import BenchmarkResult, CanonicalError, CanonicalFace, CanonicalOcclusion, FaceMesh, benchmark
+
+COUNT, SIDE = 6, 32
+
+
+def network(x: Tensor) -> Tensor:
+    return x[:, :, 18:26, 10:22].mean((1, 2, 3)).sigmoid()
+
+
+def run(methods: dict[str, Any], seed: int = 0, **arguments: Any) -> BenchmarkResult:
+    face = CanonicalFace.default(SIDE)
+    faces = FaceMesh(face.vertices.repeat(COUNT, 1, 1), image_size=(SIDE, SIDE), topology=face.topology)
+    x = torch.rand(COUNT, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    options = {"fills": ["mean", 0.5], "fractions": [0, 0.3, 1], "folds": 3, "resamples": 20, "permutations": 30}
+    return benchmark(network, x, methods, faces=faces, canonical_face=face, **{**options, **arguments})
+
+
+@pytest.fixture(scope="module")
+def result() -> BenchmarkResult:
+    return run({"saliency": Saliency(network), "bad": Saliency(lambda x: 1 / 0)}, spaces=["image", "canonical"])
+
+
+def test_what_was_written_is_read(result: BenchmarkResult, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    text = result.to_json(path, per_image=True)
+    for again in (BenchmarkResult.from_json(path), BenchmarkResult.from_json(text)):
+        for form in ("text", "markdown", "csv"):
+            assert again.table(form) == result.table(form)
+        assert again.to_json(per_image=True) == text
+        curve, known = (r["saliency, per image"].canonical_curves["mean"] for r in (again, result))
+        assert torch.equal(curve.morf, known.morf) and curve.kind == known.kind
+
+
+def test_nan_values_survive(result: BenchmarkResult) -> None:
+    row = result["saliency, per image"]
+    row.per_image["average_drop", "mean"][2] = torch.nan
+    again = BenchmarkResult.from_json(result.to_json(per_image=True))["saliency, per image"]
+    assert again.per_image["average_drop", "mean"].isnan().nonzero().tolist() == [[2]]
+    assert again.value("average_drop", "mean") == row.value("average_drop", "mean")
+
+
+@pytest.mark.parametrize("text", ["{}", "{ not json", json.dumps({"images": {}, "rows": []})])
+def test_other_files(text: str, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(CanonicalError, match="per_image=True"):
+        BenchmarkResult.from_json(tmp_path / "other.json")
+
+
+def test_without_single_images(result: BenchmarkResult) -> None:
+    with pytest.raises(CanonicalError, match="per_image=True"):
+        BenchmarkResult.from_json(result.to_json())
+
+
+def test_joined_rows_are_those_of_the_runs() -> None:
+    occlusion = {"occlusion": (CanonicalOcclusion(network), {"num_points": 30})}
+    plain, pooled = run(occlusion), run(occlusion, symmetric=True)
+    joined = BenchmarkResult.join({"": plain, "pooled": pooled})
+    names = [row.label for row in joined.rows if not row.control]
+    assert names == [
+        "occlusion, per image",
+        "occlusion, canonical mean",
+        "occlusion, pooled, per image",
+        "occlusion, pooled, canonical mean",
+    ]
+    for label, source in zip(names, (plain, plain, pooled, pooled), strict=True):
+        kind = "occlusion, canonical mean" if "mean" in label else "occlusion, per image"
+        assert joined.interval(label, "gain", "mean") == source.interval(kind, "gain", "mean")
+    pair = next(c for c in joined.comparisons("gain", "mean") if (c.first, c.second) == (names[1], names[3]))
+    one, two = (r["occlusion, canonical mean"].per_image["gain", "mean"] for r in (plain, pooled))
+    assert pair.difference == pytest.approx(float((one - two).mean()), abs=1e-9)
+    assert sum(row.control for row in joined.rows) == sum(row.control for row in plain.rows)
+    assert set(joined.mean_maps) >= {"occlusion", "occlusion, pooled"} and joined.table()
+
+
+def test_what_cannot_be_joined() -> None:
+    methods = {"saliency": Saliency(network)}
+    one = run(methods)
+    for other in (run(methods, seed=1), run(methods, fills=["mean"]), run(methods, budget=0.2)):
+        with pytest.raises(CanonicalError, match="not about the same photographs"):
+            BenchmarkResult.join({"": one, "other": other})
+    with pytest.raises(CanonicalError, match="more than once"):
+        BenchmarkResult.join({"c": one, "": run({"saliency, c": Saliency(network)})})
+    with pytest.raises(CanonicalError, match="one or more"):
+        BenchmarkResult.join({})
