@@ -199,28 +199,36 @@ class Result:
         return sorted(means, key=means.__getitem__, reverse=True)[:count]
 
 
+def image_maps(confidence: nn.Module, photos: Tensor, mesh: cc.FaceMesh, **arguments: Any) -> tuple[Tensor, Tensor]:
+    """(N, 1, H, W) the CIS maps of N photographs, and their coverage; arguments may have a row for each."""
+    occlusion = cc.CanonicalOcclusion(confidence)
+    found = []
+    for start in range(0, len(photos), BATCH):
+        rows = slice(start, start + BATCH)
+        own = {
+            name: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == len(photos) else value
+            for name, value in arguments.items()
+        }
+        found.append(occlusion.attribute(photos[rows], faces=mesh[rows], return_coverage=True, **own))
+    maps, coverage = zip(*found, strict=True)
+    return torch.cat(maps), torch.cat(coverage)
+
+
 def explain(study: Study, points: int) -> Result:
     """One CMS: the maps of all photographs, averaged."""
-    occlusion = cc.CanonicalOcclusion(study.confidence)
     metric = cc.CanonicalModelSaliency(cc.CanonicalFace.default())
-    patch = 2 * int(PATCH * study.photos.shape[-1] / 2) + 1
-    maps, coverage = [], []
-    for start in range(0, len(study.photos), BATCH):
-        rows = slice(start, start + BATCH)
-        heat, hits = occlusion.attribute(
-            study.photos[rows],
-            target=None if study.target is None else study.target[rows],
-            additional_forward_args=None if study.value is None else study.value[rows],
-            faces=study.mesh[rows],
-            baselines=study.fill,
-            patch_size=patch,
-            num_points=points,
-            return_coverage=True,
-        )
-        metric.update(heat, hits)
-        maps.append(heat)
-        coverage.append(hits)
-    return Result(study, metric.compute(), split_half_correlation(torch.cat(maps), torch.cat(coverage)))
+    maps, coverage = image_maps(
+        study.confidence,
+        study.photos,
+        study.mesh,
+        target=study.target,
+        additional_forward_args=study.value,
+        baselines=study.fill,
+        patch_size=2 * int(PATCH * study.photos.shape[-1] / 2) + 1,
+        num_points=points,
+    )
+    metric.update(maps, coverage)
+    return Result(study, metric.compute(), split_half_correlation(maps, coverage))
 
 
 def print_table(results: list[Result]) -> None:

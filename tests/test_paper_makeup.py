@@ -1,0 +1,173 @@
+"""The painted make-up of the reproduced paper: where it goes, how much of it, and what is measured."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import captum_canonical as cc
+from face_nets import LUMA
+from paper import makeup
+from paper.makeup import BOTH, CONTROL, EYES, KINDS, LIPS, MINUS, effects, paint_masks, painted
+from paper.study import Settings, Task
+
+SIDE = 64
+PEOPLE = 6
+
+
+class Darkness(nn.Module):
+    """Two logits; that of one class falls with the mean brightness, so that every paint moves it by a known amount."""
+
+    def __init__(self, dark: int) -> None:
+        super().__init__()
+        self.dark = dark
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = torch.zeros(len(x), 2, dtype=x.dtype)
+        logits[:, self.dark] = -20 * (x.mean((1, 2, 3)) - 0.5)
+        return logits
+
+
+def small_task(name: str = "gender", dark: int = 1, photos: Tensor | None = None) -> Task:
+    face = cc.CanonicalFace.default(SIDE)
+    moved = face.vertices + 3 * torch.rand(PEOPLE, 1, 3, generator=torch.Generator().manual_seed(2)).double()
+    mesh = cc.FaceMesh(moved.float(), image_size=(SIDE, SIDE), topology=face.topology)
+    photos = 0.3 + 0.5 * torch.rand(PEOPLE, 3, SIDE, SIDE) if photos is None else photos
+    net = Darkness(dark)
+    odds, probability = cc.ClassConfidence(net, link="log_odds"), cc.ClassConfidence(net)
+    return Task(
+        name, f"{name} net", odds, probability, "log-odds", net, net(photos).argmax(1), photos, mesh, photos[:1]
+    )
+
+
+@pytest.fixture(scope="module")
+def face() -> cc.CanonicalFace:
+    return cc.CanonicalFace.default()
+
+
+# ------------------------------------------------------------------------------------------------------------ masks
+def test_masks_are_symmetric_and_lie_where_they_are_called(face: cc.CanonicalFace) -> None:
+    masks = paint_masks(face)
+    assert set(masks) == {EYES, LIPS, f"{CONTROL} of {EYES}", f"{CONTROL} of {LIPS}"}
+    for mask in masks.values():
+        assert mask.shape == face.size and 0 <= mask.min() and 0.5 < mask.max() <= 1
+        torch.testing.assert_close(mask, mask.flip(1), rtol=0, atol=0)
+        assert not (mask[~face.raster.covered] != 0).any()
+    lips = face.region_mask("upper_lip") | face.region_mask("lower_lip")
+    lips |= face.region_mask("mouth_corner_left") | face.region_mask("mouth_corner_right")
+    around_eyes = torch.zeros_like(lips)
+    for side in ("left", "right"):
+        for part in ("eye", "outer_eye_corner", "brow"):
+            around_eyes |= face.region_mask(f"{part}_{side}")
+    assert float(masks[LIPS][lips].sum() / masks[LIPS].sum()) > 0.98
+    assert float(masks[EYES][around_eyes].sum() / masks[EYES].sum()) > 0.9
+    for kind in (EYES, LIPS):
+        control = masks[f"{CONTROL} of {kind}"]
+        assert float(control.sum()) == pytest.approx(float(masks[kind].sum()))  # the same shape, all of it on the face
+        assert not ((control > 0) & (masks[EYES] + masks[LIPS] > 0)).any()
+    pupil = face.vertices[[159, 145], :2].mean(0).long()
+    assert masks[EYES][pupil[1], pupil[0]] < 0.3 * masks[EYES].max()  # lids, not eyeballs
+
+
+def test_a_returned_mask_is_the_callers_own(face: cc.CanonicalFace) -> None:
+    paint_masks(face)[EYES].zero_()
+    assert paint_masks(face)[EYES].any()
+
+
+# ------------------------------------------------------------------------------------------------------------ paint
+def test_paint_changes_no_pixel_outside_its_mask(face: cc.CanonicalFace) -> None:
+    task = small_task()
+    before = task.photos.clone()
+    images = painted(task, face)
+    torch.testing.assert_close(task.photos, before, rtol=0, atol=0)
+    assert tuple(images) == KINDS
+    projector, masks = cc.CanonicalProjector(None), paint_masks(face)
+    where = {kind: projector.reproject(mask[None, None], task.mesh) > 0 for kind, mask in masks.items()}
+    where[BOTH] = where[EYES] | where[LIPS]
+    where[f"{CONTROL} of {BOTH}"] = where[f"{CONTROL} of {EYES}"] | where[f"{CONTROL} of {LIPS}"]
+    for kind, photos in images.items():
+        changed = (photos != task.photos).any(1, keepdim=True)
+        assert changed.any() and not (changed & ~where[kind]).any()
+        assert photos.min() >= 0 and photos.max() <= 1
+
+
+def test_a_control_changes_as_much_as_its_make_up(face: cc.CanonicalFace) -> None:
+    task = small_task()
+    images = painted(task, face)
+    for kind in (EYES, LIPS, BOTH):
+        paint, control = ((images[k] - task.photos).abs().sum((1, 2, 3)) for k in (kind, f"{CONTROL} of {kind}"))
+        torch.testing.assert_close(paint, control, rtol=1e-4, atol=1e-4)
+
+
+def test_lips_become_redder_and_eyes_darker_and_slightly_purple(face: cc.CanonicalFace) -> None:
+    skin = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1).expand(PEOPLE, 3, SIDE, SIDE).contiguous()
+    task = small_task(photos=skin)
+    change = {kind: (photos - skin).sum((0, 2, 3)) for kind, photos in painted(task, face).items()}
+    red, green, blue = change[LIPS].tolist()
+    assert red > green and red > blue and green < 0
+    shade = change[EYES] / torch.tensor([0.8, 0.6, 0.5])
+    assert (shade < 0).all() and shade[2] > shade[1]  # blue survives better than green
+
+
+def test_paint_commutes_with_turning_a_photograph_grey(face: cc.CanonicalFace) -> None:
+    colour = small_task()
+    luma = torch.tensor(LUMA).view(1, 3, 1, 1)
+    grey = small_task("gender_mini", photos=(colour.photos * luma).sum(1, keepdim=True))
+    paints = painted(colour, face), painted(grey, face)
+    for kind in (EYES, LIPS, BOTH):
+        torch.testing.assert_close((paints[0][kind] * luma).sum(1, keepdim=True), paints[1][kind], rtol=0, atol=0.01)
+
+
+# --------------------------------------------------------------------------------------------------------- measures
+@pytest.mark.parametrize(("name", "column"), [("gender", 1), ("gender_mini", 0)])
+def test_changes_are_of_the_log_odds_of_female_whatever_the_answer(name: str, column: int) -> None:
+    task = small_task(name, dark=column)
+    assert makeup.female(task) == column
+    darker = {kind: task.photos - 0.01 * (step + 1) for step, kind in enumerate(KINDS)}
+    found = {effect.kind: effect for effect in effects(task, darker, 50)}
+    for step, kind in enumerate(KINDS):  # log-odds of two classes: the difference of their logits
+        expected = torch.full((PEOPLE,), 0.2 * (step + 1), dtype=torch.float64)
+        torch.testing.assert_close(found[kind].change, expected, rtol=0, atol=1e-4)
+        assert (found[kind].low, found[kind].high) == pytest.approx((0.2 * (step + 1),) * 2, abs=1e-4)
+        assert found[kind].pixels == pytest.approx(2.55 * (step + 1), rel=1e-3)
+    assert found[f"{EYES} {MINUS}"].mean == pytest.approx(-0.6, abs=1e-4)
+    assert found[f"{EYES} {MINUS}"].flipped is None
+
+
+def test_answers_that_change_are_counted() -> None:
+    brightness = torch.tensor([0.48, 0.49, 0.51, 0.52, 0.6, 0.7]).view(-1, 1, 1, 1)
+    task = small_task(photos=brightness.expand(-1, 3, SIDE, SIDE).contiguous())
+    images = {kind: task.photos - 0.03 for kind in KINDS}
+    assert {effect.flipped for effect in effects(task, images, 50)[: len(KINDS)]} == {2}
+
+
+def test_p_values_are_those_of_all_sign_patterns_corrected_for_their_number() -> None:
+    changes = [torch.tensor(values).double() for values in ([1.0, 2, 3, 4], [1.0, -1, 1, -1])]
+    found = [makeup.Effect("net", "paint", change, 0.0, 0.0, 0.0) for change in changes]
+    assert makeup.p_values(found, 1000) == pytest.approx([2 * 2 / 16, 1.0])
+
+
+def test_what_is_not_detected_is_told_as_such() -> None:
+    rows = [f"{kind}{more}" for kind in (EYES, LIPS, BOTH) for more in ("", f" {MINUS}")]
+    found = [makeup.Effect("net", kind, torch.zeros(2), 0.25, 0.0, 0.5) for kind in rows]
+    text = makeup.told(found, [0.01, 0.5, *[0.01] * 4])
+    assert text.startswith(f"net: {EYES} +0.25 (p = 0.01), no difference detected, +0.25 (p = 0.5) {MINUS}; {LIPS}")
+    assert text.count("no difference detected") == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- figure
+def test_the_figure_tells_every_paint_of_every_network(face: cc.CanonicalFace, tmp_path) -> None:
+    photos = 0.3 + 0.4 * torch.rand(PEOPLE, 1, SIDE, SIDE)
+    tasks = {"gender": small_task(), "gender_mini": small_task("gender_mini", dark=0, photos=photos)}
+    results = SimpleNamespace(task=tasks.get, canonical=face, settings=Settings(resamples=50, permutations=100))
+    figure = makeup.figure_17(results, tmp_path / "fig17.png")
+    lines = figure.table.splitlines()
+    assert figure.n == PEOPLE and len(lines) == 2 + 2 * (len(KINDS) + 3)
+    # All paints darken, and this network calls dark faces female.
+    assert all("| +" in line for line in lines[2:5])
+    assert np.isfinite([float(line.split("|")[4]) for line in lines[2:]]).all()
+    assert (tmp_path / "fig17.png").stat().st_size > 5000
