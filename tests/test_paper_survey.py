@@ -265,7 +265,7 @@ def test_figures_without_answers_say_that_nobody_was_asked(small: SmallResults) 
     shown = survey.figure_15(small, small.out / "fig15.png")
     assert shown.missing.startswith("Nobody was asked") and "--answers" in shown.missing
     answers, left_out = read_answers(small.out / "survey" / "machine_answers.csv", pictures_of.survey(small))
-    assert len(answers) == 64 and not left_out
+    assert len(answers) == 80 and not left_out
     assert {who for who, _ in answers} == {replies.OTHER, replies.ITSELF}
     assert min((small.out / name).stat().st_size for name in ("fig14.png", "fig15.png")) > 5000
 

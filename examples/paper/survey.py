@@ -53,10 +53,10 @@ def figure_14(results: Results, path: Path) -> Figure:
         "`stimuli.csv` says what is asked, `key.csv` what each is (keep it from participants). "
         f"Each hides those {100 * BUDGET:.0f} % of the face where its map is highest, in black, equally many pixels "
         "for all methods; what the vignette darkens anyway does not count. All maps explain the log-odds of the "
-        "network's answer; CMS is the mean of the maps of all other photographs with the same answer, 'CMS of all' that "
-        "of those with any answer, re-projected. Masks of CMS are alike for photographs of one answer, which could give "
-        "it away: 'CMS of all' cannot. The budget was chosen after 10 %, spread in proportion to the maps as in the "
-        "benchmark, had been seen to hide next to nothing from the machines. Maps without anything positive hide "
+        "network's answer; CMS is the mean of the maps of all other photographs with the same answer, 'CMS of all' "
+        "that of those with any answer, re-projected. Masks of CMS are alike for photographs of one answer, which "
+        "could give it away: 'CMS of all' cannot. The budget was chosen after 10 %, spread in proportion to the maps "
+        "as in the benchmark, had been seen to hide next to nothing from the machines. Maps without anything positive hide "
         f"nothing: {nothing}. Below: the network's answer, and the files."
     )
     return Figure("samples of the survey", text, sum(counts.values()))
