@@ -10,6 +10,9 @@ from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
 
+SAME = 1e-6
+"""Values of a map that differ by no more than this share of its largest magnitude count as equal: interpolation in
+float32 makes a constant map differ by a tenth of that from pixel to pixel."""
 SPLITS_AT_ONCE = 16  # bounds the memory to a few dozen maps
 
 

@@ -159,6 +159,26 @@ class BenchmarkResult:
             raise CanonicalError(f"format: expected 'text', 'markdown' or 'csv', got {format!r}.")
         return (text_table if format == "text" else markdown_table)(self, columns, rank)
 
+    def plot(self, measure: str | None = None, fills: Sequence[str] | None = None) -> Any:
+        """One measure of all rows as a figure: values with their intervals, a panel for each fill.
+
+        Args:
+            measure: one of ``measures``. Default: the first.
+            fills: some of ``fills``. Default: all.
+
+        Returns:
+            A :class:`matplotlib.figure.Figure`, see :func:`captum_canonical.visualization.show_benchmark`.
+
+        Raises:
+            CanonicalError: there is no such measure or fill.
+        """
+        from captum_canonical.visualization import show_benchmark  # matplotlib takes long to import
+
+        measure = next(iter(self.measures), None) if measure is None else measure
+        told = MEASURES.get(measure or "")
+        title = f"{told.title} ({told.direction} is better)" if told else None
+        return show_benchmark(self, measure, fills, axis_title=title)
+
     def to_json(self, path: str | PathLike[str] | None = None, *, per_image: bool = False) -> str:
         """Settings, notes, rows, comparisons and wins. NaN is written as null.
 

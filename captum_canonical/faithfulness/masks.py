@@ -18,7 +18,8 @@ from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import Fill, fill_pixels
-from captum_canonical.faithfulness.orders import SAME, check_maps, removal_order
+from captum_canonical.faithfulness.orders import check_maps, removal_order
+from captum_canonical.statistics import SAME
 
 Explanation = Literal["negative", "positive"]
 Sign = Literal["positive", "abs", "raw"]

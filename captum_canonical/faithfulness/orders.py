@@ -11,10 +11,7 @@ from captum_canonical.attributions import CanonicalProjector
 from captum_canonical.attributions._faces import FacesArgument, face_for, meshes_of
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-
-SAME = 1e-6
-"""Values of a map that round to the same multiple of this share of its largest magnitude tie: interpolation in float32
-makes a constant map differ by a tenth of that from pixel to pixel, which is no order."""
+from captum_canonical.statistics import SAME
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +48,9 @@ def removal_order(values: Tensor) -> tuple[Tensor, Tensor]:
         values: (P,).
 
     Returns:
-        Two (P,) float64: how many pixels are higher, and how many are at least as high. Pixels that tie, to within
-        :data:`SAME`, go together: once k pixels are gone, clip((k - first) / (last - first), 0, 1) of each is.
+        Two (P,) float64: how many pixels are higher, and how many are at least as high. Pixels
+        that tie (their values round to the same multiple of :data:`SAME` times the largest magnitude) go together: once
+        k pixels are gone, clip((k - first) / (last - first), 0, 1) of each is.
 
     Example::
 

@@ -98,7 +98,7 @@ class RandomizationTest:
         )
         undefined = _any_undefined(self.similarity).flatten(1).sum(1).tolist()
         for i, layer in enumerate(self.layers):
-            cells = [f"{s.mean[i]:.3f} ±{s.over_seeds[i]:.3f} ±{s.over_images[i]:.3f}" for s in summaries]
+            cells = [f"{s.mean[i]:.3f} {_told(s.over_seeds[i])} {_told(s.over_images[i])}" for s in summaries]
             rows.append([layer, *cells, str(undefined[i])])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -122,6 +122,11 @@ class RandomizationTest:
 
 def _any_undefined(similarity: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([similarity[measure] for measure in MEASURES]).isnan().any(0)
+
+
+def _told(spread: Tensor) -> str:
+    """A spread for the table; that of one seed or one image is not known."""
+    return "±-" if bool(spread.isnan()) else f"±{spread:.3f}"
 
 
 def _spread(means: Tensor) -> Tensor:

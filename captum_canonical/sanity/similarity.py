@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.statistics import SAME
 
 MEASURES = ("spearman", "ssim", "top_share", "mass_overlap")
 TOP = 0.1
-SAME = 1e-6
-"""A map whose values differ by no more than this share of the largest magnitude is constant: the rest is rounding."""
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang 2004, section III-C
 
 

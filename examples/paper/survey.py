@@ -56,8 +56,8 @@ def figure_14(results: Results, path: Path) -> Figure:
         "network's answer; CMS is the mean of the maps of all other photographs with the same answer, 'CMS of all' "
         "that of those with any answer, re-projected. Masks of CMS are alike for photographs of one answer, which "
         "could give it away: 'CMS of all' cannot. The budget was chosen after 10 %, spread in proportion to the maps "
-        "as in the benchmark, had been seen to hide next to nothing from the machines. Maps without anything positive hide "
-        f"nothing: {nothing}. Below: the network's answer, and the files."
+        "as in the benchmark, had been seen to hide next to nothing from the machines. Maps without anything "
+        f"positive hide nothing: {nothing}. Below: the network's answer, and the files."
     )
     return Figure("samples of the survey", text, sum(counts.values()))
 

@@ -1,0 +1,12 @@
+"""Figures: maps over the canonical face or over photographs, and what benchmarks and sanity checks have found.
+
+Every function returns a :class:`matplotlib.figure.Figure`, made without pyplot: nothing is shown, no global state is
+touched, and no display is needed. Save it with ``figure.savefig(path)``.
+"""
+
+from captum_canonical.visualization.benchmark import show_benchmark
+from captum_canonical.visualization.curves import show_curves
+from captum_canonical.visualization.maps import montage, show_canonical, show_on_photo
+from captum_canonical.visualization.randomization import show_randomization
+
+__all__ = ["montage", "show_benchmark", "show_canonical", "show_curves", "show_on_photo", "show_randomization"]

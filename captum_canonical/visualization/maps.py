@@ -1,0 +1,177 @@
+"""Maps over the canonical face or over photographs, with one colour scale per figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import CanonicalError
+from captum_canonical.visualization.cells import (
+    Cell,
+    Map,
+    Picture,
+    colour_bar,
+    draw_cell,
+    grey_of,
+    legend_of_unseen,
+    picture_of,
+    scale_of,
+    values_of,
+)
+from captum_canonical.visualization.lines import wrapped
+
+COLUMN_WIDTH = 24
+"""Letters of a column's label beyond which it goes on in the next line."""
+
+
+def show_canonical(
+    saliency: Map,
+    canonical_face: CanonicalFace,
+    coverage: Map | None = None,
+    *,
+    vmax: float | None = None,
+    unit: str = "drop in probability",
+    title: str | None = None,
+) -> Figure:
+    """One map over the canonical face.
+
+    Args:
+        saliency: (H, W), (1, H, W) or (1, 1, H, W); NaN counts as not seen.
+        canonical_face: the face that the map is written on.
+        coverage: like the map; grey where it is 0. Default: all seen.
+        vmax: value at the ends of the colour scale, which is symmetric around 0. Default: a high percentile of the
+            absolute values, see :data:`PERCENTILE`; the colour bar says when values lie beyond.
+        unit: what the values are, written beside the colour bar.
+        title: written above.
+
+    Raises:
+        CanonicalError: a shape or vmax is not as above.
+
+    Example::
+
+        >>> import torch
+        >>> face = CanonicalFace.default(size=64)
+        >>> figure = show_canonical(torch.ones(1, 1, 64, 64), face, unit="drop in log-odds")
+        >>> figure.axes[-1].get_ylabel()
+        'drop in log-odds'
+    """
+    cell = Cell(values_of(saliency, coverage, canonical_face.size), grey_of(canonical_face))
+    return _draw([[cell]], [title or ""], None, vmax, unit, side=3.4)
+
+
+def show_on_photo(
+    saliency: Map,
+    photo: Picture,
+    coverage: Map | None = None,
+    *,
+    vmax: float | None = None,
+    unit: str = "drop in probability",
+    title: str | None = None,
+) -> Figure:
+    """One image-space map over its photograph.
+
+    The map is stretched over the whole photograph: both show the same part of the world, at any resolution.
+
+    Args:
+        saliency, coverage, vmax, unit, title: as in :func:`show_canonical`.
+        photo: (3, H, W) or (1, 3, H, W) floats in 0..1, or (H, W, 3) uint8.
+    """
+    cell = Cell(values_of(saliency, coverage), grey_of(photo))
+    return _draw([[cell]], [title or ""], None, vmax, unit, side=3.4)
+
+
+def montage(
+    maps: Mapping[str, Map | Sequence[Map]],
+    photos: Sequence[Picture] | Tensor | None = None,
+    *,
+    coverage: Mapping[str, Map | Sequence[Map]] | None = None,
+    backgrounds: Picture | Mapping[str, Picture] | None = None,
+    row_labels: Sequence[str] | None = None,
+    vmax: float | None = None,
+    unit: str = "drop in probability",
+    title: str | None = None,
+) -> Figure:
+    """Rows of photographs, columns of methods, one colour scale for all of them.
+
+    The same colour means the same value in every cell; there is no scaling of single maps. Without photographs the
+    rows may be anything: model-level maps of several tasks are one row on one canonical face.
+
+    Args:
+        maps: column label -> its maps, (N, 1, H, W) or N maps of any size, one for each row.
+        photos: N photographs, shown in a column of their own on the left.
+        coverage: column label -> coverage of its maps; all seen in columns that are not in here.
+        backgrounds: what lies beneath the maps: one picture or canonical face for all, or column label -> picture.
+            Default, also for columns that are not in here: the row's photograph.
+        row_labels: N labels.
+        vmax, unit, title: as in :func:`show_canonical`.
+
+    Raises:
+        CanonicalError: numbers of rows differ, a column is unknown, or there is nothing to put a map over.
+
+    Example::
+
+        >>> import torch
+        >>> face, maps = CanonicalFace.default(size=64), torch.randn(2, 1, 64, 64)
+        >>> figure = montage({"Occlusion": maps, "Grad-CAM": maps / 2}, torch.rand(2, 3, 80, 64), backgrounds=face)
+        >>> len(figure.axes)  # 2 x (photograph, Occlusion, Grad-CAM) and the colour bar
+        7
+    """
+    columns = list(maps)
+    rows = {len(maps[name]) for name in columns}
+    wanted = [*rows] + [len(given) for given in (photos, row_labels) if given is not None]
+    named, common = (backgrounds, None) if isinstance(backgrounds, Mapping) else ({}, backgrounds)
+    unknown = [name for name in [*(coverage or ()), *named] if name not in maps]
+    if len(set(wanted)) != 1 or not wanted[0] or unknown:
+        raise CanonicalError(
+            f"montage: expected as many maps in each column as there are photos and row labels, and columns among "
+            f"{columns}, got {wanted} and {unknown}."
+        )
+    cells: list[list[Cell]] = []
+    for row in range(wanted[0]):
+        photo = None if photos is None else photos[row]
+        cells.append([] if photo is None else [Cell(None, picture_of(photo))])
+        for name in columns:
+            beneath = named.get(name, photo if common is None else common)
+            if beneath is None:
+                raise CanonicalError(f"montage: nothing lies beneath the maps of {name!r}; give photos or backgrounds.")
+            seen = coverage[name][row] if coverage and name in coverage else None
+            cells[-1].append(Cell(values_of(maps[name][row], seen), grey_of(beneath)))
+    labels = [wrapped(name, COLUMN_WIDTH) for name in columns]
+    labels = labels if photos is None else ["", *labels]
+    return _draw(cells, labels, row_labels, vmax, unit, title=title)
+
+
+def _draw(
+    cells: list[list[Cell]],
+    column_labels: Sequence[str],
+    row_labels: Sequence[str] | None,
+    vmax: float | None,
+    unit: str,
+    title: str | None = None,
+    side: float = 1.9,
+) -> Figure:
+    values = [cell.values for row in cells for cell in row if cell.values is not None]
+    norm, note, extend = scale_of(np.concatenate([value.ravel() for value in values]), vmax)
+    height, width = (max(cell.picture.shape[axis] for row in cells for cell in row) for axis in (0, 1))
+    further_lines = 0.15 * max(label.count("\n") for label in column_labels)
+    size = (len(cells[0]) * side + 1.2, max(len(cells) * side * height / width + 0.4, 2.2) + further_lines)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    axes = figure.subplots(len(cells), len(cells[0]), squeeze=False)
+    for line, row in zip(axes, cells, strict=True):
+        for axis, cell in zip(line, row, strict=True):
+            draw_cell(axis, cell, norm)
+    for axis, label in zip(axes[0], column_labels, strict=True):
+        axis.set_title(label, fontsize=9)
+    for axis, label in zip(axes[:, 0], row_labels or (), strict=False):
+        axis.set_ylabel(label, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    colour_bar(figure, norm, axes, f"{unit}\n{note}" if note else unit, extend)
+    for axis in axes[0] if further_lines else ():
+        axis.set_anchor("S")  # low in its place, so that the label has room; colour bars set it, too
+    legend_of_unseen(figure, values)
+    return figure
