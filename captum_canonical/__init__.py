@@ -22,6 +22,7 @@ from captum_canonical.regression_confidence import BinnedConfidence, RegressionC
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignedFaces",
     "AlignmentError",
     "BenchmarkResult",
     "BinnedConfidence",
@@ -52,6 +53,7 @@ __all__ = [
 
 # Loaded at first use: torchmetrics and matplotlib take longer to import than the rest of the package.
 _LAZY = {
+    "AlignedFaces": "dataset",
     "CanonicalModelSaliency": "model_saliency",
     "ModelSaliency": "model_saliency",
     "BenchmarkResult": "benchmarking",

@@ -12,6 +12,7 @@ import pytest
 import captum_canonical
 
 NAMES = [
+    "AlignedFaces",
     "AlignmentError",
     "BenchmarkResult",
     "BinnedConfidence",

@@ -153,6 +153,7 @@ def benchmark(
             rows, mean_maps = _Job(Counted(forward_func), photos, settings).run(runs, show_progress)
     finally:
         state.restore()
+    own = {run.name: run.photos.face for run in runs}
     by_identity = identities is not None and int(photos.units.max()) + 1 >= FEWEST_IDENTITIES
     return BenchmarkResult(
         rows=tuple(rows),
@@ -163,7 +164,7 @@ def benchmark(
         interval_units=photos.units if by_identity else torch.arange(len(photos)),
         left_out=photos.left_out,
         mean_maps=mean_maps,
-        canonical_faces={**{run.name: run.photos.face for run in runs}, **dict.fromkeys(CONTROLS, photos.face)},
+        canonical_faces={name: own.get(name, photos.face) for name in mean_maps},
         _settings=settings,
     )
 
