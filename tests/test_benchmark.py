@@ -33,9 +33,9 @@ from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, 
 from captum_canonical.benchmarking import CONTROLS, MEASURES, BenchmarkResult, benchmark
 from captum_canonical.benchmarking.comparisons import compare, ranks_of
 from captum_canonical.benchmarking.photos import Photos, assign_folds, cross_fitted, prepare
-from captum_canonical.benchmarking.resampling import bootstrap_interval, holm, sign_flip_p_values
 from captum_canonical.benchmarking.settings import Settings
 from captum_canonical.faithfulness import average_drop, explanation_masks, removal_curves, score_explanations
+from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values
 
 IN_IMAGES = tuple(measure for measure in MEASURES if not measure.endswith("_canonical"))
 SIZE = (28, 24)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,14 @@ def test_what_cannot_be_joined() -> None:
         BenchmarkResult.join({"c": one, "": run({"saliency, c": Saliency(network)})})
     with pytest.raises(CanonicalError, match="one or more"):
         BenchmarkResult.join({})
+
+
+def test_the_table_says_when_no_test_can_tell_rows_apart(result: BenchmarkResult) -> None:
+    """8 rows, 28 pairs, 6 photographs: a p is at least 2 / 2^6."""
+    assert result.smallest_corrected_p == pytest.approx(28 * 2 / 64)
+    assert "cannot give a corrected p below 0.88" in result.table() and "28 pairs of rows" in result.table()
+    assert all(c.corrected >= result.smallest_corrected_p for c in result.comparisons("gain", "mean"))
+    large = dataclasses.replace(result, units=torch.arange(40))
+    assert large.smallest_corrected_p == pytest.approx(28 / 31)  # of 30 permutations
+    enough = dataclasses.replace(large, _settings=dataclasses.replace(large._settings, permutations=10_000))
+    assert enough.smallest_corrected_p == pytest.approx(28 / 10_001) and enough.undecidable is None

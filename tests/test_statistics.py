@@ -102,7 +102,7 @@ def test_it_depends_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> None:
     np.random.seed(2)
     assert split_half_correlation(maps, seed=3) == first
     assert split_half_correlation(maps, seed=4) != first
-    monkeypatch.setattr("captum_canonical.statistics.SPLITS_AT_ONCE", 7)
+    monkeypatch.setattr("captum_canonical.statistics.split_half.SPLITS_AT_ONCE", 7)
     assert_close(split_half_correlation(maps, seed=3).mean, first.mean)
 
 

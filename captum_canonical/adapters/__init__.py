@@ -1,11 +1,15 @@
-"""Aligners: callables from images to a :class:`~captum_canonical.mesh.FaceMesh`.
+"""What connects the package with others: aligners, and bridges to other packages' heat maps and metrics.
 
-Each returns one row per image, in the pixels of that image; :class:`Aligner` says what they have in common.
+Aligners are callables from images to a :class:`~captum_canonical.mesh.FaceMesh`. Each returns one row per image, in the
+pixels of that image; :class:`Aligner` says what they have in common. :class:`ExternalAttribution` makes a Captum method
+of any function that returns heat maps (pytorch-grad-cam), :func:`as_explain_func` makes of a method what Quantus calls.
 """
 
 from __future__ import annotations
 
 from captum_canonical.adapters.aligner import Aligner
+from captum_canonical.adapters.explain_func import as_explain_func
+from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.adapters.face_crop import crop_to_face
 from captum_canonical.adapters.fan68 import FaceAlignmentAligner
 from captum_canonical.adapters.keypoints import KeypointAligner
@@ -16,10 +20,12 @@ from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
 
 __all__ = [
     "Aligner",
+    "ExternalAttribution",
     "FaceAlignmentAligner",
     "KeypointAligner",
     "MediaPipeAligner",
     "PixelGrid",
+    "as_explain_func",
     "crop_to_face",
     "fit_landmarks_68",
     "load_prnet_face",

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from captum_canonical.adapters import ExternalAttribution
 from captum_canonical.benchmarking.controls import CONTROLS
 from captum_canonical.benchmarking.methods import Method
 from captum_canonical.benchmarking.photos import Photos
-from captum_canonical.benchmarking.result import FEWEST_IDENTITIES
 from captum_canonical.benchmarking.scoring import percentages_apply
 from captum_canonical.benchmarking.settings import Settings, described
 from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 
 def facts_of(photos: Photos, runs: Sequence[Method], identified: bool) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def facts_of(photos: Photos, runs: Sequence[Method], identified: bool) -> dict[s
             "class": type(run.attribution).__name__,
             **around,
             **own,
+            **({"scale": scale} if (scale := _scale(run.attribution)) else {}),
             "arguments": described(run.arguments),
         }
     packages = {name: metadata.version(name) for name in ("captum", "torch", "numpy", "scipy", "torchmetrics")}
@@ -54,7 +56,18 @@ def _face_told(face: CanonicalFace) -> dict[str, Any]:
     return {"size": list(face.size), "topology": face.topology}
 
 
-def notes_of(photos: Photos, settings: Settings, identified: bool, by_identity: bool) -> list[str]:
+def _scale(method: Any) -> str | None:
+    """What the numbers of maps from elsewhere mean; None for Captum's methods and ours."""
+    while method is not None:
+        if isinstance(method, ExternalAttribution):
+            return method.scale
+        method = getattr(method, "attribution_method", None)
+    return None
+
+
+def notes_of(
+    photos: Photos, settings: Settings, identified: bool, by_identity: bool, runs: Sequence[Method] = ()
+) -> list[str]:
     """Sentences about n, intervals, tests and what is missing."""
     count, people = len(photos), int(photos.units.max()) + 1
     notes = [f"n = {count} images; {len(photos.left_out)} left out because no face was seen in them."]
@@ -77,6 +90,11 @@ def notes_of(photos: Photos, settings: Settings, identified: bool, by_identity: 
         )
     elif zero := int((photos.clean <= 0).sum()):
         notes.append(f"{zero} images with a clean score of 0 or less do not count in Average Drop %.")
+    if scaled := [run.name for run in runs if _scale(run.attribution) == "normalised"]:
+        notes.append(
+            f"Maps that were scaled image by image: {', '.join(scaled)}. Their canonical mean weighs all images alike, "
+            "however strongly the network answered, and the size of its values means nothing."
+        )
     notes.append(
         "Ranks: paired sign-flip tests, two-sided, Holm's correction over all pairs of rows of a measure and fill. "
         "Values and intervals of a row do not depend on the others; Win % and ranks do."

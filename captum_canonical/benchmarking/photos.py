@@ -19,6 +19,7 @@ from captum_canonical.faithfulness.curves import score_batches
 from captum_canonical.inference import Scorer
 from captum_canonical.mesh import FaceMesh
 from captum_canonical.model_saliency import CanonicalModelSaliency
+from captum_canonical.statistics.units import names_of, numbered
 
 ONE_TARGET = "all"
 
@@ -106,7 +107,7 @@ def prepare(
         told = f"{data.dtype} {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
         raise CanonicalError(f"data: expected floating point images (N, C, H, W), got {told}.")
     count = len(data)
-    names = _names(identities, count)
+    names = names_of(identities, count)
     images = data.detach()
     mesh = _aligned(images, faces)
     face = face_for(canonical_face, [mesh])
@@ -117,7 +118,7 @@ def prepare(
     images, area = (x[kept.to(x.device)].clone() for x in (images, area))
     args = tuple(rows_of(arg, kept, count) for arg in format_forward_args(additional_forward_args))
     chosen = rows_of(target, kept, count)
-    units = _numbered([names[row] for row in kept.tolist()])
+    units = numbered([names[row] for row in kept.tolist()])
     groups = _targets(chosen, len(kept)) if settings.per_target else (ONE_TARGET,) * len(kept)
     scorer = Scorer(forward_func, chosen, args, len(kept))
     with torch.no_grad():
@@ -125,21 +126,6 @@ def prepare(
         clean = score_batches(scorer, lambda rows: images[rows.to(images.device)], everything, settings.batch_size)
     folds = assign_folds(units, settings.folds, settings.seed)
     return Photos(images, mesh[kept], face, area, chosen, args, clean, units, folds, groups, kept, left_out)
-
-
-def _names(identities: Sequence[Hashable] | Tensor | None, count: int) -> list[Hashable]:
-    if identities is None:
-        return list(range(count))
-    names = identities.tolist() if isinstance(identities, Tensor) else list(identities)
-    if len(names) != count:
-        raise CanonicalError(f"identities: expected one for each of the {count} images, got {len(names)}.")
-    return names
-
-
-def _numbered(names: Sequence[Hashable]) -> Tensor:
-    """(N,) int64, equal where names are; numbers count from 0 in the order of their first appearance."""
-    numbers: dict[Hashable, int] = {}
-    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names])
 
 
 def _targets(target: TargetType, count: int) -> tuple[Hashable, ...]:
@@ -208,7 +194,7 @@ def other_folds(photos: Photos) -> Iterator[tuple[Tensor, Tensor]]:
     Raises:
         CanonicalError: there are none.
     """
-    groups = _numbered(photos.groups)
+    groups = numbered(photos.groups)
     for fold in photos.folds.unique().tolist():
         for group in groups[photos.folds == fold].unique().tolist():
             served = torch.nonzero((photos.folds == fold) & (groups == group)).flatten()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from captum_canonical.benchmarking.comparisons import Comparison, compare, ranks_of
-from captum_canonical.benchmarking.resampling import bootstrap_interval
-from captum_canonical.benchmarking.saved import FACTS, images_of, join, read
+from captum_canonical.benchmarking.saved import join, read, write
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.benchmarking.tables import csv_table, markdown_table, text_table
@@ -23,9 +20,8 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness import Wins, win_rates
 from captum_canonical.faithfulness.masks import Explanation
 from captum_canonical.faithfulness.measures import TOLERANCE
+from captum_canonical.statistics.resampling import bootstrap_interval
 
-FEWEST_IDENTITIES = 20
-"""Below so many, an interval by identity is much too narrow."""
 SHOWN = ("average_drop", "increase_rate", "mean_drop", "deletion_auc", "insertion_auc")
 """Measures of a table if nobody says which."""
 
@@ -112,6 +108,25 @@ class BenchmarkResult:
             level=self._settings.level,
         )
 
+    @property
+    def smallest_corrected_p(self) -> float:
+        """What a corrected p value cannot be below, however much rows differ: pairs of rows times the smallest p."""
+        rows, units = len(self.scored), int(self.units.max()) + 1
+        smallest = max(1 / (self._settings.permutations + 1), 2.0 ** (1 - units))
+        return min(1.0, rows * (rows - 1) / 2 * smallest)
+
+    @property
+    def undecidable(self) -> str | None:
+        """A sentence if no test can tell any two rows apart: too few identities, or permutations for so many pairs."""
+        if self.smallest_corrected_p <= 1 - self._settings.level:
+            return None
+        rows, units = len(self.scored), int(self.units.max()) + 1
+        return (
+            f"No ranks: {rows * (rows - 1) // 2} pairs of rows, {units} identities or photos and "
+            f"{self._settings.permutations} permutations cannot give a corrected p below "
+            f"{self.smallest_corrected_p:.2g}. Compare fewer rows, or more photographs, or pass a larger permutations=."
+        )
+
     def ranks(self, measure: str, fill: str) -> dict[str, str]:
         """For each row its rank, such as ``"2"``, or ``"no difference detected (1-4)"``: what the tests leave open."""
         rows = [row.label for row in self.scored if (measure, fill) in row.per_image]
@@ -186,11 +201,7 @@ class BenchmarkResult:
             path: a file to write as well.
             per_image: the values of single images, too: :meth:`from_json` needs them.
         """
-        document = self._document() | ({"images": images_of(self)} if per_image else {})
-        text = json.dumps(_finite(document), indent=1, allow_nan=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return write(self, path, per_image)
 
     @staticmethod
     def from_json(source: str | PathLike[str]) -> BenchmarkResult:
@@ -218,70 +229,9 @@ class BenchmarkResult:
         """
         return join(results)
 
-    def _document(self) -> dict[str, Any]:
-        pairs = [(measure, fill) for measure in self.measures for fill in self.fills]
-        return {
-            "settings": self.settings,
-            "notes": list(self.notes),
-            "left_out": {str(row): why for row, why in self.left_out.items()},
-            "rows": [self._row(row, pairs) for row in self.rows],
-            "comparisons": [
-                {"measure": measure, "fill": fill, **vars(comparison)}
-                for measure, fill in pairs
-                for comparison in self.comparisons(measure, fill)
-            ],
-            "wins": self._wins(),
-        }
-
-    def _row(self, row: Row, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-        scores = []
-        for measure, fill in pairs if row.failure is None else []:
-            low, high = self.interval(row.label, measure, fill)
-            n = int((~row.per_image[measure, fill].isnan()).sum()) if (measure, fill) in row.per_image else 0
-            direction = MEASURES[measure].direction
-            value = row.value(measure, fill)
-            scores.append(
-                {
-                    "measure": measure,
-                    "fill": fill,
-                    "direction": direction,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                    "n": n,
-                }
-            )
-        curves = {
-            fill: {"fractions": c.fractions.tolist(), "morf": c.morf.mean(0).tolist(), "lerf": c.lerf.mean(0).tolist()}
-            for fill, c in row.curves.items()
-        }
-        return {**{fact: getattr(row, fact) for fact in FACTS}, "scores": scores, "mean_curves": curves}
-
-    def _wins(self) -> list[dict[str, Any]]:
-        if "average_drop" not in self.measures:
-            return []
-        found = []
-        for fill in self.fills:
-            wins = self.wins(fill)
-            percent = dict(zip(wins.methods, wins.percent.tolist(), strict=True))
-            found.append(
-                {"fill": fill, "explanation": "negative", "percent": percent, "ties": wins.ties, "n": wins.n}
-                | {"pairwise": wins.pairwise.tolist()}
-            )
-        return found
-
     def _check(self, measure: str, fill: str) -> None:
         if measure not in self.measures or fill not in self.fills:
             raise CanonicalError(
                 f"expected one of the measures {list(self.measures)} and one of the fills {list(self.fills)}, got "
                 f"{measure!r} and {fill!r}."
             )
-
-
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and value - value != 0 else value

@@ -16,7 +16,7 @@ from captum_canonical.benchmarking.controls import CONTROLS
 from captum_canonical.benchmarking.methods import Maps, Method, MethodArgument
 from captum_canonical.benchmarking.notes import facts_of, notes_of
 from captum_canonical.benchmarking.photos import Photos, canonical_mean, cross_fitted, other_folds, prepare
-from captum_canonical.benchmarking.result import FEWEST_IDENTITIES, BenchmarkResult
+from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scoring import Row, percentages_apply, score_row
 from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
 from captum_canonical.benchmarking.untouched import Counted, ModelState
@@ -25,6 +25,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.model_saliency import CanonicalModelSaliency
 from captum_canonical.random_state import random_state_kept, seed_generators
+from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 STEPS = 10
 SINGLE_MAP = ("uniform", "mean face")

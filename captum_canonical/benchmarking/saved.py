@@ -35,6 +35,71 @@ class KnownFill:
         raise CanonicalError(f"fill {self.name!r} was read from a file, which holds its name only.")
 
 
+def write(result: BenchmarkResult, path: str | PathLike[str] | None, per_image: bool) -> str:
+    """The result as JSON, and into a file; see :meth:`BenchmarkResult.to_json`."""
+    document = _document(result) | ({"images": images_of(result)} if per_image else {})
+    text = json.dumps(_finite(document), indent=1, allow_nan=False)
+    if path is not None:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _document(result: BenchmarkResult) -> dict[str, Any]:
+    pairs = [(measure, fill) for measure in result.measures for fill in result.fills]
+    return {
+        "settings": result.settings,
+        "notes": list(result.notes),
+        "smallest_corrected_p": result.smallest_corrected_p,
+        "left_out": {str(row): why for row, why in result.left_out.items()},
+        "rows": [_scores(result, row, pairs) for row in result.rows],
+        "comparisons": [
+            {"measure": measure, "fill": fill, **vars(comparison)}
+            for measure, fill in pairs
+            for comparison in result.comparisons(measure, fill)
+        ],
+        "wins": _wins(result),
+    }
+
+
+def _scores(result: BenchmarkResult, row: Row, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    scores = []
+    for measure, fill in pairs if row.failure is None else []:
+        low, high = result.interval(row.label, measure, fill)
+        n = int((~row.per_image[measure, fill].isnan()).sum()) if (measure, fill) in row.per_image else 0
+        direction = MEASURES[measure].direction
+        value = row.value(measure, fill)
+        scores.append(
+            {
+                "measure": measure,
+                "fill": fill,
+                "direction": direction,
+                "value": value,
+                "low": low,
+                "high": high,
+                "n": n,
+            }
+        )
+    curves = {
+        fill: {"fractions": c.fractions.tolist(), "morf": c.morf.mean(0).tolist(), "lerf": c.lerf.mean(0).tolist()}
+        for fill, c in row.curves.items()
+    }
+    return {**{fact: getattr(row, fact) for fact in FACTS}, "scores": scores, "mean_curves": curves}
+
+
+def _wins(result: BenchmarkResult) -> list[dict[str, Any]]:
+    if "average_drop" not in result.measures:
+        return []
+    found = []
+    for fill in result.fills:
+        wins = result.wins(fill)
+        percent = dict(zip(wins.methods, wins.percent.tolist(), strict=True))
+        found.append(
+            {"fill": fill, "explanation": "negative", "percent": percent, "ties": wins.ties, "n": wins.n}
+            | {"pairwise": wins.pairwise.tolist()}
+        )
+    return found
+
+
 def images_of(result: BenchmarkResult) -> dict[str, Any]:
     """What tests and intervals need: the values of single images, as what JSON can hold (NaN as None)."""
     return {
@@ -171,3 +236,12 @@ def _tensor(values: list[Any]) -> Tensor:
 
 def _nested(values: list[Any]) -> bool:
     return bool(values) and isinstance(values[0], list)
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and value - value != 0 else value

@@ -98,7 +98,8 @@ def _remarks(result: BenchmarkResult) -> list[str]:
         for row in result.rows
         if row.flags
     ]
-    return [*result.notes, *failed, *flags]
+    limits = [result.undecidable] if result.undecidable else []
+    return [*result.notes, *limits, *failed, *flags]
 
 
 def _markdown(cells: list[str]) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.benchmarking.resampling import bootstrap_interval, holm, sign_flip_p_values
+from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values
 from face_nets import LUMA
 from paper.drawing import SIDE, new_figure, picture
 from paper.page import Figure, table

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.benchmarking.resampling import bootstrap_interval, holm, sign_flip_p_values, unit_totals
 from captum_canonical.faithfulness import explanation_images, explanation_masks
+from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values, unit_totals
 from paper.drawing import bars, face_maps, new_figure, strip
 from paper.methods import CAMS, FACTORIAL, LOG_ODDS, OCCLUSION, ONE_MAP, POOLED, compared, scored
 from paper.page import Figure, table

@@ -1,4 +1,4 @@
-"""Statistics of many maps or scores. Pure functions: no state, and no use of the global random state."""
+"""How well the mean map of one half of the images predicts that of the other half."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.statistics.rows import checked_rows
 
-SAME = 1e-6
-"""Values of a map that differ by no more than this share of its largest magnitude count as equal: interpolation in
-float32 makes a constant map differ by a tenth of that from pixel to pixel."""
 SPLITS_AT_ONCE = 16  # bounds the memory to a few dozen maps
 
 
@@ -68,7 +66,7 @@ def split_half_correlation(
         >>> round(reliability.mean, 2), round(reliability.spearman_brown, 2)
         (0.99, 0.99)
     """
-    values, covered = _rows(maps, coverage)
+    values, covered = (rows.double() for rows in checked_rows(maps, coverage, "split_half_correlation"))
     if splits < 1:
         raise CanonicalError(f"split_half_correlation: expected at least one split, got {splits}.")
     generator = torch.Generator().manual_seed(seed)
@@ -83,21 +81,6 @@ def split_half_correlation(
         standard_deviation=float(found.std()) if len(found) > 1 else float("nan"),
         splits=len(found),
     )
-
-
-def _rows(maps: Tensor | np.ndarray, coverage: Tensor | np.ndarray | None) -> tuple[Tensor, Tensor]:
-    """(N, P) float64 values, 0 where not covered, and (N, P) float64, 1 where covered."""
-    given = torch.as_tensor(maps).detach()
-    covered = torch.ones_like(given, dtype=torch.bool) if coverage is None else torch.as_tensor(coverage) > 0
-    if given.ndim < 2 or len(given) < 2 or covered.shape != given.shape:
-        raise CanonicalError(
-            f"split_half_correlation: expected at least two maps (N, ...) and a coverage of the same shape, got "
-            f"{tuple(given.shape)} and {tuple(covered.shape)}."
-        )
-    values = torch.where(covered.to(given.device), given, 0).double().flatten(1)
-    if not torch.isfinite(values).all():
-        raise CanonicalError("split_half_correlation: expected finite maps wherever they are covered, got NaN or inf.")
-    return values, covered.to(values).flatten(1)
 
 
 def _half_means(values: Tensor, covered: Tensor, splits: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -123,46 +106,3 @@ def _pearson(first: Tensor, second: Tensor) -> float | None:
     first, second = first - first.mean(), second - second.mean()
     product = torch.linalg.vector_norm(first) * torch.linalg.vector_norm(second)
     return float((first @ second / product).clamp(-1, 1))
-
-
-def equal_error_threshold(similarity: Tensor | np.ndarray, same: Tensor | np.ndarray) -> tuple[float, float]:
-    """The threshold at which as many pairs of different people are accepted as pairs of one person are rejected.
-
-    A pair is accepted if its similarity is above the threshold. Only thresholds halfway between neighbouring
-    similarities, and the two outermost similarities, are tried: the one with the smallest difference of the two rates
-    is taken, among several the one with the smallest sum.
-
-    Args:
-        similarity: (P,) of held-out pairs, such as :meth:`VerificationConfidence.similarity` gives.
-        same: (P,) bool, whether the pair shows one person.
-
-    Returns:
-        The threshold, and the equal error rate: the mean of both rates there, 0..1.
-
-    Raises:
-        CanonicalError: other shapes, values that are not finite, or pairs of one kind only.
-
-    Example::
-
-        >>> equal_error_threshold(torch.tensor([0.0, 0.25, 0.75, 0.5, 1.0, 1.0]), torch.arange(6) >= 3)
-        (0.625, 0.3333333333333333)
-    """
-    values, truth = torch.as_tensor(similarity).detach().double().cpu(), torch.as_tensor(same).cpu()
-    good = values.ndim == 1 and truth.shape == values.shape and truth.dtype == torch.bool
-    if not good or not torch.isfinite(values).all() or not truth.any() or truth.all():
-        raise CanonicalError(
-            f"equal_error_threshold: expected P finite similarities and P bools of both kinds, got "
-            f"{tuple(values.shape)} and {truth.dtype} {tuple(truth.shape)}, {int(truth.sum())} of them true."
-        )
-    levels = values.unique()
-    thresholds = torch.cat([levels[:1], (levels[1:] + levels[:-1]) / 2, levels[-1:]])
-    accepted = _share_up_to(-thresholds, -values[~truth], right=False)
-    rejected = _share_up_to(thresholds, values[truth], right=True)
-    gap, error = (accepted - rejected).abs().tolist(), ((accepted + rejected) / 2).tolist()
-    best = min(range(len(thresholds)), key=lambda index: (gap[index], error[index]))
-    return float(thresholds[best]), error[best]
-
-
-def _share_up_to(thresholds: Tensor, values: Tensor, right: bool) -> Tensor:
-    """Share of the values below each threshold; with ``right`` those equal to it as well."""
-    return torch.searchsorted(values.sort().values, thresholds, right=right).double() / len(values)

@@ -1,0 +1,163 @@
+"""The maps of one batch of photographs, whatever happens to one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical._captum import TargetType, format_forward_args, run_forward
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.dataset import FaceBatch
+from captum_canonical.errors import CanonicalError
+from captum_canonical.explain.network_state import network_kept
+from captum_canonical.explain.sources import Loaded, facts_of, rows_of
+from captum_canonical.inference import Scorer
+from captum_canonical.random_state import seed_generators
+
+NOTHING = {"target": None, "predicted": None, "score": None}
+
+
+@dataclass(frozen=True, eq=False)
+class BatchMaps:
+    """B photographs: maps (B, 1, H, W) and coverage (B, 1, H, W), 0 for those that failed, and a record of each."""
+
+    maps: np.ndarray
+    coverage: np.ndarray
+    records: list[dict[str, Any]]
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether none has a map."""
+        return all(record["status"] == "failed" for record in self.records)
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoMaps:
+    """Makes the maps of photographs.
+
+    Attributes:
+        forward_func: the network.
+        method: writes canonical maps.
+        face: that they are on.
+        target: ``"predicted"``, ``"given"``, or what Captum takes for all photographs alike.
+        arguments: of ``method.attribute``.
+        device: where the network is, or None to leave photographs where they are.
+        seed: of methods that draw random numbers.
+    """
+
+    forward_func: Callable[..., Any]
+    method: Any
+    face: CanonicalFace
+    target: Any
+    arguments: Mapping[str, Any]
+    device: torch.device | None
+    seed: int
+
+    def of(self, loaded: Loaded, number: int) -> BatchMaps:
+        """The photographs of the batch of this number, at once if that goes well, else one by one."""
+        count = len(loaded.kept) + len(loaded.unread)
+        result = BatchMaps(np.zeros((count, 1, *self.face.size)), np.zeros((count, 1, *self.face.size)), [{}] * count)
+        for place, unread in loaded.unread.items():
+            result.records[place] = _failed(unread.facts, unread.reason)
+        if loaded.batch is not None:
+            batch, kept = loaded.batch, loaded.kept
+            for row in batch.faces.missing:
+                result.records[kept[row]] = _failed(facts_of(batch, row), "no face was found")
+            rows = [row for row in range(len(batch)) if row not in batch.faces.missing]
+            if rows:
+                self._fill_in(result, batch, rows, kept, number)
+        return result
+
+    def _fill_in(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
+        try:
+            self._together(result, batch, rows, kept, number)
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise  # no fault of a photograph
+        except Exception as error:
+            if len(rows) > 1:
+                for row in rows:
+                    self._fill_in(result, batch, [row], kept, number)
+            else:
+                reason = f"{type(error).__name__}: {error}"
+                result.records[kept[rows[0]]] = _failed(facts_of(batch, rows[0]), reason)
+
+    def _together(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
+        chosen = rows_of(batch, rows) if len(rows) < len(batch) else batch
+        chosen = chosen if self.device is None else chosen.to(self.device)
+        seed_generators((self.seed * 1_000_003 + number) % 2**62)
+        with network_kept(self.forward_func):
+            output = self._output(chosen.images)
+            target, predicted = self._targets(chosen, output)
+            every = torch.arange(len(chosen))
+            scores = Scorer(lambda *_: output, target, (), len(chosen))((chosen.images,), every).tolist()
+            maps, coverage = self._attribute(chosen, target)
+        for place, row in enumerate(rows):
+            own, hits = maps[place], coverage[place]
+            record = facts_of(batch, row) | {"predicted": predicted[place]}
+            reason = _fault(own, hits, scores[place])
+            if reason is not None:
+                result.records[kept[row]] = _failed(record, reason)
+                continue
+            result.maps[kept[row]], result.coverage[kept[row]] = own, hits
+            told = {"target": _of_row(target, place), "score": scores[place], "status": "done", "reason": None}
+            result.records[kept[row]] = record | told
+
+    def _output(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            args = format_forward_args(self.arguments.get("additional_forward_args"))
+            output = run_forward(self.forward_func, (images,), args)
+        if not isinstance(output, Tensor) or len(output.reshape(-1)) % len(images):
+            raise CanonicalError(
+                f"forward_func must return a row of scores for each of {len(images)} images, got "
+                f"{tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__}."
+            )
+        return output.detach().reshape(1) if output.ndim == 0 else output.detach().clone()
+
+    def _targets(self, batch: FaceBatch, output: Tensor) -> tuple[TargetType, list[int | None]]:
+        """What to explain, and the class with the largest output of each photograph."""
+        classes = output.argmax(1) if output.ndim == 2 and output.shape[1] > 1 else None
+        predicted: list[int | None] = [None] * len(batch) if classes is None else classes.tolist()
+        if self.target == "predicted":
+            return classes, predicted
+        if self.target != "given":
+            return self.target, predicted
+        if batch.targets is None or (isinstance(batch.targets, Tensor) and batch.targets.is_floating_point()):
+            raise CanonicalError(
+                'target: "given" expects a class for each photograph, but the data have '
+                f"{'no targets' if batch.targets is None else 'numbers to be predicted'}; give target=None or a class."
+            )
+        return batch.targets, predicted
+
+    def _attribute(self, batch: FaceBatch, target: TargetType) -> tuple[np.ndarray, np.ndarray]:
+        result = self.method.attribute(
+            batch.images, target=target, faces=batch.faces, return_coverage=True, **self.arguments
+        )
+        maps, coverage = (part.detach().cpu().double().numpy() for part in result)
+        expected = (len(batch), 1, *self.face.size)
+        if maps.shape != expected or coverage.shape != expected:
+            raise CanonicalError(f"{type(self.method).__name__}: expected maps of shape {expected}, got {maps.shape}.")
+        return maps, coverage
+
+
+def _fault(values: np.ndarray, hits: np.ndarray, score: float) -> str | None:
+    if not math.isfinite(score):
+        return f"the network's score is {score}"
+    if not np.isfinite(values[hits > 0]).all():
+        return "the map holds values that are not finite"
+    return None if (hits > 0).any() else "nothing of the face is seen in the photograph"
+
+
+def _failed(facts: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    return {**NOTHING, **facts, "status": "failed", "reason": reason}
+
+
+def _of_row(target: Any, row: int) -> Any:
+    if isinstance(target, Tensor):
+        return int(target.reshape(-1)[row if target.numel() > 1 else 0])
+    return target[row] if isinstance(target, list) else target

@@ -1,0 +1,169 @@
+"""The one call from a data set to what a network looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor, nn
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import CanonicalError
+from captum_canonical.explain.fingerprints import described, face_digest, network_fingerprint
+from captum_canonical.explain.job import Job
+from captum_canonical.explain.methods import method_for
+from captum_canonical.explain.photo_maps import PhotoMaps
+from captum_canonical.explain.processes import joined
+from captum_canonical.explain.result import DatasetSaliency
+from captum_canonical.explain.sources import Data, Source, source_of
+from captum_canonical.explain.stopping import Rule, SplitHalf, StandardError
+from captum_canonical.random_state import random_state_kept
+from captum_canonical.runs import Manifest
+from captum_canonical.user_warnings import warn_if_training
+
+Target = Literal["predicted", "given"] | int | tuple[int, ...] | None
+
+
+def explain_dataset(
+    forward_func: Callable[..., Any],
+    data: Data,
+    out: str | PathLike[str],
+    *,
+    target: Target = "predicted",
+    method: Attribution | None = None,
+    canonical_face: CanonicalFace | None = None,
+    inference: Literal["auto", "incremental", "dense"] | None = None,
+    symmetric: bool = False,
+    until: Rule | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    network_key: str | None = None,
+    device: torch.device | str | None = None,
+    num_workers: int = 0,
+    timeout: float = 1800.0,
+    show_progress: bool = True,
+    **arguments: Any,
+) -> DatasetSaliency:
+    r"""Explains every photograph of a data set on one canonical face, and averages the maps (Eq. 6).
+
+    Maps are written into the folder ``out`` batch by batch. A run that was killed goes on where it was when the same
+    call is made again, and ends with the same summary, in one process to the byte; with other settings, another
+    network or other photographs it is refused. The memory needed does not grow with the number of photographs.
+
+    A photograph that fails (it cannot be read any more, the network or the method raises, a value is not finite, no
+    face is seen) is recorded with the reason, and the others go on; if all of the first batch fail, the call does.
+
+    **Ctrl-C** raises KeyboardInterrupt, which names the folder: :meth:`DatasetSaliency.open` reads what is there, and
+    the same call goes on.
+
+    **Many processes**: the same call under ``torchrun --nproc-per-node N`` deals the batches out to the processes, all
+    of which return the same result. The folder must be one that all of them see, on several computers too
+    (``torchrun --nnodes``, or Slurm's ``srun`` with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set). A run may go
+    on with another number of processes. Find the faces before, with ``AlignedFaces(cache=...).align()``: otherwise
+    every process does.
+
+    Args:
+        forward_func: the network, or any callable that returns one row of scores for each image. Its mode, hooks and
+            the random state are afterwards as before; call ``.eval()`` on it first.
+        data: :class:`AlignedFaces`; ``(images, faces)`` or ``(images, faces, targets)`` as tensors and a
+            :class:`FaceMesh`; or an iterable of :class:`FaceBatch` that can be gone through again, whose batches are
+            taken as they come. All but the last are taken in a random order that ``seed`` fixes.
+        out: folder of the run, made if it is not there.
+        target: ``"predicted"``, for each photograph the class with the largest score; ``"given"``, the data's targets;
+            or a class for all. A network with a single score for each photograph takes "predicted" or None.
+        method: what makes the maps: :class:`CanonicalOcclusion`, :class:`CanonicalProjector`, or a method of Captum,
+            which is projected. Default: :class:`CanonicalOcclusion`.
+        canonical_face: that maps are written on. Default: the method's, else :meth:`CanonicalFace.default`.
+        inference: of the default method. Default: ``"auto"``.
+        symmetric: pool each map with its mirror image in the summary; single maps stay as they are.
+        until: stop when there are enough photographs, :class:`StandardError` or :class:`SplitHalf`, judged after 32,
+            48, 64, 96, 128, ... photographs, in whole batches. What the rule reads at the end is a little optimistic.
+        batch_size: photographs that are explained at once.
+        seed: of the order, and of methods that draw random numbers.
+        network_key: a text that stands for a network which is no ``torch.nn.Module``.
+        device: where photographs are moved to. Default: where the network's weights are.
+        num_workers: processes that read photographs ahead, of :class:`AlignedFaces`.
+        timeout: seconds after which a process that is silent counts as dead.
+        show_progress: a bar on stderr with photographs per second and the time left.
+        **arguments: of ``method.attribute``, the same for all photographs: ``patch_size``, ``num_points``,
+            ``baselines`` and so on.
+
+    Returns:
+        The mean map (``.saliency``) and everything behind it; see :class:`DatasetSaliency`.
+
+    Raises:
+        CanonicalError: an argument does not fit, the folder is another run's or in use, the disk is full, another
+            process has died, or no photograph can be explained.
+
+    Example::
+
+        >>> import tempfile
+        >>> from captum_canonical.mesh import FaceMesh
+        >>> face = CanonicalFace.default(32)
+        >>> faces = FaceMesh(face.vertices.repeat(5, 1, 1), image_size=(32, 32), topology=face.topology)
+        >>> network = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 2)).eval()
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> result = explain_dataset(network, (torch.rand(5, 3, 32, 32), faces), folder.name, canonical_face=face,
+        ...                          num_points=16, show_progress=False)
+        >>> result.n, result.saliency.mean.shape, result.folder.maps.shape
+        (5, torch.Size([1, 32, 32]), (5, 1, 32, 32))
+        >>> folder.cleanup()
+    """
+    _check(target, batch_size, seed, num_workers, until, arguments)
+    chosen, face = method_for(forward_func, method, canonical_face, inference)
+    warn_if_training(forward_func)
+    with joined(timeout) as processes, random_state_kept():
+        source: Source = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
+        settings = {
+            "method": described(chosen, forward_func) | {"canonical_face": face_digest(face)[:16]},
+            "arguments": described(arguments, forward_func),
+            "target": described(target, forward_func),
+            "batch_size": batch_size,
+            "seed": seed,
+            "order": source.order,
+        }
+        fingerprint = network_fingerprint(forward_func, network_key)
+        count = source.batches[-1].stop
+        manifest = Manifest(count, face.size, settings, fingerprint, source.fingerprint, source.left_out)
+        where = _device(forward_func) if device is None else torch.device(device)
+        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed))
+        job = Job(Path(out), source, maps, manifest, processes, until, symmetric)
+        job.run(num_workers, show_progress)
+    return DatasetSaliency.open(out, symmetric)
+
+
+def _check(target: Any, batch_size: Any, seed: Any, num_workers: Any, until: Any, arguments: dict[str, Any]) -> None:
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise CanonicalError(f"{name}: expected an integer from {least} on, got {value!r}.")
+    words = isinstance(target, str) and target in ("predicted", "given")
+    if not (words or target is None or (isinstance(target, (int, tuple)) and not isinstance(target, bool))):
+        raise CanonicalError(
+            f'target: expected "predicted", "given" (targets in the data), a class or None, got {target!r}.'
+        )
+    if until is not None and not isinstance(until, (StandardError, SplitHalf)):
+        raise CanonicalError(f"until: expected StandardError(...), SplitHalf(...) or None, got {until!r}.")
+    _check_arguments(arguments)
+
+
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    taken = sorted({"faces", "return_coverage", "space", "return_convergence_delta"} & arguments.keys())
+    if taken:
+        raise CanonicalError(f"explain_dataset sets {', '.join(taken)} itself; leave it out.")
+    for name, value in arguments.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Tensor) and each.ndim and len(each) != 1:
+                raise CanonicalError(
+                    f"{name}: expected a value that is the same for all photographs (a number, or a tensor whose first "
+                    f"dimension is 1), got a tensor of shape {tuple(each.shape)}."
+                )
+
+
+def _device(forward_func: object) -> torch.device | None:
+    parameter = next(forward_func.parameters(), None) if isinstance(forward_func, nn.Module) else None
+    return None if parameter is None else parameter.device

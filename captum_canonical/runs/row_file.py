@@ -1,0 +1,78 @@
+"""A ``.npy`` file with a fixed number of rows, written and read a few rows at a time."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from captum_canonical.errors import CanonicalError
+
+
+class RowFile:
+    """An array on disk, of which numpy reads all and this class reads and writes a few rows.
+
+    Rows that were never written are 0 and take no space on most file systems. The file is not mapped into memory, so
+    a full disk is an error that can be caught, and the memory that a pass needs is that of the rows at hand.
+
+    Args:
+        path: the file.
+        shape: of the array; the first dimension counts rows.
+        dtype: of the array.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+        header = io.BytesIO()
+        facts = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, facts)
+        self._header = header.getvalue()
+        self._row = int(np.prod(shape[1:])) * self.dtype.itemsize
+
+    def create(self) -> None:
+        """Makes the file, all 0; what was there is gone."""
+        with open(self.path, "wb") as file:
+            file.write(self._header)
+            file.truncate(len(self._header) + self.shape[0] * self._row)
+
+    def check(self) -> None:
+        """Raises CanonicalError unless the file is there, whole, and of this shape and type."""
+        try:
+            with open(self.path, "rb") as file:
+                header, size = file.read(len(self._header)), os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise CanonicalError(f"{self.path}: expected an array of the run, but {error}.") from error
+        expected = len(self._header) + self.shape[0] * self._row
+        if header != self._header or size != expected:
+            raise CanonicalError(
+                f"{self.path}: expected {self.dtype} of shape {self.shape} in {expected} bytes, got {size} bytes"
+                f"{'' if header == self._header else ' with another header'}; the file is damaged or of another run."
+            )
+
+    def write(self, start: int, values: np.ndarray) -> None:
+        """Puts rows at ``start`` and the following places.
+
+        Raises:
+            OSError: no space, no permission.
+        """
+        content = memoryview(np.ascontiguousarray(values, self.dtype).tobytes())
+        with open(self.path, "r+b", buffering=0) as file:
+            file.seek(len(self._header) + start * self._row)
+            while content:  # a disk that is nearly full takes a part first
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The rows of start..stop as an array in memory."""
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(len(self._header) + start * self._row)
+            values = np.fromfile(file, self.dtype, (stop - start) * (self._row // self.dtype.itemsize))
+        return values.reshape(stop - start, *self.shape[1:])
+
+    def mapped(self, rows: int) -> np.ndarray:
+        """The first rows as a read-only ``np.memmap``; an empty array, which cannot be mapped, if there are none."""
+        if rows == 0 or self._row == 0:
+            return np.zeros((rows, *self.shape[1:]), self.dtype)
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)[:rows]
