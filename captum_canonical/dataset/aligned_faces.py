@@ -181,6 +181,11 @@ class AlignedFaces(Dataset[FaceRecord]):
         """Place in :attr:`rows` -> path, reason and kind of each photograph that is not used."""
         return MappingProxyType(self.align()._alignment.left_out)
 
+    def face_box(self, place: int) -> tuple[float, float, float, float] | None:
+        """(left, top, right, bottom) of the face at a place in :attr:`rows`, in pixels of the file; None without."""
+        mesh = self.align()._alignment.meshes.get(place)
+        return None if mesh is None else mesh.box
+
     @property
     def duplicates(self) -> dict[int, int]:
         """Place in :attr:`rows` -> the first place with the same bytes. Duplicates are used like all others."""

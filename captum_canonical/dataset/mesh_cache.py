@@ -56,6 +56,12 @@ class StoredMesh:
         """Whether there is a face."""
         return len(self.vertices) > 0
 
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) around the vertices, in pixels of the photograph; only where there is a face."""
+        low, high = self.vertices[:, :2].min(0).tolist(), self.vertices[:, :2].max(0).tolist()
+        return low[0], low[1], high[0], high[1]
+
     def mesh(self) -> FaceMesh:
         """One row, on the CPU; only where a face was found."""
         vertices, visible = (torch.from_numpy(values[None].copy()) for values in (self.vertices, self.visible))

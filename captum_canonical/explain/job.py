@@ -18,7 +18,15 @@ from captum_canonical.explain.result import DatasetSaliency
 from captum_canonical.explain.sources import Loaded, Source
 from captum_canonical.explain.stopping import Measure, Rule, Verdict, checkpoints
 from captum_canonical.model_saliency import CanonicalModelSaliency
-from captum_canonical.runs import FolderLock, Manifest, RunFolder, RunWriter, begin_run, write_json
+from captum_canonical.runs import (
+    FolderLock,
+    Manifest,
+    RunFolder,
+    RunWriter,
+    begin_run,
+    write_json,
+    write_photographs,
+)
 from captum_canonical.runs.files import MANIFEST, STOPPING
 
 ROUND = 8  # batches of each process between two times that processes wait for each other
@@ -78,6 +86,7 @@ class Job:
             CanonicalModelSaliency(self.maps.face, self.symmetric)  # raises now rather than after an hour
             if self.processes.rank == 0:
                 begin_run(self.root, self.manifest, self.maps.face)
+                write_photographs(self.root, self.source.photographs)
                 (self.root / STOPPING).unlink(missing_ok=True)  # judged again, in no time
 
         def join() -> RunWriter:

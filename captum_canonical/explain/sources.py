@@ -15,6 +15,7 @@ from captum_canonical.dataset import AlignedFaces, FaceBatch, FaceRecord
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.explain.fingerprints import tensor_digest
 from captum_canonical.mesh import FaceMesh
+from captum_canonical.runs import Photographs
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Source(Protocol):
         fingerprint: of all that decides the inputs.
         left_out: place in the user's data -> why a photograph is not used at all.
         order: what the order of the rows is, in words.
+        photographs: all of the user's, those that are left out too.
     """
 
     batches: list[range]
     fingerprint: str
     left_out: Mapping[int, str]
     order: str
+    photographs: Photographs
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
         """The batches of these numbers, in ascending order."""
@@ -112,6 +115,12 @@ def rows_of(batch: FaceBatch, rows: list[int]) -> FaceBatch:
     )
 
 
+def _photographs(places: Sequence[int], names: list[str], groups: list[str | None]) -> dict[str, list[Any]]:
+    """What is known of photographs that all take part and have no files."""
+    nothing = {"path": [None] * len(names), "box": [None] * len(names), "left_out": [None] * len(names)}
+    return {"place": list(places), "name": names, "group": groups, **nothing}
+
+
 # --------------------------------------------------------------------------------------------------- photo files
 class FileSource:
     """Photographs of a data set in random order; one that cannot be read any more does not stop the others."""
@@ -124,6 +133,14 @@ class FileSource:
         self.fingerprint = data.fingerprint
         self.left_out: Mapping[int, str] = {
             place: f"{left.path.name}: {left.reason}" for place, left in data.left_out.items()
+        }
+        places, left_out = range(len(data.rows)), data.left_out
+        self.photographs: Photographs = _photographs(
+            places, [row.name for row in data.rows], [row.group for row in data.rows]
+        ) | {
+            "path": [str(row.path.absolute()) for row in data.rows],
+            "box": [data.face_box(place) for place in places],
+            "left_out": [left_out[place].kind if place in left_out else None for place in places],
         }
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
@@ -171,6 +188,7 @@ class TensorSource:
         self._data = data
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = _batch_digest(data)
+        self.photographs: Photographs = _photographs(data.places.tolist(), data.names, data.groups)
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
         """Copies of the rows; workers would not help."""
@@ -226,6 +244,9 @@ class StreamSource:
             )
         self._data = data
         self.batches = []
+        places: list[int] = []
+        names: list[str] = []
+        groups: list[str | None] = []
         digests, start = [], 0
         for batch in data:
             if not isinstance(batch, FaceBatch):
@@ -236,9 +257,11 @@ class StreamSource:
             self.batches.append(range(start, start + len(batch)))
             start += len(batch)
             digests.append(_batch_digest(batch))
+            places, names, groups = places + batch.places.tolist(), names + batch.names, groups + batch.groups
         if not start:
             raise CanonicalError("data: expected at least one photograph, got an iterable of none.")
         self.fingerprint = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        self.photographs: Photographs = _photographs(places, names, groups)
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
         """Goes through the data again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
 from captum_canonical.runs.files import FACE, MANIFEST, STOPPING, RunFiles
 from captum_canonical.runs.manifest import Manifest, read_json
+from captum_canonical.runs.photographs import Photographs, read_photographs
 
-COLUMNS = ("name", "place", "group", "identity", "label", "target", "predicted", "score", "status", "reason")
+COLUMNS = (
+    *("name", "place", "group", "identity", "label", "target", "predicted", "score", "status", "reason"),
+    *("yaw", "pitch"),
+)
 CHUNK = 32  # rows that are read at once
 Records = dict[str, list[Any]]
 """Column -> one entry for each row."""
@@ -37,7 +42,8 @@ class RunFolder:
         records: column -> one entry for each row: ``name``, ``place`` (in the source of the data), ``group``,
             ``identity``, ``label`` (the target that the data know), ``target`` (the one that is explained),
             ``predicted`` (class with the largest output, None where there is a single one), ``score`` (of the target),
-            ``status`` ("done" or "failed") and ``reason``.
+            ``status`` ("done" or "failed"), ``reason``, and ``yaw`` and ``pitch`` of the head in degrees (positive
+            where it looks to the image's right, and up; None where the mesh has no depth).
         stopping: what a stopping rule said, ``{}`` without one.
 
     Example::
@@ -116,6 +122,11 @@ class RunFolder:
     def canonical_face(self) -> CanonicalFace:
         """The face that the maps are written on."""
         return CanonicalFace.load(self.path / FACE)
+
+    @cached_property
+    def photographs(self) -> Photographs | None:
+        """All photographs of the source, those without a map too; None for folders that do not know."""
+        return read_photographs(self.path)
 
     # ------------------------------------------------------------------------------------------------- reports
     @property

@@ -1,0 +1,67 @@
+"""What a run folder knows about the photographs of its source, those without a map too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_canonical import AlignedFaces
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import CanonicalError
+from captum_canonical.explain.run import explain_dataset
+from captum_canonical.mesh import FaceMesh
+from captum_canonical.runs import RunFolder
+
+FACE = CanonicalFace.default(16)
+NETWORK = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 2)).eval()
+
+
+def face_mesh(size: int) -> FaceMesh:
+    return FaceMesh(FACE.vertices[None] * size / 16, image_size=(size, size), topology=FACE.topology)
+
+
+def explain(data: object, out: Path) -> RunFolder:
+    arguments = {"canonical_face": FACE, "num_points": 8, "show_progress": False, "batch_size": 2}
+    explain_dataset(NETWORK, data, out, **arguments)
+    return RunFolder.open(out)
+
+
+def test_files_are_remembered_with_their_faces_and_why_some_take_no_part(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a.png", "c.png"):
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "b.png").write_text("no image")
+    source = [(tmp_path / f"{name}.png", None, group, None) for name, group in zip("abc", "xxy", strict=True)]
+    with pytest.warns(UserWarning, match="1 unreadable"):
+        data = AlignedFaces(source, faces=lambda _: face_mesh(32), size=16, crop=None).align()
+    told = explain(data, tmp_path / "run").photographs
+    assert told is not None
+    assert (told["place"], told["group"], told["left_out"]) == ([0, 1, 2], ["x", "x", "y"], [None, "unreadable", None])
+    assert told["path"] == [str(tmp_path / f"{name}.png") for name in "abc"]
+    vertices = face_mesh(32).vertices[0, :, :2].float()
+    box = [*vertices.min(0).values.tolist(), *vertices.max(0).values.tolist()]
+    assert [told["box"][0], told["box"][1], told["box"][2]] == [pytest.approx(box), None, pytest.approx(box)]
+
+
+def test_tensors_have_names_but_no_files(tmp_path: Path) -> None:
+    faces = FaceMesh.cat([face_mesh(16)] * 3)
+    told = explain((torch.rand(3, 3, 16, 16), faces), tmp_path).photographs
+    assert told is not None
+    assert (told["name"], told["path"]) == (["image 0", "image 1", "image 2"], [None, None, None])
+
+
+def test_a_damaged_or_missing_file_spoils_no_run(tmp_path: Path) -> None:
+    faces = FaceMesh.cat([face_mesh(16)] * 2)
+    explain((torch.rand(2, 3, 16, 16), faces), tmp_path)
+    (tmp_path / "photographs.json").write_text('{"place": [0, 1], "name": ["a"]}')
+    run = RunFolder.open(tmp_path)
+    assert run.n == 2
+    with pytest.raises(CanonicalError, match="expected the columns place, name"):
+        _ = run.photographs
+    (tmp_path / "photographs.json").unlink()
+    assert RunFolder.open(tmp_path).photographs is None
