@@ -16,11 +16,12 @@ from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.dataset import FaceBatch
 from captum_canonical.errors import CanonicalError
 from captum_canonical.explain.network_state import network_kept
+from captum_canonical.explain.pose import head_pose
 from captum_canonical.explain.sources import Loaded, facts_of, rows_of
 from captum_canonical.inference import Scorer
 from captum_canonical.random_state import seed_generators
 
-NOTHING = {"target": None, "predicted": None, "score": None}
+NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +98,10 @@ class PhotoMaps:
             every = torch.arange(len(chosen))
             scores = Scorer(lambda *_: output, target, (), len(chosen))((chosen.images,), every).tolist()
             maps, coverage = self._attribute(chosen, target)
+        poses = [[_rounded(angle) for angle in pose] for pose in head_pose(chosen.faces, self.face).tolist()]
         for place, row in enumerate(rows):
-            own, hits = maps[place], coverage[place]
-            record = facts_of(batch, row) | {"predicted": predicted[place]}
+            own, hits, (yaw, pitch) = maps[place], coverage[place], poses[place]
+            record = facts_of(batch, row) | {"predicted": predicted[place], "yaw": yaw, "pitch": pitch}
             reason = _fault(own, hits, scores[place])
             if reason is not None:
                 result.records[kept[row]] = _failed(record, reason)
@@ -151,6 +153,10 @@ def _fault(values: np.ndarray, hits: np.ndarray, score: float) -> str | None:
     if not np.isfinite(values[hits > 0]).all():
         return "the map holds values that are not finite"
     return None if (hits > 0).any() else "nothing of the face is seen in the photograph"
+
+
+def _rounded(degrees: float) -> float | None:
+    return round(degrees, 2) if math.isfinite(degrees) else None
 
 
 def _failed(facts: Mapping[str, Any], reason: str) -> dict[str, Any]:
