@@ -148,7 +148,7 @@ def _bandwidth(bandwidth: float | Sequence[float] | None, edges: tuple[tuple[flo
 
 
 class RegressionConfidence(ConfidenceWrapper):
-    """How close a regressor's prediction is to a given value: -|f(x) - value|, in the output's unit.
+    """How close a regressor's prediction is to a given value: ``-|f(x) - value|``, in the output's unit.
 
     A number that is predicted is no confidence: hiding the chin may move an age up or down, and both matter. What
     ``value`` is decides what a drop means:
