@@ -16,18 +16,22 @@ import torch.distributed as dist
 from torch import Tensor
 
 from captum_canonical.canonical_face import CanonicalFace
-from captum_canonical.model_saliency import CanonicalModelSaliency
+from captum_canonical.model_saliency import CanonicalModelSaliency, ModelSaliency
 
 
 def run(rank: int, shard: dict[str, Tensor]) -> dict[str, Any]:
     metric = CanonicalModelSaliency(CanonicalFace.default(size=16))
     if len(shard["maps"]):
         metric.update(shard["maps"], shard["coverage"])
-    first = metric.compute()._asdict()
+    first = values_of(metric.compute())
     if rank == 0:  # the next compute() must be collective on all ranks all the same
         metric.update(shard["maps"][:1], shard["coverage"][:1])
-    second = metric.compute()._asdict()
+    second = values_of(metric.compute())
     return {"first": first, "second": second, "images": int(metric.images)}
+
+
+def values_of(saliency: ModelSaliency) -> dict[str, Any]:
+    return {name: getattr(saliency, name) for name in ("mean", "variance", "count", "coverage", "n")}
 
 
 def main(rank: int, ranks: int, folder: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from captum_canonical.explain.result import DatasetSaliency
 from captum_canonical.explain.run import explain_dataset
 from captum_canonical.explain.stopping import SplitHalf, StandardError, Verdict
 
-__all__ = ["DatasetSaliency", "SplitHalf", "StandardError", "Verdict", "explain_dataset"]
+__all__ = ["SplitHalf", "StandardError", "Verdict", "explain_dataset"]

@@ -14,10 +14,9 @@ from tqdm.auto import tqdm
 from captum_canonical.errors import CanonicalError
 from captum_canonical.explain.photo_maps import BatchMaps, PhotoMaps
 from captum_canonical.explain.processes import Processes
-from captum_canonical.explain.result import DatasetSaliency
 from captum_canonical.explain.sources import Loaded, Source
 from captum_canonical.explain.stopping import Measure, Rule, Verdict, checkpoints
-from captum_canonical.model_saliency import CanonicalModelSaliency
+from captum_canonical.model_saliency import CanonicalModelSaliency, ModelSaliency
 from captum_canonical.runs import (
     FolderLock,
     Manifest,
@@ -68,7 +67,7 @@ class Job:
                 self.processes.together(self._finish)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"explain_dataset was interrupted; what is finished is in {self.root}: DatasetSaliency.open"
+                f"explain_dataset was interrupted; what is finished is in {self.root}: ModelSaliency.open"
                 f"({str(self.root)!r}) reads it, and the same call goes on from there."
             ) from None
 
@@ -173,10 +172,10 @@ class Job:
     def _finish(self) -> None:
         if self.processes.rank:
             return
-        result = DatasetSaliency.open(self.root, self.symmetric)
+        result = ModelSaliency.open(self.root, self.symmetric)
         if not result.n:
             raise CanonicalError(
-                f"{self.root}: no photograph could be explained: {next(iter(result.left_out.values()))}"
+                f"{self.root}: no photograph could be explained: {next(iter(RunFolder.open(self.root).left_out.values()))}"
             )
         result.save_summary()
 

@@ -13,15 +13,16 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.dataset import AlignedFaces
 from captum_canonical.errors import CanonicalError
 from captum_canonical.explain.fingerprints import described, face_digest, network_fingerprint
 from captum_canonical.explain.job import Job
 from captum_canonical.explain.methods import method_for
 from captum_canonical.explain.photo_maps import PhotoMaps
-from captum_canonical.explain.processes import joined
-from captum_canonical.explain.result import DatasetSaliency
+from captum_canonical.explain.processes import Processes, joined
 from captum_canonical.explain.sources import Data, Source, source_of
 from captum_canonical.explain.stopping import Rule, SplitHalf, StandardError
+from captum_canonical.model_saliency import ModelSaliency
 from captum_canonical.random_state import random_state_kept
 from captum_canonical.runs import Manifest
 from captum_canonical.user_warnings import warn_if_training
@@ -48,7 +49,7 @@ def explain_dataset(
     timeout: float = 1800.0,
     show_progress: bool = True,
     **arguments: Any,
-) -> DatasetSaliency:
+) -> ModelSaliency:
     r"""Explains every photograph of a data set on one canonical face, and averages the maps (Eq. 6).
 
     Maps are written into the folder ``out`` batch by batch. A run that was killed goes on where it was when the same
@@ -58,14 +59,26 @@ def explain_dataset(
     A photograph that fails (it cannot be read any more, the network or the method raises, a value is not finite, no
     face is seen) is recorded with the reason, and the others go on; if all of the first batch fail, the call does.
 
-    **Ctrl-C** raises KeyboardInterrupt, which names the folder: :meth:`DatasetSaliency.open` reads what is there, and
+    **Ctrl-C** raises KeyboardInterrupt, which names the folder: :meth:`ModelSaliency.open` reads what is there, and
     the same call goes on.
 
-    **Many processes**: the same call under ``torchrun --nproc-per-node N`` deals the batches out to the processes, all
-    of which return the same result. The folder must be one that all of them see, on several computers too
-    (``torchrun --nnodes``, or Slurm's ``srun`` with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set). A run may go
-    on with another number of processes. Find the faces before, with ``AlignedFaces(cache=...).align()``: otherwise
-    every process does.
+    **Many processes**: the same call under ``torchrun --nproc-per-node 4 script.py`` deals the batches out to the
+    processes, all of which return the same result as one process does. The folder must be one that all of them see. A
+    process that fails or dies ends the others with an error, and the run goes on with any number of processes. Give
+    :class:`AlignedFaces` a ``cache``, so that each face is found by one of them and read by the others. On several
+    computers, which share the folders, call on each, with the first one's name::
+
+        torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint FIRST:29500 --rdzv-id 1 script.py
+
+    and under Slurm, whose ``--requeue`` starts a job that was cut off again, which then goes on where it was::
+
+        #SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=8 --requeue
+        export FIRST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+        srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 4 --rdzv-backend c10d \\
+            --rdzv-endpoint "$FIRST:29500" --rdzv-id "$SLURM_JOB_ID" script.py
+
+    With a GPU for each process, move the network to ``f"cuda:{os.environ['LOCAL_RANK']}"``; what processes tell each
+    other goes through gloo whatever the script has begun itself (nccl included).
 
     Args:
         forward_func: the network, or any callable that returns one row of scores for each image. Its mode, hooks and
@@ -94,7 +107,7 @@ def explain_dataset(
             ``baselines`` and so on.
 
     Returns:
-        The mean map (``.saliency``) and everything behind it; see :class:`DatasetSaliency`.
+        The mean map and everything behind it; see :class:`ModelSaliency`.
 
     Raises:
         CanonicalError: an argument does not fit, the folder is another run's or in use, the disk is full, another
@@ -110,7 +123,7 @@ def explain_dataset(
         >>> folder = tempfile.TemporaryDirectory()
         >>> result = explain_dataset(network, (torch.rand(5, 3, 32, 32), faces), folder.name, canonical_face=face,
         ...                          num_points=16, show_progress=False)
-        >>> result.n, result.saliency.mean.shape, result.folder.maps.shape
+        >>> result.n, result.mean.shape, result.photos.maps.shape
         (5, torch.Size([1, 32, 32]), (5, 1, 32, 32))
         >>> folder.cleanup()
     """
@@ -118,6 +131,8 @@ def explain_dataset(
     chosen, face = method_for(forward_func, method, canonical_face, inference)
     warn_if_training(forward_func)
     with joined(timeout) as processes, random_state_kept():
+        if isinstance(data, AlignedFaces):
+            processes.together(lambda: _align(data, processes, show_progress))
         source: Source = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         settings = {
             "method": described(chosen, forward_func) | {"canonical_face": face_digest(face)[:16]},
@@ -134,7 +149,12 @@ def explain_dataset(
         maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed))
         job = Job(Path(out), source, maps, manifest, processes, until, symmetric)
         job.run(num_workers, show_progress)
-    return DatasetSaliency.open(out, symmetric)
+    return ModelSaliency.open(out, symmetric)
+
+
+def _align(data: AlignedFaces, processes: Processes, show_progress: bool) -> None:
+    """Each process begins at a place of its own: with a cache, every face is found by one of them."""
+    data.align(show_progress and processes.rank == 0, first=len(data.rows) * processes.rank // processes.count)
 
 
 def _check(target: Any, batch_size: Any, seed: Any, num_workers: Any, until: Any, arguments: dict[str, Any]) -> None:

@@ -2,13 +2,12 @@
 
 References:
     John, Balasubramanian, Jawahar: Canonical Saliency Maps, IEEE TBIOM 2021, doi 10.1109/TBIOM.2021.3120758.
-    Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,29 +15,15 @@ from torchmetrics import Metric
 
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-
-
-class ModelSaliency(NamedTuple):
-    """The mean of the maps of n images on one canonical face, and how sure it is.
-
-    Attributes:
-        mean: (1, H, W) float64, per pixel over the images in which it was covered; 0 where that is none.
-        variance: (1, H, W) float64, between the same images (ddof 1); NaN where fewer than two cover the pixel.
-        count: (1, H, W) int64, the number of images that cover each pixel.
-        coverage: (1, H, W) float64, the number of hits in all images.
-        n: number of images in which any pixel was covered; one in which no face was found does not count.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    count: Tensor  # type: ignore[assignment]  # hides tuple.count, of no use here
-    coverage: Tensor
-    n: int
-
-    @property
-    def standard_error(self) -> Tensor:
-        """(1, H, W) float64, of the mean, if the images are independent (photographs of one person are not)."""
-        return (self.variance / self.count).sqrt()
+from captum_canonical.model_saliency.result import ModelSaliency
+from captum_canonical.model_saliency.sums import (
+    Pixels,
+    check_symmetric,
+    checked_maps,
+    merge_moments,
+    moments_of,
+    pool_with_mirror_image,
+)
 
 
 class CanonicalModelSaliency(Metric):
@@ -87,12 +72,8 @@ class CanonicalModelSaliency(Metric):
     def __init__(self, canonical_face: CanonicalFace, symmetric: bool = False, **kwargs: Any) -> None:
         # A cached result on some ranks only would leave the others waiting in the next, collective, compute().
         super().__init__(**{"compute_with_cache": False, **kwargs})
-        if symmetric and not canonical_face.mirror_symmetric:
-            raise CanonicalError(
-                "CanonicalModelSaliency: symmetric=True expects a canonical face with a left-right permutation that "
-                "is its own mirror image about the middle of its image, got one that is not; use "
-                "CanonicalFace.default(), or symmetric=False."
-            )
+        if symmetric:
+            check_symmetric(canonical_face, "CanonicalModelSaliency")
         self.canonical_face = canonical_face
         self.symmetric = symmetric
         size = canonical_face.size
@@ -112,18 +93,19 @@ class CanonicalModelSaliency(Metric):
         Raises:
             CanonicalError: a shape does not fit, or a value is not finite where covered; nothing is added then.
         """
-        values, hits = self._check(maps, coverage)
+        values, hits = checked_maps(
+            maps, coverage, self.canonical_face.size, "CanonicalModelSaliency.update", self.moments.device
+        )
         if self.symmetric:
-            values, hits = _pool_with_mirror_image(values, hits)
-        self.moments = merge_moments(torch.stack([self.moments, _moments(values, hits > 0)]))
+            values, hits = pool_with_mirror_image(values, hits)
+        self.moments = merge_moments(torch.stack([self.moments, moments_of(values, hits > 0)]))
         self.hits = self.hits + hits.sum(0)
         self.images = self.images + (hits > 0).flatten(1).any(1).sum()
 
     def compute(self) -> ModelSaliency:
         """The mean of all maps so far, over all processes."""
-        weight, mean, squares = self.moments[:, None]
-        variance = torch.where(weight > 1, squares / (weight - 1), torch.nan)
-        return ModelSaliency(mean, variance, weight.long(), self.hits[None], int(self.images))
+        pixels = Pixels.of_moments(self.moments, self.hits)
+        return ModelSaliency(*pixels, int(self.images), canonical_face=self.canonical_face, symmetric=self.symmetric)
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Adds what another metric on the same face, such as that of another shard, has seen."""
@@ -146,32 +128,6 @@ class CanonicalModelSaliency(Metric):
     def _identity(self) -> tuple[tuple[int, int], str | None, bool]:
         return self.canonical_face.size, self.canonical_face.topology, self.symmetric
 
-    def _check(self, maps: Tensor, coverage: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(N, H, W) float64 values, 0 where not covered, and hits, on the metric's device."""
-        size = self.canonical_face.size
-        if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[1:] != (1, *size):
-            raise CanonicalError(
-                f"CanonicalModelSaliency.update: expected maps of shape (N, 1, {size[0]}, {size[1]}), the canonical "
-                f"face's size, got {tuple(getattr(maps, 'shape', ())) or type(maps)}."
-            )
-        if coverage is None:
-            coverage = torch.ones_like(maps, dtype=torch.bool)
-        if not isinstance(coverage, Tensor) or coverage.shape != maps.shape:
-            raise CanonicalError(
-                f"CanonicalModelSaliency.update: expected a coverage of the maps' shape {tuple(maps.shape)}, got "
-                f"{tuple(getattr(coverage, 'shape', ())) or type(coverage)}."
-            )
-        hits = coverage.detach().to(self.moments)[:, 0]
-        values = torch.where(hits > 0, maps.detach().to(self.moments)[:, 0], 0.0)
-        good = torch.isfinite(values) & torch.isfinite(hits) & (hits >= 0)
-        rows = torch.nonzero(~good.flatten(1).all(1)).flatten().tolist()
-        if rows:
-            raise CanonicalError(
-                f"CanonicalModelSaliency.update: expected finite maps wherever they are covered, and coverages of 0 or "
-                f"more, got something else in rows {rows[:10]}; leave these images out or find out why."
-            )
-        return values, hits
-
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> CanonicalModelSaliency:
         """Moves to another device, but never casts: Metric keeps its type under .float(), not under .to(float32)."""
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), *args, **kwargs)  # type: ignore[return-value]
@@ -186,40 +142,3 @@ class CanonicalModelSaliency(Metric):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         for name in got:
             setattr(self, name, getattr(self, name).to(self._defaults[name]))
-
-
-def merge_moments(moments: Tensor) -> Tensor:
-    """Weight, mean and sum of squared deviations of a union, from those of its disjoint parts (Chan et al. 1979).
-
-    Args:
-        moments: (K, 3, ...) the parts; their order does not matter.
-
-    Returns:
-        (3, ...), all 0 where no part has any weight.
-
-    Example::
-
-        >>> parts = torch.tensor([[2.0, 1.0, 2.0], [1.0, 4.0, 0.0]])  # of (0, 2) and of (4,)
-        >>> merge_moments(parts)
-        tensor([3., 2., 8.])
-    """
-    weights, means, squares = moments.unbind(1)
-    weight = weights.sum(0)
-    divisor = weight.clamp(min=1)  # weights are numbers of images
-    mean = (weights * means).sum(0) / divisor
-    mean = mean + (weights * (means - mean)).sum(0) / divisor  # what the first sum has lost, for means far from 0
-    return torch.stack([weight, mean, (squares + weights * (means - mean).square()).sum(0)])
-
-
-def _moments(values: Tensor, covered: Tensor) -> Tensor:
-    """(3, H, W) number, mean and sum of squared deviations of the covered values of (N, H, W) maps."""
-    weight = covered.sum(0).to(values)
-    mean = (values * covered).sum(0) / weight.clamp(min=1)
-    return torch.stack([weight, mean, ((values - mean).square() * covered).sum(0)])
-
-
-def _pool_with_mirror_image(values: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
-    """Per pixel the mean of both sides of the face over those that are covered, and the hits of both."""
-    seen = (hits > 0).to(values)
-    sides = seen + seen.flip(-1)
-    return (values * seen + (values * seen).flip(-1)) / sides.clamp(min=1), hits + hits.flip(-1)

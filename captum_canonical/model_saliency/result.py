@@ -1,0 +1,267 @@
+"""What a network looks at, over many photographs: the model-level map and everything behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.errors import CanonicalError
+from captum_canonical.model_saliency.photos import Photos
+from captum_canonical.model_saliency.saved import read_summary, write_summary
+from captum_canonical.model_saliency.sums import Pixels, check_symmetric, merge_moments, summed
+from captum_canonical.runs import Records, RunFolder
+
+SUMMARY = "summary.npz"
+
+
+class ModelSaliency:
+    """The mean of the maps of n photographs on one canonical face (CMS, Eq. 6), how sure it is, and what is behind it.
+
+    :func:`explain_dataset`, :meth:`CanonicalModelSaliency.compute`, :meth:`open`, :meth:`from_maps` and :meth:`load`
+    make one. Only those of a run folder or of maps in memory have single maps (:attr:`photos`), which tests, intervals
+    by identity and strata need. Not to be changed once made.
+
+    Attributes:
+        n: photographs in which any pixel was covered; one in which no face was found does not count.
+        canonical_face: the face that the maps are written on, None where it is not known.
+        symmetric: whether each map was pooled with its mirror image, left with right.
+        photos: the maps of single photographs with what is known about each (:class:`Photos`), or None.
+        run: the run folder that it was read from (:class:`~captum_canonical.runs.RunFolder`: ``complete``,
+            ``missing``, ``left_out``, ``settings``, ``stopping`` and so on), or None.
+
+    Example::
+
+        >>> face = CanonicalFace.default(size=4)
+        >>> maps = torch.tensor([1.0, 3.0, 8.0])[:, None, None, None].expand(3, 1, 4, 4)
+        >>> result = ModelSaliency.from_maps(maps, None, face, group=["a", "a", "b"])
+        >>> result
+        ModelSaliency of 3 photographs
+        >>> result.mean[0, 0], result.photos.records["group"]
+        (tensor([4., 4., 4., 4.], dtype=torch.float64), ['a', 'a', 'b'])
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        variance: Tensor,
+        count: Tensor,
+        coverage: Tensor,
+        n: int,
+        *,
+        canonical_face: CanonicalFace | None = None,
+        symmetric: bool = False,
+    ) -> None:
+        """Of what is known already; single maps come with :meth:`open` and :meth:`from_maps` only.
+
+        Args:
+            mean, variance, count, coverage: see the properties.
+            n, canonical_face, symmetric: see above.
+        """
+        self._pixels: Pixels | None = Pixels(mean, variance, count, coverage)
+        self.n = n
+        self.canonical_face = canonical_face
+        self.symmetric = symmetric
+        self.photos: Photos | None = None
+        self.run: RunFolder | None = None
+
+    # -------------------------------------------------------------------------------------------------- making
+    @classmethod
+    def open(cls, path: str | PathLike[str], symmetric: bool | None = None) -> ModelSaliency:
+        """What a run has found so far, finished or not.
+
+        Nothing but the records is read at first; :attr:`mean` and the others go through the maps once.
+
+        Args:
+            path: the ``out`` of :func:`explain_dataset`.
+            symmetric: pool each map with its mirror image. Default: as in the summary of the run, if there is one.
+
+        Raises:
+            CanonicalError: there is no run, or it is damaged; or its face is not its own mirror image.
+        """
+        run = RunFolder.open(path)
+        if symmetric is None:
+            summary = run.path / SUMMARY
+            symmetric = summary.exists() and bool(read_summary(summary)["symmetric"])
+        result = cls.of_photos(Photos.of_run(run), run.canonical_face, symmetric)
+        result.run = run
+        return result
+
+    @classmethod
+    def from_maps(
+        cls,
+        maps: Tensor | np.ndarray,
+        coverage: Tensor | np.ndarray | None,
+        canonical_face: CanonicalFace,
+        identities: Sequence[Hashable] | None = None,
+        *,
+        symmetric: bool = False,
+        **columns: Sequence[Any],
+    ) -> ModelSaliency:
+        """Of maps in memory, which are kept and not copied where that can be avoided.
+
+        Args:
+            maps: (N, 1, H, W) on the canonical face; what a map holds where it is not covered does not matter.
+            coverage: like ``maps``, 0 where nothing was seen. None: every pixel of every map was hit once.
+            canonical_face: the face that the maps are written on.
+            identities: who is on each photograph, where that is known.
+            symmetric: pool each map with its mirror image.
+            **columns: more about each photograph (N entries each), such as ``group``, ``label``, ``predicted``,
+                ``score``, ``yaw`` and ``pitch``; see :meth:`strata`.
+
+        Raises:
+            CanonicalError: a shape or a number of entries does not fit, or a value is not finite where covered.
+        """
+        values = torch.as_tensor(maps).detach().cpu()
+        values = values if values.is_floating_point() else values.float()
+        hits = torch.ones_like(values) if coverage is None else torch.as_tensor(coverage).detach().cpu()
+        records = {"identity": identities, **columns} if identities is not None else dict(columns)
+        lists = {name: each.tolist() if hasattr(each, "tolist") else list(each) for name, each in records.items()}
+        wrong = {name: len(column) for name, column in lists.items() if len(column) != len(values)}
+        if wrong:
+            raise CanonicalError(
+                f"ModelSaliency.from_maps: expected one entry for each of the {len(values)} maps, got {wrong}."
+            )
+        pixels, n = summed([(values, hits)], canonical_face, symmetric, "ModelSaliency.from_maps")
+        result = cls.of_photos(Photos.in_memory(values, hits, lists), canonical_face, symmetric)
+        result._pixels, result.n = pixels, n
+        return result
+
+    @classmethod
+    def of_photos(cls, photos: Photos, canonical_face: CanonicalFace, symmetric: bool = False) -> ModelSaliency:
+        """Of single maps, which are gone through once when :attr:`mean` or another of the pixels is asked for."""
+        if symmetric:
+            check_symmetric(canonical_face, "ModelSaliency")
+        nothing = torch.zeros(0)
+        result = cls(nothing, nothing, nothing, nothing, len(photos), canonical_face=canonical_face)
+        result._pixels, result.symmetric, result.photos = None, symmetric, photos
+        return result
+
+    # -------------------------------------------------------------------------------------------------- pixels
+    @property
+    def mean(self) -> Tensor:
+        """(1, H, W) float64, per pixel over the images in which it was covered; 0 where that is none."""
+        return self._all().mean
+
+    @property
+    def variance(self) -> Tensor:
+        """(1, H, W) float64, between the same images (ddof 1); NaN where fewer than two cover the pixel."""
+        return self._all().variance
+
+    @property
+    def count(self) -> Tensor:
+        """(1, H, W) int64, the number of images that cover each pixel."""
+        return self._all().images
+
+    @property
+    def coverage(self) -> Tensor:
+        """(1, H, W) float64, the number of hits in all images."""
+        return self._all().coverage
+
+    @property
+    def standard_error(self) -> Tensor:
+        """(1, H, W) float64, of the mean, if the images are independent (photographs of one person are not)."""
+        return (self.variance / self.count).sqrt()
+
+    def _all(self) -> Pixels:
+        if self._pixels is None:
+            assert self.photos is not None and self.canonical_face is not None  # as of_photos makes them
+            self._pixels, _ = summed(self.photos.chunks(), self.canonical_face, self.symmetric, "ModelSaliency")
+        return self._pixels
+
+    @property
+    def records(self) -> Records:
+        """Column -> one entry for each photograph with a map; empty where single photographs are not known."""
+        return {} if self.photos is None else self.photos.records
+
+    # ------------------------------------------------------------------------------------------------- adding
+    def __add__(self, other: ModelSaliency) -> ModelSaliency:
+        """The same as of all photographs together, in any order; single maps are kept if both have them.
+
+        Raises:
+            CanonicalError: they are on different faces, only one is pooled with its mirror image, or some photographs
+                are certainly in both.
+        """
+        if not isinstance(other, ModelSaliency):
+            return NotImplemented
+        self._check_same_kind(other)
+        ours, theirs = self._all(), other._all()
+        moments = merge_moments(torch.stack([ours.moments(), theirs.moments()]))
+        total = ModelSaliency(
+            *Pixels.of_moments(moments, (ours.coverage + theirs.coverage)[0]),
+            self.n + other.n,
+            canonical_face=self.canonical_face or other.canonical_face,
+            symmetric=self.symmetric,
+        )
+        if self.photos is not None and other.photos is not None:
+            total.photos = self.photos.joined(other.photos)
+        return total
+
+    def _check_same_kind(self, other: ModelSaliency) -> None:
+        ours, theirs = self._kind(), other._kind()
+        if ours != theirs:
+            raise CanonicalError(
+                f"ModelSaliency + ModelSaliency: expected the same (height, width), topology, symmetric = {ours}, got "
+                f"{theirs}."
+            )
+        twice = 0 if self.photos is None or other.photos is None else self.photos.shared(other.photos)
+        if twice or self is other:
+            raise CanonicalError(
+                f"ModelSaliency + ModelSaliency: expected different photographs, but {twice or self.n} are in both; "
+                "counted twice, they would make the map look surer than it is."
+            )
+
+    def _kind(self) -> tuple[tuple[int, ...], str | None, bool]:
+        face = self.canonical_face
+        size = tuple(self.mean.shape[1:]) if face is None else face.size
+        return size, None if face is None else face.topology, self.symmetric
+
+    # -------------------------------------------------------------------------------------------------- files
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Writes the pixels, n and the canonical face to an ``.npz`` file; single maps are not in it.
+
+        The same result gives the same bytes. :meth:`load` reads it.
+
+        Raises:
+            CanonicalError: the file cannot be written; what was there before stays.
+        """
+        names = ("mean", "standard_error", "variance", "count", "coverage", "n", "symmetric")
+        write_summary(Path(path), {name: getattr(self, name) for name in names}, self.canonical_face)
+        return Path(path)
+
+    def save_summary(self) -> Path:
+        """Writes ``summary.npz`` into the run folder.
+
+        Raises:
+            CanonicalError: it was not read from one, or the file cannot be written.
+        """
+        if self.run is None:
+            raise CanonicalError("ModelSaliency.save_summary: expected the result of a run; use .save(path).")
+        return self.save(self.run.path / SUMMARY)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> ModelSaliency:
+        """Reads what :meth:`save` wrote, such as the ``summary.npz`` of a run. Nothing in the file is executed.
+
+        Raises:
+            CanonicalError: there is no such file, or it is damaged or another one.
+        """
+        return cls(**read_summary(path))
+
+    def __repr__(self) -> str:
+        photographs = "1 photograph" if self.n == 1 else f"{self.n} photographs"
+        lines = [f"ModelSaliency of {photographs}" + (f" in {self.run.path}" if self.run else "")]
+        if self.run is not None:
+            lines += [f"{len(self.run.left_out)} photographs left out"] if self.run.left_out else []
+            lines += [str(verdict["says"]) for verdict in self.run.stopping.get("verdicts", [])[-1:]]
+            lines += [self.run.missing] if self.run.missing else []
+        elif self.photos is None:
+            lines[0] += ", without single maps"
+        lines[0] += ", pooled with their mirror images" if self.symmetric else ""
+        return "\n".join(lines)
