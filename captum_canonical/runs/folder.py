@@ -44,6 +44,7 @@ class RunFolder:
             ``predicted`` (class with the largest output, None where there is a single one), ``score`` (of the target),
             ``status`` ("done" or "failed"), ``reason``, and ``yaw`` and ``pitch`` of the head in degrees (positive
             where it looks to the image's right, and up; None where the mesh has no depth).
+        left_out_before: place in the source of the data -> name and reason of each photograph that took no part.
         stopping: what a stopping rule said, ``{}`` without one.
 
     Example::
@@ -60,7 +61,7 @@ class RunFolder:
         self.network, self.data = manifest.network, manifest.data
         self.count = manifest.count
         self.size = manifest.size
-        self._left_out_before = manifest.left_out
+        self.left_out_before = manifest.left_out
         self._files = RunFiles(path, manifest.count, manifest.size)
         self._files.maps.check()
         self._files.coverage.check()
@@ -160,4 +161,4 @@ class RunFolder:
             )
             if status != "done"
         }
-        return dict(sorted({**self._left_out_before, **failed}.items()))
+        return dict(sorted({**self.left_out_before, **failed}.items()))
