@@ -126,13 +126,15 @@ class AlignedFaces(Dataset[FaceRecord]):
         self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels)
 
     # ---------------------------------------------------------------------------------------------- the faces
-    def align(self, show_progress: bool = False) -> AlignedFaces:
+    def align(self, show_progress: bool = False, first: int = 0) -> AlignedFaces:
         """Finds the faces that are not known yet; everything else calls it when it needs them.
 
         Interrupted, it keeps what it has and goes on from there at the next call.
 
         Args:
-            show_progress: a bar on stderr.
+            show_progress: a bar on stderr with photographs per second and the time left.
+            first: place in :attr:`rows` to begin at; the ones before it come last. Processes that share a cache and
+                begin at different places find each face once.
 
         Returns:
             The data set itself.
@@ -147,7 +149,7 @@ class AlignedFaces(Dataset[FaceRecord]):
                     "AlignedFaces: expected the faces to be found before workers of a DataLoader start, so that not "
                     "each of them starts an aligner; call data.align() before iterating over the loader."
                 )
-            self._alignment.run(show_progress)
+            self._alignment.run(show_progress, first)
         return self
 
     def __len__(self) -> int:

@@ -95,11 +95,12 @@ class Alignment:
         return vars(self) | {"_find": None, "_cache": None}
 
     # ------------------------------------------------------------------------------------------------ the pass
-    def run(self, show_progress: bool) -> None:
-        """Looks at each photograph that has no result yet, in order."""
+    def run(self, show_progress: bool, first: int = 0) -> None:
+        """Looks at each photograph that has no result yet, in order from the place ``first`` on."""
         done = self.meshes.keys() | self.left_out.keys()
-        todo = [place for place in range(len(self.rows)) if place not in done]
-        for place in tqdm(todo, desc="Aligning", disable=not show_progress):
+        order = [*range(first, len(self.rows)), *range(min(first, len(self.rows)))]
+        todo = [place for place in order if place not in done]
+        for place in tqdm(todo, desc="Aligning", unit="photo", disable=not show_progress):
             path = self.rows[place].path
             try:
                 result = self._one(place)
@@ -110,6 +111,7 @@ class Alignment:
                 self.meshes[place] = result
             else:
                 self.left_out[place] = LeftOut(path, "the aligner found no face.", NO_FACE)
+        self.meshes, self.left_out = dict(sorted(self.meshes.items())), dict(sorted(self.left_out.items()))
         self.places = tuple(self.meshes)
         self._warn()
 

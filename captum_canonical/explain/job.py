@@ -174,9 +174,8 @@ class Job:
             return
         result = ModelSaliency.open(self.root, self.symmetric)
         if not result.n:
-            raise CanonicalError(
-                f"{self.root}: no photograph could be explained: {next(iter(RunFolder.open(self.root).left_out.values()))}"
-            )
+            reason = next(iter(RunFolder.open(self.root).left_out.values()))
+            raise CanonicalError(f"{self.root}: no photograph could be explained: {reason}")
         result.save_summary()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -91,7 +93,7 @@ class Processes:
 
 @contextmanager
 def joined(timeout: float) -> Iterator[Processes]:
-    """The processes of this run: those of an initialised process group, or those that ``torchrun`` has started.
+    """All processes that ``torchrun`` started, or those of a group that is there already.
 
     Args:
         timeout: seconds after which a process that says nothing counts as dead.
@@ -100,15 +102,34 @@ def joined(timeout: float) -> Iterator[Processes]:
         yield Processes()
         return
     wait = timedelta(seconds=timeout)
-    launched = (
-        int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-    )
-    begun = launched and not dist.is_initialized()
+    begun = _launched() and not dist.is_initialized()
     if begun:
-        dist.init_process_group("gloo", timeout=wait)
+        # Each call has keys of its own: in those of the call before it, processes would find addresses that are gone.
+        store = dist.PrefixStore(f"explain_dataset {next(_calls)}", _store())
+        rank, number = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=number, timeout=wait)
+    group = None
     try:
-        alone = not dist.is_initialized() or dist.get_world_size() == 1
-        yield Processes(None if alone else dist.new_group(backend="gloo", timeout=wait))
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            group = dist.new_group(backend="gloo", timeout=wait)
+        yield Processes(group)
     finally:
         if begun:
             dist.destroy_process_group()
+        elif group is not None:
+            dist.destroy_process_group(group)
+
+
+_calls = itertools.count()
+
+
+def _launched() -> bool:
+    """Whether ``torchrun``, or whoever sets the same variables, started this process and others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+
+
+@cache
+def _store() -> dist.Store:
+    """Where processes find each other, one for all calls: it cannot be opened twice at the same address."""
+    store, _, _ = next(dist.rendezvous("env://"))
+    return store
