@@ -1,0 +1,102 @@
+"""What the names in README.md and docs/ stand for while their code is run: drawn faces and tiny networks.
+
+A reader puts in their own. Every page starts anew, in an empty folder with these files and these names, and its Python
+blocks run from top to bottom. Captum's own classes, `torch` and `cc` need no import, nor do the package's attributions.
+"""
+
+from __future__ import annotations
+
+import csv
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from captum.attr import LayerGradCam, Occlusion
+from PIL import Image
+from torch import Tensor, nn
+
+import captum_canonical as cc
+from captum_canonical.adapters import MediaPipeAligner
+from captum_canonical.photos import read_photo, to_tensor
+
+PEOPLE = [f"person {letter}" for letter in "abcdefghijkl"]
+SIDE = 128  # pixels of a drawn photograph
+SIZE = 64  # pixels of a network's input
+
+
+@lru_cache
+def drawn_photos() -> list[np.ndarray]:
+    """Two photographs of each person, (SIDE, SIDE, 3) uint8: the package's drawn face, turned, moved and tinted."""
+    face = F.pad(cc.CanonicalFace.default(96).image[None], (16, 16, 16, 16), mode="replicate")
+    generator = torch.Generator().manual_seed(0)
+    photos = []
+    for place in range(2 * len(PEOPLE)):
+        angle, x, y = (torch.rand(3, generator=generator) - 0.5).tolist()
+        turn = torch.tensor(
+            [[np.cos(angle / 3), -np.sin(angle / 3), x / 8], [np.sin(angle / 3), np.cos(angle / 3), y / 8]]
+        )
+        grid = F.affine_grid(turn[None].float(), [1, 3, SIDE, SIDE], align_corners=False)
+        tint = 0.75 + 0.25 * torch.rand(3, 1, 1, generator=torch.Generator().manual_seed(place // 2))
+        photo = F.grid_sample(face, grid, padding_mode="border", align_corners=False)[0] * tint
+        photos.append((photo * 255).round().byte().permute(1, 2, 0).numpy())
+    return photos
+
+
+def write_files(folder: Path) -> None:
+    """`photos/`, and `photos.csv` with target, group and identity of each."""
+    (folder / "photos").mkdir()
+    with open(folder / "photos.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "target", "group", "identity"])
+        for place, photo in enumerate(drawn_photos()):
+            person = PEOPLE[place // 2]
+            name = f"photos/{person.replace(' ', '_')}_{place % 2 + 1}.png"
+            Image.fromarray(photo).save(folder / name)
+            table.writerow([name, place // 2 % 2, "glasses" if place // 2 % 3 else "no glasses", person])
+
+
+class TinyNetwork(nn.Sequential):
+    """One convolution, from images of any size to ``outputs`` numbers."""
+
+    def __init__(self, outputs: int, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().__init__(
+                nn.Conv2d(3, 6, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(54, outputs)
+            )
+        self.eval().requires_grad_(False)
+
+
+@lru_cache
+def _small_photos() -> tuple[Tensor, cc.FaceMesh]:
+    photos = F.interpolate(to_tensor(drawn_photos()), (SIZE, SIZE), mode="bilinear", antialias=True)
+    return photos, MediaPipeAligner()(photos)
+
+
+def names_of(folder: Path) -> dict[str, Any]:
+    """The names that need no explanation where they are used."""
+    photos, faces = _small_photos()
+    net = TinyNetwork(2, seed=0)
+    return {
+        "torch": torch,
+        "nn": nn,
+        "cc": cc,
+        "Occlusion": Occlusion,
+        "LayerGradCam": LayerGradCam,
+        "CanonicalOcclusion": cc.CanonicalOcclusion,
+        "CanonicalProjector": cc.CanonicalProjector,
+        "net": net,  # images (N, 3, H, W) to the logits of two classes
+        "other_net": TinyNetwork(2, seed=1),
+        "layer": net[0],
+        "encoder": TinyNetwork(8, seed=2),  # to features
+        "regressor": TinyNetwork(1, seed=3),  # to an age
+        "photos": photos[:4].clone(),  # a batch of photographs, the meshes of the faces in them, and classes
+        "x": photos[:4].clone(),
+        "faces": faces[:4],
+        "y": torch.tensor([0, 1, 0, 1]),
+        "names": [PEOPLE[place // 2] for place in range(4)],
+        "photo": read_photo(folder / "photos" / "person_a_1.png"),
+    }
