@@ -20,6 +20,13 @@ Patches are 15 of 112 pixels wide, twice the paper's share: these networks hardl
 colour that the network's normalisation maps to 0. Crops are squares around the face mesh: 1.02 times
 its longer side, or 1.58 times for gender_xception, which was trained on photographs with hair. Those are the sides, in
 the median over 60 photographs, of the crops that these networks were verified with.
+
+Three of the networks can be named on a command line, with their crops, patches and classes:
+
+    captum-canonical explain --images DIR --model examples.real_networks:gender --out run
+
+``--weights DIR`` says where their weights are; otherwise they are downloaded. The others are ``gender_xception`` and
+``expression``.
 """
 
 from __future__ import annotations
@@ -42,7 +49,7 @@ from captum_canonical.adapters import MediaPipeAligner, crop_to_face
 from captum_canonical.adapters.landmarks68 import LANDMARKS_68
 from captum_canonical.photos import list_photos, read_photo, to_tensor
 from captum_canonical.statistics import SplitHalfCorrelation, split_half_correlation
-from face_nets import LUMA, HeadPose, load
+from face_nets import EXPRESSIONS, LUMA, HeadPose, load
 from get_face_nets import get_face_nets
 
 TIGHT, WITH_HAIR = 0.01, 0.29  # margins around the mesh, as shares of its longer side
@@ -156,6 +163,41 @@ def pose_networks(models: Path) -> tuple[nn.Module, nn.Module]:
     return net, HeadPose(net, cc.CanonicalFace.default().vertices[list(LANDMARKS_68)])
 
 
+# -------------------------------------------------------------------------------------- for the command captum-canonical
+Described = tuple[nn.Module, dict[str, Any]]
+"""A network, and what the command needs to know about it."""
+
+
+def gender(weights: Path | None = None) -> Described:
+    return described("age_gender", TIGHT, weights, ("male", "female"))
+
+
+def gender_xception(weights: Path | None = None) -> Described:
+    return described("gender_xception", WITH_HAIR, weights, ("woman", "man"))
+
+
+def expression(weights: Path | None = None) -> Described:
+    return described("face_expression", TIGHT, weights, EXPRESSIONS)
+
+
+def described(name: str, margin: float, weights: Path | None, classes: tuple[str, ...]) -> Described:
+    """A network and its settings; ``weights`` is a folder of converted networks, or the network's own file in one."""
+    folder = get_face_nets() if weights is None else weights if weights.is_dir() else weights.parent
+    if weights is not None and folder != weights and weights.name != f"{name}.safetensors":
+        raise ValueError(f"expected a folder with {name}.safetensors, or that file, got {weights}")
+    net = load(folder, name)
+    settings = {
+        "size": net.size,
+        "margin": margin,
+        "channels": "RGB" if net.channels == 3 else "L",
+        "classes": classes,
+        "link": "log_odds",
+        "fill": net.normalize.mean.flatten().tolist(),
+        "patch_size": patch_side(net.size),
+    }
+    return net, settings
+
+
 TASKS: dict[str, list[Builder]] = {
     "recognition": [recognition],
     "gender": [
@@ -214,6 +256,10 @@ def image_maps(confidence: nn.Module, photos: Tensor, mesh: cc.FaceMesh, **argum
     return torch.cat(maps), torch.cat(coverage)
 
 
+def patch_side(size: int) -> int:
+    return 2 * int(PATCH * size / 2) + 1
+
+
 def explain(study: Study, points: int) -> Result:
     """One CMS: the maps of all photographs, averaged."""
     metric = cc.CanonicalModelSaliency(cc.CanonicalFace.default())
@@ -224,7 +270,7 @@ def explain(study: Study, points: int) -> Result:
         target=study.target,
         additional_forward_args=study.value,
         baselines=study.fill,
-        patch_size=2 * int(PATCH * study.photos.shape[-1] / 2) + 1,
+        patch_size=patch_side(study.photos.shape[-1]),
         num_points=points,
     )
     metric.update(maps, coverage)

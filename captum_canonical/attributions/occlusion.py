@@ -150,6 +150,7 @@ class CanonicalOcclusion(PerturbationAttribution):
         *,
         tolerance: float = 0.0,
         first_points: int = 64,
+        num_points: int | None = None,
         show_progress: bool = False,
         **arguments: Any,
     ) -> Iterator[RefinedMaps]:
@@ -164,6 +165,7 @@ class CanonicalOcclusion(PerturbationAttribution):
             tolerance: stop after the first maps of which none is expected to change by more than this share of its L2
                 norm. Default: 0, go on to the complete maps.
             first_points: points of the first maps.
+            num_points: points of the last maps, as in :meth:`attribute`. Default: all.
             show_progress: a bar for each result.
             **arguments: baselines, additional_forward_args, faces, patch_size, canonical_patch_size, space and
                 perturbations_per_eval.
@@ -189,12 +191,13 @@ class CanonicalOcclusion(PerturbationAttribution):
         limit = check_tolerance(tolerance)
         if not is_count(first_points) or first_points < 2:
             raise CanonicalError(f"first_points: expected at least 2 points, got {first_points!r}.")
-        call = self._begin(inputs, target, None, **arguments)
-        return self._refine(call, int(first_points), limit, show_progress)
+        call = self._begin(inputs, target, num_points, **arguments)
+        return self._refine(call, int(first_points), num_points or call.face.num_points, limit, show_progress)
 
     @torch.no_grad()
-    def _refine(self, call: _Call, points: int, tolerance: float, show_progress: bool) -> Iterator[RefinedMaps]:
-        everything = call.face.num_points
+    def _refine(
+        self, call: _Call, points: int, everything: int, tolerance: float, show_progress: bool
+    ) -> Iterator[RefinedMaps]:
         while True:
             points = min(points, everything)
             call.evaluate(points, f"{self.get_name()} refinement, {points} points", show_progress)

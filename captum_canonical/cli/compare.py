@@ -1,0 +1,61 @@
+"""``captum-canonical compare``: two run folders, two groups of photographs or two networks."""
+
+from __future__ import annotations
+
+from argparse import Namespace, _SubParsersAction
+from pathlib import Path
+from typing import Any
+
+import captum_canonical as cc
+from captum_canonical.cli.console import Outcome, shown
+from captum_canonical.cli.options import add_common, at_least, examples, names
+from captum_canonical.cli.report import opened
+from captum_canonical.errors import CanonicalError
+from captum_canonical.runs import RunFolder
+
+
+def add(commands: _SubParsersAction[Any]) -> None:
+    """The command's parser."""
+    parser = commands.add_parser(
+        "compare",
+        help="two run folders: the difference of their maps, with corrected tests",
+        description="Compares two run folders: photograph by photograph if both explain the same photographs (two "
+        "networks, two methods), else as two groups of photographs.",
+        **examples(
+            "captum-canonical compare run_of_net_a run_of_net_b",
+            "captum-canonical compare women men --as groups --match pose,confidence --json",
+        ),
+    )
+    parser.add_argument("first", type=Path, metavar="A", help="run folder")
+    parser.add_argument("second", type=Path, metavar="B", help="run folder")
+    parser.add_argument(
+        "--as", dest="kind", choices=["auto", "models", "groups"], default="auto", help="default: by the photographs"
+    )
+    parser.add_argument("--match", type=names, metavar="WHAT,...", help="groups only: pose, confidence or both")
+    parser.add_argument("--permutations", type=at_least(1), default=10_000, help="of the tests (default 10000)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the permutations (default 0)")
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> Outcome:
+    """Compares."""
+    folders = [opened(path) for path in (arguments.first, arguments.second)]
+    kind = _kind(*folders) if arguments.kind == "auto" else arguments.kind
+    if arguments.match and kind != "groups":
+        raise CanonicalError("--match: of two groups only; these are two networks on the same photographs.")
+    a, b = (cc.ModelSaliency.open(path) for path in (arguments.first, arguments.second))
+    options = {"permutations": arguments.permutations, "seed": arguments.seed}
+    if kind == "models":
+        found = cc.compare_models(a, b, **options)
+    else:
+        found = cc.compare_groups(a, b, match=tuple(arguments.match) if arguments.match else None, **options)
+    notes = [f"{shown(each.path)}: {each.missing}" for each in folders if each.missing]
+    what = "the same photographs, two explanations" if kind == "models" else "two groups of photographs"
+    text = "\n".join([f"compared as {what}", shown(found.verdict), *notes])
+    return Outcome(text, {"kind": kind, "notes": notes, **found.as_json()})
+
+
+def _kind(a: RunFolder, b: RunFolder) -> str:
+    """The same photographs explained twice, or two groups."""
+    return "models" if set(a.records["name"]) == set(b.records["name"]) else "groups"

@@ -1,0 +1,122 @@
+"""What a command says: its result on stdout, all else on stderr, in lines that no file name can break."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+PROGRAM = "captum-canonical"
+
+
+def shown(value: object) -> str:
+    r"""A text as one harmless line: line breaks, control characters and invisible marks become escapes.
+
+    Example::
+
+        >>> print(shown("a\nb\x1b[2J.jpg"))
+        a\nb\x1b[2J.jpg
+    """
+    return "".join(each if _is_visible(each) else each.encode("unicode_escape").decode() for each in str(value))
+
+
+def _is_visible(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] != "C" and category not in ("Zl", "Zp")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command found.
+
+    Attributes:
+        text: for people, several lines; what comes from files went through :func:`shown`.
+        values: the same for programs, as JSON can hold it.
+        code: exit status.
+    """
+
+    text: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    code: int = 0
+
+    def write(self, as_json: bool) -> None:
+        """On stdout."""
+        told = json.dumps(jsonable(self.values), indent=1, allow_nan=False) if as_json else self.text
+        print(told, flush=True)
+
+
+def jsonable(value: Any) -> Any:
+    """A value as what JSON can hold: NaN and infinity become null, keys texts.
+
+    Example::
+
+        >>> jsonable({1: float("nan"), None: (2, "b")})
+        {'1': None, 'null': [2, 'b']}
+    """
+    if isinstance(value, Mapping):
+        return {"null" if key is None else str(key): jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def say(message: object) -> None:
+    """A line on stderr."""
+    print(f"{PROGRAM}: {shown(message)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_in_lines() -> Iterator[None]:
+    """Warnings are lines on stderr too, each said once."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows of cells as aligned columns, the first row being their titles; numbers stand right.
+
+    Example::
+
+        >>> print(table([["region", "share"], ["chin", "0.1"], ["forehead", "12"]]))
+        region    share
+        chin        0.1
+        forehead     12
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def seconds(value: float) -> str:
+    """A time for people.
+
+    Example::
+
+        >>> seconds(3.21), seconds(95), seconds(7300)
+        ('3.2 s', '1 min 35 s', '2 h 2 min')
+    """
+    if value < 60:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,149 @@
+"""``captum-canonical explain``: photographs and a network to a run folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import Namespace, _SubParsersAction
+from pathlib import Path
+from typing import Any
+
+from captum_canonical.cli.console import Outcome, seconds, shown
+from captum_canonical.cli.data import account, account_text
+from captum_canonical.cli.estimate import estimate
+from captum_canonical.cli.methods import METHODS, attribution, occlusion_arguments
+from captum_canonical.cli.options import (
+    add_common,
+    add_method,
+    add_network,
+    add_photos,
+    at_least,
+    examples,
+    stopping_rule,
+)
+from captum_canonical.cli.session import Session, begin
+from captum_canonical.errors import CanonicalError
+from captum_canonical.explain import explain_dataset
+from captum_canonical.runs import RunFolder
+
+OF_OCCLUSION = ("points", "patch_size", "fill", "inference")
+
+
+def add(commands: _SubParsersAction[Any]) -> None:
+    """The command's parser."""
+    parser = commands.add_parser(
+        "explain",
+        help="photographs and a network to a run folder",
+        description="Explains a network on every photograph of a folder or table, and averages the maps on one face. "
+        "What is finished is kept: the same command goes on after Ctrl-C or a crash.",
+        **examples(
+            "captum-canonical explain --images photos --model examples.real_networks:gender --out run",
+            "captum-canonical explain --csv people.csv --model my_net:make --weights net.safetensors --size 112 \\",
+            "    --mean 0.5 --std 0.5 --target given --cache meshes --out run --dry-run",
+            "captum-canonical explain --images photos --model net.pt2 --size 224 --method grad-cam --layer 4 --out cam",
+            "torchrun --nproc-per-node 2 -m captum_canonical.cli explain ...",
+        ),
+    )
+    add_photos(parser)
+    add_network(parser)
+    add_method(parser)
+    group = parser.add_argument_group("run")
+    group.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder; an unfinished one goes on")
+    group.add_argument("--method", choices=METHODS, default="occlusion", help="what makes the maps (default occlusion)")
+    group.add_argument(
+        "--inference", choices=["auto", "incremental", "dense"], help="of occlusion (default auto: whatever is faster)"
+    )
+    group.add_argument("--symmetric", action="store_true", help="pool each map with its mirror image")
+    group.add_argument(
+        "--until", type=stopping_rule, metavar="RULE", help="stop when there are enough: split-half=0.95, or "
+        "standard-error=0.05 (of the map's spread)"
+    )
+    group.add_argument("--batch-size", type=at_least(1), default=8, help="photographs at once (default 8)")
+    group.add_argument("--num-workers", type=at_least(0), default=0, help="processes that read photographs (default 0)")
+    group.add_argument(
+        "--dry-run", action="store_true", help="say how many forward passes it takes and about how long, and stop"
+    )
+    add_common(parser)
+    parser.set_defaults(run=run, interrupted=interrupted)
+
+
+def run(arguments: Namespace) -> Outcome:
+    """Explains, or says what that would take."""
+    start = time.perf_counter()
+    _check(arguments)
+    session = begin(arguments, [arguments.method])
+    call = call_of(arguments, session)
+    if arguments.dry_run:
+        return estimate(arguments, session, call, start)
+    session.data.align(not arguments.quiet)
+    session.probe()
+    explain_dataset(session.confidence, session.data, arguments.out, **call)
+    return summary(arguments, session, time.perf_counter() - start)
+
+
+def interrupted(arguments: Namespace) -> str:
+    """How to go on after Ctrl-C."""
+    kept = f"; captum-canonical report {arguments.out} shows it" if (arguments.out / "manifest.json").is_file() else ""
+    return f"interrupted. What is finished is kept in {arguments.out}, and the same command goes on from there{kept}."
+
+
+def call_of(arguments: Namespace, session: Session) -> dict[str, Any]:
+    """The arguments of :func:`explain_dataset`."""
+    call: dict[str, Any] = {
+        "target": session.target,
+        "symmetric": arguments.symmetric,
+        "until": arguments.until,
+        "batch_size": arguments.batch_size,
+        "seed": arguments.seed,
+        "network_key": session.key,
+        "device": session.device,
+        "num_workers": arguments.num_workers,
+        "show_progress": not arguments.quiet,
+    }
+    if arguments.method != "occlusion":
+        return call | {"method": attribution(arguments.method, session.confidence, session.layer, session.face)}
+    own = occlusion_arguments(arguments, session.settings, session.device)
+    return call | {"canonical_face": session.face, "inference": arguments.inference} | own
+
+
+def summary(arguments: Namespace, session: Session, took: float) -> Outcome:
+    """What the run folder holds now."""
+    run_folder = RunFolder.open(arguments.out)
+    told = account(session.data)
+    failed = [
+        {"name": name, "group": group, "reason": reason}
+        for name, group, status, reason in zip(
+            *(run_folder.records[column] for column in ("name", "group", "status", "reason")), strict=True
+        )
+        if status != "done"
+    ]
+    verdicts = [verdict["says"] for verdict in run_folder.stopping.get("verdicts", [])]
+    lines = [account_text(told)]
+    lines += [f"failed: {shown(each['name'])}: {shown(each['reason'])}" for each in failed[:10]]
+    lines += [f"and {len(failed) - 10} more failed"] if len(failed) > 10 else []
+    lines += [shown(verdict) for verdict in verdicts[-1:]]
+    lines += [run_folder.missing] if run_folder.missing else []
+    lines.append(f"{run_folder.n} photographs explained in {shown(arguments.out)} ({seconds(took)})")
+    lines.append(f"next: captum-canonical report {shown(arguments.out)}")
+    values = {
+        "run": str(arguments.out),
+        "explained": run_folder.n,
+        "complete": run_folder.complete,
+        "missing": run_folder.missing,
+        "failed": failed,
+        "verdicts": verdicts,
+        "seconds": took,
+        "photographs": told,
+        "process": int(os.environ.get("RANK", "0")),
+    }
+    return Outcome("\n".join(lines), values)
+
+
+def _check(arguments: Namespace) -> None:
+    if arguments.method != "occlusion":
+        given = [name for name in OF_OCCLUSION if getattr(arguments, name) is not None]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise CanonicalError(f"{options}: of occlusion only; leave it out with --method {arguments.method}.")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise CanonicalError(f"--out {arguments.out}: expected a folder, but there is a file of that name.")

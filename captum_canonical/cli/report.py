@@ -1,0 +1,62 @@
+"""``captum-canonical report``: a run folder or a benchmark to one HTML page."""
+
+from __future__ import annotations
+
+from argparse import Namespace, _SubParsersAction
+from pathlib import Path
+from typing import Any
+
+import captum_canonical as cc
+from captum_canonical.cli.console import Outcome, shown
+from captum_canonical.cli.options import add_common, examples
+from captum_canonical.errors import CanonicalError
+from captum_canonical.runs import RunFolder
+
+BENCHMARK = "benchmark.json"
+
+
+def add(commands: _SubParsersAction[Any]) -> None:
+    """The command's parser."""
+    parser = commands.add_parser(
+        "report",
+        help="a run folder or a benchmark to one HTML page",
+        description="Writes one self-contained page that opens without a network. It computes nothing; an unfinished run "
+        "is shown as far as it goes.",
+        **examples("captum-canonical report run", "captum-canonical report run --out page.html --no-photos"),
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="of explain or benchmark")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the folder)")
+    parser.add_argument("--no-photos", action="store_true", help="no photographs on the page, for sharing")
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> Outcome:
+    """Writes the page."""
+    source: Any = arguments.folder
+    missing = ""
+    if (arguments.folder / BENCHMARK).is_file():
+        source = cc.BenchmarkResult.from_json(arguments.folder / BENCHMARK)
+    else:
+        found = opened(arguments.folder)
+        missing = found.missing
+    path = cc.report(source, arguments.out or arguments.folder / "report.html", photos=not arguments.no_photos)
+    size = path.stat().st_size
+    lines = [f"{shown(path)} ({size / 1e6:.1f} MB)"] + ([f"the run is not finished: {missing}"] if missing else [])
+    return Outcome("\n".join(lines), {"report": str(path), "bytes": size, "missing": missing})
+
+
+def opened(folder: Path) -> RunFolder:
+    """A run folder with at least one photograph.
+
+    Raises:
+        CanonicalError: it is none, or empty.
+    """
+    if folder.is_dir() and not any(folder.iterdir()):
+        raise CanonicalError(f"{folder}: expected the folder of a run, but it is empty; captum-canonical explain makes one.")
+    found = RunFolder.open(folder)
+    if not found.n:
+        raise CanonicalError(
+            f"{folder}: no photograph is explained in this run yet. {found.missing or 'All of them failed.'}"
+        )
+    return found

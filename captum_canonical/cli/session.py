@@ -1,0 +1,131 @@
+"""What ``explain`` and ``benchmark`` start from: a network, what of it is explained, and photographs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.cli.console import say
+from captum_canonical.cli.data import photographs
+from captum_canonical.cli.methods import confidence_of, layer_of, target_of
+from captum_canonical.cli.networks import load_network
+from captum_canonical.cli.settings import NetworkSettings
+from captum_canonical.dataset import AlignedFaces
+from captum_canonical.errors import CanonicalError
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A network and the photographs to explain it on.
+
+    Attributes:
+        network: as it was loaded.
+        confidence: what is explained: the network, or its outputs as ``--link`` has them.
+        settings: its preprocessing and defaults.
+        key: what tells the network from others where its weights do not, or None.
+        data: the photographs; faces are looked for when they are needed.
+        face: the canonical face.
+        target: ``"predicted"``, ``"given"`` or a class.
+        layer: for methods that look into one.
+        device: of the network.
+    """
+
+    network: Callable[..., Any]
+    confidence: Callable[..., Any]
+    settings: NetworkSettings
+    key: str | None
+    data: AlignedFaces
+    face: CanonicalFace
+    target: Any
+    layer: nn.Module | None
+    device: torch.device
+
+    def probe(self) -> None:
+        """Runs the network on one photograph, so that what does not fit is found before hours of work.
+
+        Raises:
+            CanonicalError: no face was found in any photograph, or the network fails.
+        """
+        if not len(self.data):
+            first = next(iter(self.data.left_out.values()))
+            raise CanonicalError(
+                f"--images: no face was found in any of {len(self.data.rows)} photographs; the first is "
+                f"{first.path.name}: {first.reason}"
+            )
+        image = self.data[0].image[None].to(self.device)
+        try:
+            with torch.no_grad():
+                output = self.network(image)
+        except Exception as error:
+            told = str(error).strip().splitlines() or [""]
+            raise CanonicalError(
+                f"--model: the network fails on an input of shape {tuple(image.shape)} ({type(error).__name__}: "
+                f"{told[0]}); see --size and --channels, and torch.export's dynamic_shapes for the number of images."
+            ) from error
+        if self.settings.link != "none" and isinstance(output, Tensor) and _are_probabilities(output):
+            say(
+                f"warning: the outputs look like probabilities, of which --link {self.settings.link} makes no sense; "
+                "--link none explains them as they are."
+            )
+
+
+def begin(arguments: Namespace, methods: list[str]) -> Session:
+    """Everything that can go wrong with the options goes wrong here.
+
+    Raises:
+        CanonicalError: an option does not fit.
+    """
+    device = _device(arguments.device)
+    loaded = load_network(arguments.model, arguments.weights, arguments.device)
+    settings = loaded.settings.overridden(arguments)
+    confidence = confidence_of(loaded.network, settings.link)
+    key = None if loaded.key is None else f"{loaded.key}, link {settings.link}"
+    return Session(
+        network=loaded.network,
+        confidence=confidence,
+        settings=settings,
+        key=key,
+        data=photographs(arguments, settings),
+        face=_canonical_face(arguments),
+        target=target_of(arguments.target, settings.classes),
+        layer=layer_of(loaded.network, arguments.layer, methods),
+        device=device or _device_of(loaded.network),
+    )
+
+
+def _are_probabilities(output: Tensor) -> bool:
+    if output.ndim != 2 or output.shape[1] < 2 or not output.is_floating_point():
+        return False
+    return bool((output >= 0).all() and (output.sum(1) - 1).abs().max() < 1e-4)
+
+
+def _canonical_face(arguments: Namespace) -> CanonicalFace:
+    if arguments.canonical_face is None:
+        return CanonicalFace.default()
+    try:
+        return CanonicalFace.load(arguments.canonical_face)
+    except FileNotFoundError as error:
+        raise CanonicalError(f"--canonical-face {arguments.canonical_face}: there is no such file.") from error
+
+
+def _device(name: str | None) -> torch.device | None:
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        told = str(error).splitlines()[0]
+        raise CanonicalError(f"--device {name}: there is no such device here ({told})") from error
+    return device
+
+
+def _device_of(network: object) -> torch.device:
+    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
