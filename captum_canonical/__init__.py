@@ -51,6 +51,7 @@ __all__ = [
     "explain_dataset",
     "faithfulness",
     "model_randomization",
+    "report",
     "visualization",
 ]
 
@@ -68,6 +69,7 @@ _LAZY = {
     "explain_dataset": "explain",
     "faithfulness": "faithfulness",
     "model_randomization": "sanity",
+    "report": "reporting",
     "visualization": "visualization",
 }
 

@@ -32,12 +32,16 @@ NAMES = [
     "RandomizationTest",
     "RefinedMaps",
     "RegressionConfidence",
+    "SplitHalf",
+    "StandardError",
     "VerificationConfidence",
     "ZeroShotConfidence",
     "adapters",
     "benchmark",
+    "explain_dataset",
     "faithfulness",
     "model_randomization",
+    "report",
     "visualization",
 ]
 OPTIONAL = [

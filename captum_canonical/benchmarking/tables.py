@@ -19,7 +19,7 @@ def text_table(result: BenchmarkResult, measures: tuple[str, ...], rank_by: str 
     """Columns of equal width, one block for each fill."""
     parts = []
     for fill in result.fills:
-        lines = _lines(result, measures, rank_by, fill)
+        lines = lines_of(result, measures, rank_by, fill)
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         parts.append(f"Fill: {fill}")
         for number, line in enumerate(lines):
@@ -27,17 +27,17 @@ def text_table(result: BenchmarkResult, measures: tuple[str, ...], rank_by: str 
             if not number:
                 parts.append("  ".join("-" * width for width in widths))
         parts.append("")
-    return "\n".join(parts + _remarks(result)) + "\n"
+    return "\n".join(parts + remarks_of(result)) + "\n"
 
 
 def markdown_table(result: BenchmarkResult, measures: tuple[str, ...], rank_by: str | None) -> str:
     """One table for each fill; the notes are a list."""
     parts = []
     for fill in result.fills:
-        lines = [[cell.replace("|", "\\|") for cell in line] for line in _lines(result, measures, rank_by, fill)]
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in lines_of(result, measures, rank_by, fill)]
         parts += [f"**Fill: {fill}**", "", _markdown(lines[0]), _markdown(["---"] * len(lines[0]))]
         parts += [*map(_markdown, lines[1:]), ""]
-    return "\n".join(parts + [f"- {remark}" for remark in _remarks(result)]) + "\n"
+    return "\n".join(parts + [f"- {remark}" for remark in remarks_of(result)]) + "\n"
 
 
 def csv_table(result: BenchmarkResult) -> str:
@@ -62,7 +62,7 @@ def csv_table(result: BenchmarkResult) -> str:
     return target.getvalue()
 
 
-def _lines(result: BenchmarkResult, measures: tuple[str, ...], rank_by: str | None, fill: str) -> list[list[str]]:
+def lines_of(result: BenchmarkResult, measures: tuple[str, ...], rank_by: str | None, fill: str) -> list[list[str]]:
     """Header and rows of one fill."""
     percent = "average_drop" in result.measures and bool(result.scored)
     wins = dict(zip(*result.wins(fill)[:2], strict=True)) if percent else {}
@@ -91,7 +91,7 @@ def _cell(result: BenchmarkResult, row: Row, measure: str, fill: str) -> str:
     return f"{value:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if low == low else "")
 
 
-def _remarks(result: BenchmarkResult) -> list[str]:
+def remarks_of(result: BenchmarkResult) -> list[str]:
     failed = [f"{row.label} failed: {row.failure}" for row in result.rows if row.failure is not None]
     flags = [
         f"{row.label}: " + ", ".join(f"{count} maps flagged {flag!r}" for flag, count in row.flags.items()) + "."

@@ -52,14 +52,14 @@ def draw_cell(axis: Axes, cell: Cell, norm: Normalize) -> None:
         return
     beneath = DARKEST + (1 - DARKEST) * cell.picture
     axis.imshow(np.repeat(beneath[..., None], 3, axis=2), **place)
-    axis.imshow(_heat(cell.values, norm), **place)
+    axis.imshow(heat(cell.values, norm), **place)
 
 
 def colour_bar(
     figure: FigureBase, norm: Normalize, axes: Sequence[Axes] | np.ndarray, label: str, extend: str = "neither"
 ) -> Colorbar:
     """The bar beside some axes, in the colours that values have on a picture of middle brightness."""
-    shown = ListedColormap(_over(_heat(norm.inverse(np.linspace(0, 1, 256)), norm), MIDDLE))
+    shown = ListedColormap(over(heat(norm.inverse(np.linspace(0, 1, 256)), norm), MIDDLE))
     bar = figure.colorbar(ScalarMappable(norm, shown), ax=axes, extend=extend, aspect=25, pad=0.02)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
@@ -69,11 +69,11 @@ def colour_bar(
 def legend_of_unseen(figure: FigureBase, values: Sequence[np.ndarray]) -> None:
     """Says what dark grey means, if a map is not known everywhere."""
     if not all(np.isfinite(value).all() for value in values):
-        patch = Patch(facecolor=tuple(_over(np.array(UNSEEN), MIDDLE)), label="not seen")
+        patch = Patch(facecolor=tuple(over(np.array(UNSEEN), MIDDLE)), label="not seen")
         figure.legend(handles=[patch], loc="outside lower right", fontsize=7, frameon=False)
 
 
-def _heat(values: np.ndarray, norm: Normalize) -> np.ndarray:
+def heat(values: np.ndarray, norm: Normalize) -> np.ndarray:
     """(..., 4) colours to lay over a picture: transparent at 0, nearly opaque at the ends, dark grey where unseen."""
     share = norm(np.clip(np.nan_to_num(values), norm.vmin, norm.vmax)) * 2 - 1
     # The map's pale middle is left out: fading is the opacity's part, and a white veil would leave a dark line at 0.
@@ -83,7 +83,7 @@ def _heat(values: np.ndarray, norm: Normalize) -> np.ndarray:
     return colors
 
 
-def _over(colors: np.ndarray, grey: float) -> np.ndarray:
+def over(colors: np.ndarray, grey: float) -> np.ndarray:
     """(..., 3) what colours with an alpha look like on grey."""
     alpha = colors[..., 3:]
     return colors[..., :3] * alpha + grey * (1 - alpha)

@@ -1,0 +1,118 @@
+"""Where the photographs of a run went, per group: a missing face is itself a bias."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from captum_canonical.runs import RunFolder
+
+WITH_MAP, FAILED, OPEN = "with a map", "failed in the run", "not finished"
+NO_GROUP = "without a group"
+BEFORE = ("no face", "not aligned", "unreadable")
+UNKNOWN = "left out before the run"
+"""Of photographs of a folder that does not say why each was left out."""
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The photographs of one group.
+
+    Attributes:
+        group: its name.
+        count: its photographs.
+        fates: how many of them are in each column of the account.
+        lost: share that took no part or failed.
+        strong: whether this is the sum of all groups.
+    """
+
+    group: str
+    count: int
+    fates: Sequence[int]
+    lost: float
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Account:
+    """Photographs by group and by what became of them.
+
+    Attributes:
+        columns: what became of photographs; without what became of none.
+        rows: the groups.
+        total: all groups; None if there is only one.
+        reasons: (name, group, what became of it, reason) of each photograph that failed or took no part.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[GroupRow]
+    total: GroupRow | None
+    reasons: Sequence[tuple[str, str, str, str]]
+
+    def number(self, *columns: str) -> int:
+        """Photographs in these columns, in all groups."""
+        places = [place for place, name in enumerate(self.columns) if name in columns]
+        return sum(row.fates[place] for row in self.rows for place in places)
+
+
+def account_of(run: RunFolder) -> Account:
+    """The photographs of a run folder, finished or not."""
+    fates = list(_fates(run))
+    by_group: dict[str | None, Counter[str]] = {}
+    for group, fate in fates:
+        by_group.setdefault(group, Counter())[fate] += 1
+    every = (WITH_MAP, FAILED, _rest(run), *BEFORE, UNKNOWN)
+    total = sum(by_group.values(), Counter())
+    columns = [name for name in every if total[name] or name == WITH_MAP]
+    named = sorted(by_group, key=lambda group: (group is None, str(group)))
+    rows = [_row(NO_GROUP if group is None else str(group), by_group[group], columns) for group in named]
+    last = replace(_row("all groups", total, columns), strong=True) if len(rows) > 1 else None
+    return Account(columns, rows, last, list(_reasons(run)))
+
+
+def _row(group: str, fates: Counter[str], columns: Sequence[str]) -> GroupRow:
+    count = sum(fates.values())
+    lost = sum(fates[name] for name in (FAILED, UNKNOWN, *BEFORE))
+    return GroupRow(group, count, [fates[name] for name in columns], lost / count if count else float("nan"))
+
+
+def _rest(run: RunFolder) -> str:
+    return "not needed (stopping rule)" if run.complete else OPEN
+
+
+def _fates(run: RunFolder) -> Iterator[tuple[str | None, str]]:
+    """Group and fate of each photograph of the source, as far as the folder knows."""
+    records = run.records
+    for group, status in zip(records["group"], records["status"], strict=True):
+        yield group, WITH_MAP if status == "done" else FAILED
+    known = run.photographs
+    if known is None:
+        yield from ((None, UNKNOWN) for _ in run.left_out_before)
+        yield from ((None, _rest(run)) for _ in range(run.count - len(run)))
+        return
+    finished = set(records["place"])
+    for place, group, why in zip(known["place"], known["group"], known["left_out"], strict=True):
+        if why is not None:
+            yield group, why
+        elif place not in finished:
+            yield group, _rest(run)
+
+
+def _reasons(run: RunFolder) -> Iterator[tuple[str, str, str, str]]:
+    known = run.photographs
+    facts = {} if known is None else {place: row for row, place in enumerate(known["place"])}
+    for place, told in run.left_out_before.items():
+        if known is None or place not in facts:
+            yield told, NO_GROUP, UNKNOWN, ""
+            continue
+        name, group, path, kind = (known[column][facts[place]] for column in ("name", "group", "path", "left_out"))
+        reason = told.removeprefix(f"{Path(path or name).name}: ")
+        yield name, NO_GROUP if group is None else str(group), kind or UNKNOWN, reason
+    records = run.records
+    for name, group, status, reason in zip(
+        *(records[column] for column in ("name", "group", "status", "reason")), strict=True
+    ):
+        if status != "done":
+            yield str(name), NO_GROUP if group is None else str(group), FAILED, str(reason)

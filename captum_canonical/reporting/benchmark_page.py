@@ -1,0 +1,90 @@
+"""A benchmark as a page, or as a part of another one."""
+
+from __future__ import annotations
+
+from captum_canonical.benchmarking import BenchmarkResult
+from captum_canonical.benchmarking.result import SHOWN
+from captum_canonical.benchmarking.tables import lines_of, remarks_of
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.reporting.options import Options
+from captum_canonical.reporting.page import Cell, Page, Row, Section, Table
+from captum_canonical.reporting.pictures import Panel, RegionNames, drawing_of, panel_of, seen_values, signed_scale
+from captum_canonical.reporting.provenance import now, settings_of_benchmark
+from captum_canonical.reporting.tables import facts_table
+from captum_canonical.reporting.words import counted
+
+HOW_TO_READ = (
+    "Each row is a way of making maps; controls are maps that know nothing of the network. Explanation images keep or "
+    "hide what a map marks, and the network's score on them says how much the map found.",
+    "A column's title says whether higher or lower is better; brackets hold the interval. Ranks leave open what the "
+    "tests leave open: methods whose difference is not detected share a range of ranks.",
+    "Measures of removal depend on what pixels are replaced by, so that every fill has a table of its own. A method "
+    "that is better here finds more of what the network answers to; whether the network is right is another question.",
+    "Units of maps differ between methods: each mean map has a scale of its own, and its colours must not be compared.",
+)
+
+
+def page_of_benchmark(result: BenchmarkResult, options: Options) -> Page:
+    """All that a benchmark has found."""
+    face = next(iter(result.canonical_faces.values()), None)
+    regions = None if face is None else RegionNames.of(face)
+    parts = benchmark_sections(result, options, regions)
+    tables = [facts_table(title, facts) for title, facts in settings_of_benchmark(result.settings).items()]
+    return Page(
+        kind="Report of a benchmark of attribution methods",
+        title=options.title or "Methods side by side",
+        subtitle=f"{counted(len(result.rows), 'row')}, {counted(len(result.clean_scores), 'photograph')}",
+        made=now(),
+        sections=[
+            *parts,
+            Section("reading", "How to read this, and its limits", points=HOW_TO_READ),
+            Section("settings", "Settings and versions", tables=tables),
+        ],
+        drawing=None if face is None else drawing_of(face),
+        regions=regions,
+    )
+
+
+def benchmark_sections(result: BenchmarkResult, options: Options, regions: RegionNames | None) -> list[Section]:
+    """Tables, mean maps, and what was left out."""
+    names = options.photos is not False
+    remarks = remarks_of(result)
+    sections = [Section("benchmark", "Methods side by side", tables=_tables(result), points=remarks)]
+    panels = _panels(result, regions)
+    if panels:
+        texts = ["The mean of each method's canonical maps. No score is made from these."]
+        sections.append(Section("benchmark-maps", "Mean maps of the methods", texts=texts, panels=panels))
+    if result.left_out:
+        rows = [Row([Cell(str(place)), Cell(why)]) for place, why in result.left_out.items()]
+        left = Table("Photographs that were left out", ("Place", "Reason"), rows)
+        text = f"{counted(len(result.left_out), 'photograph')} left out."
+        sections.append(
+            Section("benchmark-left-out", "Left out of the benchmark", texts=[text], tables=[left] if names else [])
+        )
+    return sections
+
+
+def _tables(result: BenchmarkResult) -> list[Table]:
+    columns = tuple(measure for measure in SHOWN if measure in result.measures)
+    rank_by = columns[0] if columns else None
+    tables = []
+    for fill in result.fills:
+        header, *lines = lines_of(result, columns, rank_by, fill)
+        rows = [Row([_cell(text, place) for place, text in enumerate(line)]) for line in lines]
+        tables.append(Table(f"Fill: {fill}", header, rows))
+    return tables
+
+
+def _cell(text: str, place: int) -> Cell:
+    """A value and its interval apart."""
+    value, bracket, rest = text.partition(" [")
+    return Cell(value, bracket.strip() + rest) if place > 1 and rest.endswith("]") else Cell(text)
+
+
+def _panels(result: BenchmarkResult, regions: RegionNames | None) -> list[Panel]:
+    panels = []
+    for name, mean in result.mean_maps.items():
+        face: CanonicalFace = result.canonical_faces[name]
+        values = seen_values(mean, face.raster.covered[None])
+        panels.append(panel_of(values, signed_scale([values], "mean map, the method's own unit"), name, regions))
+    return panels

@@ -1,0 +1,131 @@
+"""What stands on a page, before it is HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from captum_canonical.reporting.pictures import Panel, RegionNames
+from captum_canonical.reporting.wall import Wall
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: what it shows.
+        more: beside it, paler: an interval.
+        value: what it is sorted by, where that is not the text.
+        number: whether it must not be broken into lines.
+    """
+
+    text: str
+    more: str = ""
+    value: float | None = None
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells; a strong row is a sum and stays last."""
+
+    cells: Sequence[Cell]
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption; ``header_notes`` explain a column to who points at it."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Row]
+    note: str = ""
+    sortable: bool = True
+    header_notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """Two groups: the verdict of the test in words, their maps and difference on one scale, and regions."""
+
+    title: str
+    verdict: str
+    panels: Sequence[Panel] = ()
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Tab:
+    """The strata of one column, and comparisons of them."""
+
+    title: str
+    texts: Sequence[str] = ()
+    reasons: Sequence[str] = ()
+    panels: Sequence[Panel] = ()
+    comparisons: Sequence[ComparisonView] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with its own heading; what is empty is not there.
+
+    Attributes:
+        key: of links to it.
+        title: heading.
+        texts: paragraphs.
+        points: a list.
+        reasons: why something is not shown.
+        head: what the face in three dimensions is called for those who do not see it; None without it.
+        panels: maps; the first is shown beside the face in three dimensions.
+        tabs, tables, wall: as they are called.
+        wall_groups: of the photographs of the wall.
+        details, details_title: a table that is opened on demand.
+    """
+
+    key: str
+    title: str
+    texts: Sequence[str] = ()
+    points: Sequence[str] = ()
+    reasons: Sequence[str] = ()
+    head: str | None = None
+    panels: Sequence[Panel] = ()
+    tabs: Sequence[Tab] = ()
+    tables: Sequence[Table] = ()
+    wall: Wall | None = None
+    wall_groups: Sequence[str] = ()
+    details: Table | None = None
+    details_title: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All of it.
+
+    Attributes:
+        kind: of result, in a few words.
+        title, subtitle: at the top.
+        made: when the page was made.
+        sections: in order.
+        notices: what is missing, in words.
+        drawing: source of the face's image, or None.
+        regions: of the face, or None.
+        mesh: of the face in three dimensions, or None.
+    """
+
+    kind: str
+    title: str
+    subtitle: str
+    made: str
+    sections: Sequence[Section]
+    notices: Sequence[str] = ()
+    drawing: str | None = None
+    regions: RegionNames | None = None
+    mesh: dict[str, Any] | None = None
+
+
+def number_cell(text: str, value: float | None = None, more: str = "") -> Cell:
+    """A cell that holds a number."""
+    return Cell(text, more, value, number=True)

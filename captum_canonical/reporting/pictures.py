@@ -1,0 +1,195 @@
+"""Maps as pictures that a browser shows as they are, and whose values can be read back from their colours."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.reporting.words import number
+from captum_canonical.visualization.cells import DARKEST, grey_of, scale_of, values_of
+from captum_canonical.visualization.palettes import LEVELS, UNSEEN_LEVEL, Kind, palette
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What colours mean; all maps of a comparison share one.
+
+    Attributes:
+        kind: of the palette.
+        low, high: the values of the first and the last colour.
+        unit: in words.
+        note: what a reader must know about values beyond the ends; empty if there are none.
+    """
+
+    kind: Kind
+    low: float
+    high: float
+    unit: str
+    note: str = ""
+
+    @property
+    def ticks(self) -> list[str]:
+        """The ends and the middle, as they stand below the colour bar."""
+        return [number(value) for value in (self.low, (self.low + self.high) / 2, self.high)]
+
+    @property
+    def bar(self) -> str:
+        """The colours themselves, as the source of an image."""
+        return png(np.arange(LEVELS, dtype=np.uint8)[None].repeat(8, 0), palette(self.kind))
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page's script needs to name values."""
+        return {"kind": self.kind, "low": self.low, "high": self.high, "unit": self.unit}
+
+    def levels(self, values: np.ndarray) -> np.ndarray:
+        """(H, W) uint8: places in the palette of values, NaN being what was not seen."""
+        share = (np.nan_to_num(values) - self.low) / ((self.high - self.low) or 1.0)
+        level = np.rint(share.clip(0, 1) * (LEVELS - 1))
+        return np.where(np.isfinite(values), level, UNSEEN_LEVEL).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map, ready to be shown.
+
+    Attributes:
+        title: above it.
+        text: what there is to see, for those who do not see it.
+        source: of the image.
+        scale: what its colours mean.
+        size: (H, W) of the map in pixels.
+        caption: below it.
+    """
+
+    title: str
+    text: str
+    source: str
+    scale: Scale
+    size: tuple[int, int]
+    caption: str = ""
+
+
+def signed_scale(maps: Iterable[np.ndarray], unit: str) -> Scale:
+    """Symmetric about 0, as in all figures of maps: its ends are a high percentile of the absolute values."""
+    values = np.concatenate([each.ravel() for each in maps] or [np.zeros(0)])
+    norm, note, _ = scale_of(values, None)
+    end = float(norm.vmax or 1.0)
+    return Scale("diverging", -end, end, unit, note.strip("()"))
+
+
+def error_scale(maps: Iterable[np.ndarray], unit: str) -> Scale:
+    """From 0 to a high percentile."""
+    signed = signed_scale(maps, unit)
+    return Scale("error", 0.0, signed.high, unit, signed.note)
+
+
+def count_scale(maps: Iterable[np.ndarray], unit: str) -> Scale:
+    """From 0 to the largest number."""
+    largest = max((float(np.nanmax(each)) for each in maps if np.isfinite(each).any()), default=0.0)
+    return Scale("count", 0.0, largest or 1.0, unit)
+
+
+def seen_values(values: Tensor, count: Tensor) -> np.ndarray:
+    """(H, W) of a map (1, H, W), NaN where nothing was seen."""
+    return values_of(values, count)
+
+
+def panel_of(
+    values: np.ndarray, scale: Scale, title: str, regions: RegionNames | None = None, caption: str = ""
+) -> Panel:
+    """A map as a panel; ``regions`` say where its largest value lies."""
+    source = png(scale.levels(values), palette(scale.kind))
+    text = _told(values, scale, title, regions)
+    return Panel(title, text, source, scale, (values.shape[0], values.shape[1]), caption)
+
+
+def _told(values: np.ndarray, scale: Scale, title: str, regions: RegionNames | None) -> str:
+    """One sentence instead of a picture."""
+    if not np.isfinite(values).any():
+        return f"{title}: nothing was seen."
+    place = np.unravel_index(int(np.nanargmax(np.abs(values))), values.shape)
+    where = regions.at(int(place[0]), int(place[1])) if regions else None
+    inside = f" ({where})" if where else ""
+    largest = f"the largest magnitude is {number(float(values[place]))}{inside}"
+    return f"{title}: {largest}; values from {number(float(np.nanmin(values)))} to {number(float(np.nanmax(values)))}."
+
+
+@dataclass(frozen=True, eq=False)
+class RegionNames:
+    """Which region each pixel of a canonical face lies in.
+
+    Attributes:
+        names: of the regions, in words.
+        places: (H, W) uint8, 0 for none, else 1 + the region's place in ``names``.
+    """
+
+    names: Sequence[str]
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, face: CanonicalFace) -> RegionNames:
+        """Those of a face; a pixel of several has the last."""
+        places = np.zeros(face.size, np.uint8)
+        names = list(face.regions)[:255]
+        for place, name in enumerate(names, 1):
+            places[face.region_mask(name).numpy()] = place
+        return cls([name.replace("_", " ") for name in names], places)
+
+    def at(self, row: int, column: int) -> str | None:
+        """The region of a pixel."""
+        place = int(self.places[row, column])
+        return self.names[place - 1] if place else None
+
+    @property
+    def source(self) -> str:
+        """The places as the source of an image, whose levels of grey they are."""
+        return png(self.places, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
+
+
+def drawing_of(face: CanonicalFace) -> str:
+    """The face's image, pale and without colours, to be laid over maps (multiplied); as the source of an image."""
+    grey = np.rint(255 * (DARKEST + (1 - DARKEST) * grey_of(face))).astype(np.uint8)
+    return png(grey, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
+
+
+def thumbnail_of(values: np.ndarray, side: int) -> np.ndarray:
+    """A smaller map: means over the pixels that were seen, in blocks of whole pixels; NaN where none was.
+
+    Args:
+        values: (H, W), NaN where nothing was seen.
+        side: in pixels that the longer side must not exceed by more than the blocks' size asks for.
+    """
+    block = max(1, math.ceil(max(values.shape) / side))
+    height, width = (math.ceil(length / block) * block for length in values.shape)
+    padded = np.full((height, width), np.nan)
+    padded[: values.shape[0], : values.shape[1]] = values
+    blocks = padded.reshape(height // block, block, width // block, block)
+    seen = np.isfinite(blocks)
+    count = seen.sum((1, 3))
+    return np.where(count > 0, np.where(seen, blocks, 0).sum((1, 3)) / count.clip(min=1), np.nan)
+
+
+def png(levels: np.ndarray, colours: np.ndarray) -> str:
+    """(H, W) uint8 places in a palette as the source of an image; places behind a palette of LEVELS are transparent."""
+    image = Image.fromarray(levels).convert("P")  # keeps the levels
+    holes = {"transparency": UNSEEN_LEVEL} if len(colours) == LEVELS else {}
+    image.putpalette(np.vstack([colours, np.zeros((256 - len(colours), 3))]).astype(np.uint8).tobytes())
+    target = io.BytesIO()
+    image.save(target, "PNG", optimize=True, **holes)
+    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+
+
+def jpeg(photo: np.ndarray) -> str:
+    """(H, W, 3) uint8 as the source of an image, without any metadata."""
+    target = io.BytesIO()
+    Image.fromarray(photo).save(target, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode()

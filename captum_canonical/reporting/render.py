@@ -1,0 +1,105 @@
+"""From what stands on a page to one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import uuid
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from captum_canonical.errors import CanonicalError
+from captum_canonical.reporting.head import plotly_script
+from captum_canonical.reporting.page import Page
+from captum_canonical.visualization.palettes import LEVELS, palette
+
+
+def render(page: Page) -> str:
+    """The page as HTML.
+
+    Every text is escaped where it is put in, and a policy in the page forbids the browser every script but the two
+    that are in it, and every request: a file's name can do nothing.
+
+    Raises:
+        MissingDependencyError: the page has a face in three dimensions and plotly is not installed.
+    """
+    import captum_canonical
+
+    folder = resources.files("captum_canonical.reporting") / "templates"
+    script = (folder / "page.js").read_text("utf-8")
+    plotly = plotly_script() if page.mesh is not None else ""
+    environment = Environment(
+        loader=PackageLoader("captum_canonical.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["to_json"] = to_json
+    return environment.get_template("page.html").render(
+        page=page,
+        version=captum_canonical.__version__,
+        policy=_policy([script] + ([plotly] if plotly else [])),
+        css=Markup((folder / "page.css").read_text("utf-8")),  # our own files and plotly's, no input
+        data=Markup(to_json(_data(page))),  # to_json leaves nothing that ends a script
+        plotly=Markup(plotly),
+        script=Markup(script),
+    )
+
+
+def to_json(value: Any) -> str:
+    r"""JSON that can stand inside a ``<script>`` of a page, whatever texts are in it.
+
+    Example::
+
+        >>> to_json({"name": "</script>"})
+        '{"name":"\\u003c/script\\u003e"}'
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _data(page: Page) -> dict[str, Any]:
+    regions = None if page.regions is None else {"names": list(page.regions.names), "source": page.regions.source}
+    palettes = {kind: palette(kind).tolist() for kind in ("diverging", "error", "count")}
+    return {
+        "levels": LEVELS,
+        "palettes": palettes,
+        "regions": regions,
+        "drawing": page.drawing,
+        "mesh": page.mesh,
+    }
+
+
+def _policy(scripts: list[str]) -> str:
+    """Only these scripts, and no request at all; plotly.js makes functions from texts of its own."""
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    rules = ["default-src 'none'", f"script-src {allowed} 'unsafe-eval'", "style-src 'unsafe-inline'"]
+    return "; ".join([*rules, "img-src data: blob:", "base-uri 'none'", "form-action 'none'"])
+
+
+def write_page(text: str, path: Path) -> None:
+    """Writes the file, which is whole or, if anything happens, as it was.
+
+    Raises:
+        CanonicalError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
+    try:
+        temporary.write_text(text, "utf-8", newline="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CanonicalError(f"{path}: expected a place for the page, but it cannot be written ({error}).") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

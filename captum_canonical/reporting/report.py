@@ -1,0 +1,110 @@
+"""The one call from a result to a page that can be signed, sent and kept."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from captum_canonical.benchmarking import BenchmarkResult
+from captum_canonical.errors import CanonicalError
+from captum_canonical.model_saliency import ModelSaliency
+from captum_canonical.reporting.benchmark_page import page_of_benchmark
+from captum_canonical.reporting.options import Options
+from captum_canonical.reporting.photo_source import PhotoSource
+from captum_canonical.reporting.render import render, write_page
+from captum_canonical.reporting.saliency_page import page_of_saliency
+from captum_canonical.runs.files import MANIFEST
+
+WALL = 96
+
+
+def report(
+    result: ModelSaliency | BenchmarkResult | str | PathLike[str],
+    path: str | PathLike[str],
+    *,
+    title: str | None = None,
+    unit: str = "drop in the score",
+    photos: PhotoSource = True,
+    wall: int = WALL,
+    head: bool = True,
+    benchmark: BenchmarkResult | None = None,
+) -> Path:
+    """Writes one HTML file about a result. It needs nothing else: no network, no other file.
+
+    The page computes nothing: maps, intervals, tests and tables are what the result's own methods and
+    :func:`region_table`, :func:`compare_groups` and :meth:`BenchmarkResult.table` give with their default settings, so
+    that every number on it can be had again from them. A run that is not finished is reported as far as it goes.
+
+    Args:
+        result: the folder of a run (the ``out`` of :func:`explain_dataset`), finished or not; a
+            :class:`ModelSaliency`; a :class:`BenchmarkResult`; or the JSON file of one, written with
+            ``per_image=True``, or the file of ``ModelSaliency.save``.
+        path: the file to write, such as ``"report.html"``; what was there is replaced.
+        title: at the top. Default: made of the name of the folder.
+        unit: of the maps' values, in words, such as "drop in log-odds".
+        photos: where the photographs are. True: where the run found them. A folder: photographs of the same names in
+            it. :class:`AlignedFaces`: its files. A tensor (N, 3, H, W) or (H, W, 3) arrays: those of the data, in its
+            order. False: no pixel and no name of a photograph is in the page, for passing it on.
+        wall: how many photographs are shown at most, beside their maps; the first of the run, whose order is random.
+        head: whether the face can be turned in three dimensions; the library for that takes 5 MB of the page.
+        benchmark: shown on the page of a model-level result as well.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        CanonicalError: ``result`` is none of these, or the page cannot be written.
+        MissingDependencyError: plotly is needed for ``head`` and not installed.
+
+    Example::
+
+        >>> import tempfile, torch
+        >>> from captum_canonical.canonical_face import CanonicalFace
+        >>> maps = torch.rand(4, 1, 32, 32)
+        >>> result = ModelSaliency.from_maps(maps, None, CanonicalFace.default(32), group=["a", "a", "b", "b"])
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> page = report(result, f"{folder.name}/report.html", unit="drop in log-odds", photos=False, head=False)
+        >>> page.name, "drop in log-odds" in page.read_text("utf-8")
+        ('report.html', True)
+        >>> folder.cleanup()
+    """
+    options = Options(title, unit, photos, _checked(wall), head, benchmark)
+    opened = _opened(result)
+    target = Path(path)
+    if target.is_dir() or not target.parent.is_dir():
+        raise CanonicalError(f"{target}: expected the name of a file in a folder that exists, such as report.html.")
+    if isinstance(opened, BenchmarkResult):
+        page = page_of_benchmark(opened, options)
+    else:
+        page = page_of_saliency(opened, options)
+    write_page(render(page), target)
+    return target
+
+
+def _checked(wall: int) -> int:
+    if isinstance(wall, bool) or not isinstance(wall, int) or wall < 1:
+        raise CanonicalError(
+            f"wall: expected a number of photographs from 1 on, got {wall!r}; photos=False shows none."
+        )
+    return wall
+
+
+def _opened(result: ModelSaliency | BenchmarkResult | str | PathLike[str]) -> ModelSaliency | BenchmarkResult:
+    if isinstance(result, (ModelSaliency, BenchmarkResult)):
+        return result
+    if not isinstance(result, (str, PathLike)):
+        raise CanonicalError(
+            f"result: expected the folder of a run, a ModelSaliency or a BenchmarkResult, got {type(result).__name__}."
+        )
+    place = Path(result)
+    if place.is_file() and place.suffix == ".json":
+        return BenchmarkResult.from_json(place)
+    if place.is_file():
+        return ModelSaliency.load(place)
+    if not (place / MANIFEST).is_file():
+        found = "an empty folder" if place.is_dir() and not any(place.iterdir()) else f"no {MANIFEST} there"
+        raise CanonicalError(
+            f"{place}: expected the folder of a run, but there is {found if place.is_dir() else 'no such folder'}. "
+            "explain_dataset(network, data, out) makes one."
+        )
+    return ModelSaliency.open(place)

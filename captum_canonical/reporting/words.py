@@ -1,0 +1,65 @@
+"""Numbers and facts in words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MINUS = "\u2212"
+NOTHING = "\u2013"
+"""Stands in a table where there is no value."""
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number with so many significant digits, whole numbers with separators; a dash for none.
+
+    Example::
+
+        >>> number(0.012345), number(12345), number(123456.7), number(1e20)
+        ('0.0123', '12,345', '123,457', '1e20')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NOTHING
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    text = f"{value:,}" if isinstance(value, int) else _rounded(value, digits)
+    return text.replace("-", MINUS)
+
+
+def _rounded(value: float, digits: int) -> str:
+    text = f"{value:.{digits}g}"
+    if "e" not in text:
+        return text
+    mantissa, exponent = text.split("e")
+    power = int(exponent)
+    return f"{value:,.0f}" if 0 < power < 7 else f"{mantissa}e{power}"
+
+
+def interval(low: Any, high: Any) -> str:
+    """Such as "[low, high]"; nothing where it is not known."""
+    if any(bound is None or math.isnan(bound) for bound in (low, high)):
+        return ""
+    return f"[{number(low)}, {number(high)}]"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with one digit."""
+    return NOTHING if share is None or math.isnan(share) else f"{100 * share:.1f} %".replace("-", MINUS)
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as "1 photograph" and "2 photographs"."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def plain(value: Any) -> str:
+    """A setting as a person would write it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value, 6)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(each) for each in value) or "none"
+    return str(value)
