@@ -1,4 +1,4 @@
-"""Sphinx: everything in docs/, with the API from the docstrings. Needs no network: sphinx-build -W -n docs docs/_build."""
+"""Sphinx: all of docs/, with the API from the docstrings. Needs no network: sphinx-build -W docs docs/_build."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import captum_canonical  # noqa: E402  # after the path
 
 project = "captum_canonical"
 author = "the authors of captum_canonical"
-copyright = "the authors of captum_canonical, Apache-2.0"  # noqa: A001  # Sphinx's name
+copyright = "the authors of captum_canonical, Apache-2.0"  # Sphinx's name
 version = release = captum_canonical.__version__
 
 extensions = [
@@ -27,6 +27,7 @@ extensions = [
     "sphinx_copybutton",
     "mathml",
     "house_style",
+    "program_help",
 ]
 exclude_patterns = ["_build", "_extensions", "results/README.md"]
 nitpicky = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import configparser
-import importlib
 import re
 import runpy
 import shlex
@@ -18,6 +17,8 @@ from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
+
+from captum_canonical.cli.command import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -62,7 +63,7 @@ def blocks_of(page: Path) -> tuple[Block, ...]:
 def commands_of(block: Block) -> Iterator[list[str]]:
     """The words of each command of a block of shell."""
     for line in block.text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
+        words = [] if line.startswith("export ") else shlex.split(line, comments=True)
         while words:
             end = next((place for place, word in enumerate(words) if word in ("&&", "|", ">")), len(words))
             command = [word for word in words[:end]]
@@ -88,7 +89,7 @@ def check_command(words: list[str], files: Callable[[str], bool]) -> None:
     checks = {
         "pip": _check_pip,
         "python": lambda given: _check_python(given, files),
-        "captum-canonical": lambda given: _accepts(importlib.import_module("captum_canonical.cli").main, given, given),
+        "captum-canonical": _check_ours,
         "torchrun": lambda given: _check_torchrun(given, files),
         "srun": lambda given: check_command(given[next(i for i, word in enumerate(given) if word[0] != "-") :], files),
         "pytest": _check_paths,
@@ -139,38 +140,43 @@ def _check_python(given: list[str], files: Callable[[str], bool]) -> None:
         return
     with patch.object(sys, "path", [str(script.parent), *sys.path]):
         main = runpy.run_path(str(script), run_name="checked")["main"]
-    _accepts(main, given[1:], None)
+    _accepts(main, given[1:])
+
+
+def _check_ours(given: list[str]) -> None:
+    with redirect_stderr(StringIO()) as complaint:
+        try:
+            build_parser().parse_args(given)
+        except SystemExit as end:
+            assert not end.code, complaint.getvalue()
 
 
 def _check_torchrun(given: list[str], files: Callable[[str], bool]) -> None:
     from torch.distributed.run import get_args_parser
 
     known = get_args_parser().parse_args(given)
+    if known.module:
+        assert known.training_script == "captum_canonical.cli"
+        _check_ours(known.training_script_args)
+        return
     assert files(known.training_script), f"no page makes {known.training_script}"
 
 
-def _accepts(main: Callable[..., object], given: list[str], argv: list[str] | None) -> None:
+def _accepts(main: Callable[[], object], given: list[str]) -> None:
     """Runs a program up to the point where its arguments have been understood."""
-    parse, depth, complaint = argparse.ArgumentParser.parse_known_args, [0], StringIO()
+    parse = argparse.ArgumentParser.parse_args
 
     def parse_and_stop(self: argparse.ArgumentParser, *args: object, **kwargs: object) -> object:
-        depth[0] += 1
-        try:
-            namespace, rest = parse(self, *args, **kwargs)
-        finally:
-            depth[0] -= 1
-        if depth[0]:  # a parser of a sub-command, inside that of the program
-            return namespace, rest
-        assert not rest, f"{rest} is unknown"
+        parse(self, *args, **kwargs)
         raise _Accepted
 
     with (
-        patch.object(argparse.ArgumentParser, "parse_known_args", parse_and_stop),
+        patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop),
         patch.object(sys, "argv", ["program", *given]),
-        redirect_stderr(complaint),
+        redirect_stderr(StringIO()) as complaint,
     ):
         try:
-            main() if argv is None else main(argv)
+            main()
         except _Accepted:
             return
         except SystemExit:

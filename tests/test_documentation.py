@@ -87,7 +87,7 @@ def test_a_fault_in_a_block_is_found_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         _run(Block(page, 7, "python", "a = 1\na / 0\n"), {})
     assert caught.traceback[-1].lineno == 7  # counted from 0: line 8 of the page
-    with pytest.raises(AssertionError, match="Expected:\n    3"):
+    with pytest.raises(AssertionError, match=r"Expected:\n +3"):
         _run(Block(page, 7, "python", ">>> 1 + 1\n3\n"), {})
 
 
@@ -99,6 +99,8 @@ def test_a_fault_in_a_block_is_found_with_its_line(tmp_path: Path) -> None:
         ('pip install -c constraints.txt -e ".[demos]"', "there is no extra"),
         ("pip install numpy", "no package of ours"),
         ("pytest tests/test_nothing.py", "there is no tests/test_nothing.py"),
+        ("captum-canonical explain --images photos --modle x:y --out run", "unrecognized arguments|required"),
+        ("captum-canonical explode", "invalid choice"),
         ("rm -r photos", "not among the programs"),
         ("torchrun --nproc-per-node 4 other.py", "no page makes other.py"),
     ],
