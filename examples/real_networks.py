@@ -163,7 +163,7 @@ def pose_networks(models: Path) -> tuple[nn.Module, nn.Module]:
     return net, HeadPose(net, cc.CanonicalFace.default().vertices[list(LANDMARKS_68)])
 
 
-# -------------------------------------------------------------------------------------- for the command captum-canonical
+# ------------------------------------------------------------------------- for the command captum-canonical
 Described = tuple[nn.Module, dict[str, Any]]
 """A network, and what the command needs to know about it."""
 

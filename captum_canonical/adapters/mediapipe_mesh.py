@@ -95,6 +95,11 @@ class MediaPipeAligner(Aligner):
                 detect, close = self._open_solution(package)
             else:
                 detect, close = self._open_landmarker(package, self.model_asset_path)
+            try:
+                detect(np.zeros((8, 8, 3), np.uint8))  # its threads report when they start: here, not between two calls
+            except BaseException:
+                close()
+                raise
         heard = True  # until its threads, which report how they were set up, have gone through one face
 
         def find(image: np.ndarray) -> list[np.ndarray]:

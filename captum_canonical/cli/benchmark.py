@@ -40,7 +40,7 @@ def add(commands: _SubParsersAction[Any]) -> None:
     add_network(parser)
     add_method(parser)
     group = parser.add_argument_group("benchmark")
-    group.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder for {BENCHMARK}, table and figure")
+    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for scores, table and figure")
     group.add_argument("--methods", type=names, default=["occlusion"], help=f"some of {', '.join(METHODS)}")
     group.add_argument("--fills", type=names, default=list(FILLS), help="what scored pixels become (mean,blur,imputed)")
     group.add_argument("--folds", type=at_least(2), default=5, help="of the mean maps, divided by identity (default 5)")

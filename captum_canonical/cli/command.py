@@ -21,7 +21,9 @@ from captum_canonical.cli.references import current_folder_importable
 from captum_canonical.errors import CanonicalError
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
-EXIT_CODES = "exit codes: 0 done; 1 a check failed, or a fault of this package; 2 something to put right, said in a line on "
+EXIT_CODES = (
+    "exit codes: 0 done; 1 a check failed, or a fault of this package; 2 something to put right, said in a line on "
+)
 EXIT_CODES += "stderr; 130 interrupted"
 COMMANDS = (align, explain, benchmark, compare, report, info)
 

@@ -112,7 +112,7 @@ def seconds(value: float) -> str:
     Example::
 
         >>> seconds(3.21), seconds(95), seconds(7300)
-        ('3.2 s', '1 min 35 s', '2 h 2 min')
+        ('3.2 s', '1 min 35 s', '2 h 1 min')
     """
     if value < 60:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"

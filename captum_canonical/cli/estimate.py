@@ -1,4 +1,4 @@
-"""``--dry-run``: how many forward passes a run takes and about how long, from a few photographs explained as it would."""
+"""``--dry-run``: how many forward passes a run takes and about how long, from a few photographs tried."""
 
 from __future__ import annotations
 

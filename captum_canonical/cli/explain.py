@@ -48,15 +48,19 @@ def add(commands: _SubParsersAction[Any]) -> None:
     add_network(parser)
     add_method(parser)
     group = parser.add_argument_group("run")
-    group.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder; an unfinished one goes on")
+    group.add_argument(
+        "--out", type=Path, required=True, metavar="RUN", help="the run folder; an unfinished one goes on"
+    )
     group.add_argument("--method", choices=METHODS, default="occlusion", help="what makes the maps (default occlusion)")
     group.add_argument(
         "--inference", choices=["auto", "incremental", "dense"], help="of occlusion (default auto: whatever is faster)"
     )
     group.add_argument("--symmetric", action="store_true", help="pool each map with its mirror image")
     group.add_argument(
-        "--until", type=stopping_rule, metavar="RULE", help="stop when there are enough: split-half=0.95, or "
-        "standard-error=0.05 (of the map's spread)"
+        "--until",
+        type=stopping_rule,
+        metavar="RULE",
+        help="stop when there are enough: split-half=0.95, or standard-error=0.05 (of the map's spread)",
     )
     group.add_argument("--batch-size", type=at_least(1), default=8, help="photographs at once (default 8)")
     group.add_argument("--num-workers", type=at_least(0), default=0, help="processes that read photographs (default 0)")

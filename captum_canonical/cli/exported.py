@@ -22,8 +22,8 @@ _FACTS = ("archive_format", "archive_version", "byteorder", "version")
 def load_exported(path: Path) -> nn.Module:
     """The network in a file of ``torch.export.save``.
 
-    ``torch.export.load`` unpickles whatever a file brings, and loads machine code. Files that hold more than a graph and
-    tensors are refused before it is called, and it is made to read tensors only.
+    ``torch.export.load`` unpickles whatever a file brings, and loads machine code. Files that hold more than a graph
+    and tensors are refused before it is called, and it is made to read tensors only.
 
     Raises:
         CanonicalError: the file is no such file, or holds something else.

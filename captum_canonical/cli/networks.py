@@ -1,7 +1,7 @@
 """Networks that a command line names: Python factories, TorchScript and ``torch.export`` files, and their weights.
 
-A Python reference, a TorchScript file and a ``torch.export`` file are programs: whoever loads one runs it. What is never
-done is unpickling: a pickle hides a program in what looks like data.
+A Python reference, a TorchScript file and a ``torch.export`` file are programs: whoever loads one runs it. What is
+never done is unpickling: a pickle hides a program in what looks like data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.dataset.aligner_settings import file_digest
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 
-SCRIPTS, EXPORTED, WEIGHTS = (".pt", ".pth", ".ts", ".jit", ".torchscript"), (".pt2",), (".safetensors", ".bin", ".ckpt")
+SCRIPTS, EXPORTED, WEIGHTS = (
+    (".pt", ".pth", ".ts", ".jit", ".torchscript"),
+    (".pt2",),
+    (".safetensors", ".bin", ".ckpt"),
+)
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts keep weights in a larger file
 
 
@@ -177,8 +181,8 @@ def _read_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CanonicalError(
-            f"--weights {path}: the file cannot be read as tensors alone, and pickled objects are not loaded, since they "
-            "can run any code; save the state_dict, better still as safetensors."
+            f"--weights {path}: the file cannot be read as tensors alone, and pickled objects are not loaded, since "
+            "they can run any code; save the state_dict, better still as safetensors."
         ) from error
 
 
@@ -190,8 +194,8 @@ def _load_script(path: Path) -> nn.Module:
             return torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise CanonicalError(
-            f"--model {path}: no readable TorchScript file ({_first_line(error)}) If these are weights, give the network "
-            "as --model package.module:factory and this file as --weights; files of torch.export end in .pt2."
+            f"--model {path}: no readable TorchScript file ({_first_line(error)}) If these are weights, give the "
+            "network as --model package.module:factory and this file as --weights; files of torch.export end in .pt2."
         ) from error
 
 

@@ -131,9 +131,9 @@ def add_network(parser: ArgumentParser) -> None:
     """Which network, and what it wants to see."""
     group = parser.add_argument_group(
         "network",
-        "A factory may bring all but --model along (see the documentation); options given here win over it. Loading a "
-        "Python reference, a TorchScript or a torch.export file runs its code: use only what you trust. Pickled objects "
-        "are never loaded.",
+        "A factory may bring all but --model along (see the documentation); options given here win over it. Loading "
+        "a Python reference, a TorchScript or a torch.export file runs its code: use only what you trust. Pickled "
+        "objects are never loaded.",
     )
     group.add_argument(
         "--model", required=True, help="package.module:factory, a TorchScript file, or a torch.export file (.pt2)"
@@ -145,7 +145,9 @@ def add_network(parser: ArgumentParser) -> None:
     group.add_argument("--channels", choices=["RGB", "BGR", "L"], help="order of colours, or L for grey (default RGB)")
     group.add_argument("--mean", type=numbers, help="of the normalisation (image - mean) / std of images in 0..1")
     group.add_argument("--std", type=numbers, help="likewise; numbers with commas are for the channels")
-    group.add_argument("--classes", type=names, metavar="NAME,...", help="names of the classes, in order of the outputs")
+    group.add_argument(
+        "--classes", type=names, metavar="NAME,...", help="names of the classes, in order of the outputs"
+    )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ...")
 
 
@@ -154,8 +156,10 @@ def add_method(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("explanation")
     group.add_argument("--target", default="predicted", help="predicted (default), given, a class index or name")
     group.add_argument(
-        "--link", choices=LINKS, help="of a network that returns logits: log_odds (default), which do not saturate, or "
-        "probability; none explains the outputs as they are"
+        "--link",
+        choices=LINKS,
+        help="of a network that returns logits: log_odds (default), which do not saturate, or "
+        "probability; none explains the outputs as they are",
     )
     group.add_argument("--patch-size", type=float, metavar="PIXELS", help="of hidden patches (default: 15 of 224)")
     group.add_argument(

@@ -20,8 +20,8 @@ def add(commands: _SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "report",
         help="a run folder or a benchmark to one HTML page",
-        description="Writes one self-contained page that opens without a network. It computes nothing; an unfinished run "
-        "is shown as far as it goes.",
+        description="Writes one self-contained page that opens without a network. It computes nothing; an unfinished "
+        "run is shown as far as it goes.",
         **examples("captum-canonical report run", "captum-canonical report run --out page.html --no-photos"),
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="of explain or benchmark")
@@ -53,7 +53,9 @@ def opened(folder: Path) -> RunFolder:
         CanonicalError: it is none, or empty.
     """
     if folder.is_dir() and not any(folder.iterdir()):
-        raise CanonicalError(f"{folder}: expected the folder of a run, but it is empty; captum-canonical explain makes one.")
+        raise CanonicalError(
+            f"{folder}: expected the folder of a run, but it is empty; captum-canonical explain makes one."
+        )
     found = RunFolder.open(folder)
     if not found.n:
         raise CanonicalError(

@@ -106,6 +106,8 @@ class NetworkSettings:
         channels = 1 if self.channels == "L" else 3
         parts = [torch.as_tensor(each, dtype=torch.float32).flatten() for each in (self.fill, self.mean, self.std)]
         if any(len(part) not in (1, channels) for part in parts):
-            raise CanonicalError(f"--fill: expected one number or one for each of {channels} channels, got {self.fill}.")
+            raise CanonicalError(
+                f"--fill: expected one number or one for each of {channels} channels, got {self.fill}."
+            )
         fill, mean, std = (part.expand(channels) for part in parts)
         return ((fill - mean) / std).reshape(1, channels, 1, 1)
