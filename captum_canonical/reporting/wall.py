@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,13 +97,18 @@ def _tile(
 
     place = column("place")
     place = row if place is None else int(place)
-    name = str(column("name") or f"photograph {place}")
+    name = _called(str(column("name") or f"photograph {place}"))
     try:
-        photo, missing = jpeg(find(place, name)), ""
+        photo, missing = jpeg(find(place, str(column("name") or ""))), ""
     except CanonicalError as error:
         photo, missing = None, str(error)
     facts = [(title, _fact(title, column(title))) for title in SHOWN if column(title) is not None]
     return Tile(name, str(column("group") or ""), facts, photo, missing, panel_of(values, scale, "Map", regions))
+
+
+def _called(name: str) -> str:
+    """The name as it was given, without the folders of a whole path."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _fact(title: str, value: Any) -> str:

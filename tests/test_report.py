@@ -1,0 +1,208 @@
+"""What pages say: all that a result holds, in words and tables, and nothing that may not be passed on."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from report_tools import FACE, Texts, make_run, run_order
+
+import captum_canonical as cc
+from captum_canonical.reporting.pictures import Scale, panel_of, thumbnail_of
+from captum_canonical.reporting.render import to_json
+from captum_canonical.visualization.palettes import LEVELS, palette
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>.png",
+    "quote\"'&amp;.png",
+    "new\nline.png",
+    "\u540d\u524d \u202e.png",
+    "a.png",
+    "b.png",
+]
+HOSTILE_GROUPS = ["</script><script>window.hacked = 1</script>", "'\"><b>bold</b>"]
+
+
+def page_of(result: object, folder: Path, **arguments: object) -> tuple[str, Texts]:
+    path = cc.report(result, folder / "report.html", **{"head": False, **arguments})
+    text = path.read_text("utf-8")
+    return text, Texts(text)
+
+
+def decoded(source: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+
+
+# ------------------------------------------------------------------------------------------------------- contents
+def test_failed_and_unfinished_photographs_are_counted_per_group(tmp_path: Path) -> None:
+    names, groups = [f"{number:02}.png" for number in range(16)], ["dark", "light"] * 8
+    make_run(tmp_path / "a", names, groups, lose=(0, 2, 4, 5, 6), unreadable=(1,))
+    _, said = page_of(tmp_path / "a" / "run", tmp_path)
+    assert said.tables["Photographs per group"] == [
+        ["Group", "Photographs", "With a map", "Failed in the run", "Unreadable", "Lost"],
+        ["dark", "8", "4", "4", "0", "50.0 %"],
+        ["light", "8", "6", "1", "1", "25.0 %"],
+        ["all groups", "16", "10", "5", "1", "37.5 %"],
+    ]
+    lost = said.tables["Photographs without a map"]
+    assert sorted(row[0] for row in lost[1:]) == ["00.png", "01.png", "02.png", "04.png", "05.png", "06.png"]
+    assert [row[1:3] for row in lost if row[0] == "01.png"] == [["light", "unreadable"]]
+    assert "not an image" in next(row[3] for row in lost if row[0] == "01.png")
+
+
+def test_a_run_that_was_cut_off_is_reported_as_far_as_it_goes(tmp_path: Path) -> None:
+    names, groups = [f"{number:02}.png" for number in range(16)], ["dark"] * 12 + ["light"] * 4
+    order = run_order(16)
+    run = make_run(tmp_path, names, groups, lose=tuple(order[place] for place in (1, 2, 5, 6, 9)), stop_after=3)
+    result = cc.ModelSaliency.open(run)
+    assert not result.run.complete
+    _, said = page_of(run, tmp_path)
+    table = said.tables["Photographs per group"]
+    assert table[0] == ["Group", "Photographs", "With a map", "Failed in the run", "Not finished", "Lost"]
+    numbers = {row[0]: [int(cell) for cell in row[1:5]] for row in table[1:]}
+    records = result.run.records
+    for group, total in (("dark", 12), ("light", 4)):
+        own = [status for name, status in zip(records["group"], records["status"], strict=True) if name == group]
+        assert numbers[group] == [total, own.count("done"), own.count("failed"), total - len(own)]
+    assert numbers["all groups"] == [16, 7, 5, 4]
+    assert f"The run is not finished: {result.run.missing}" in said.said
+
+
+def test_a_run_without_any_photograph_yet(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a.png", "b.png"], ["x", None], stop_after=0)
+    _, said = page_of(run, tmp_path)
+    assert "No photograph has a map yet" in said.said
+    assert said.tables["Photographs per group"][1][:4] == ["x", "1", "0", "1"]
+
+
+def test_the_wall_shows_each_photograph_beside_its_map(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a.png", "b.png", "c.png"], ["x", "x", "y"])
+    text, said = page_of(run, tmp_path)
+    photos = [
+        attributes for tag, attributes in said.tags if tag == "img" and (attributes["alt"] or "").startswith("Ph")
+    ]
+    assert sorted(each["alt"] for each in photos) == ["Photograph a.png", "Photograph b.png", "Photograph c.png"]
+    assert "All 3 photographs with a map." in said.said
+    for attributes in photos:
+        shown = np.asarray(decoded(attributes["src"] or "").convert("RGB"), np.float64)[44:84, 44:84]
+        file = np.asarray(Image.open(tmp_path / "photos" / (attributes["alt"] or "").removeprefix("Photograph ")))
+        np.testing.assert_allclose(shown.mean((0, 1)), file.mean((0, 1)), atol=8)
+    (tmp_path / "photos" / "a.png").unlink()
+    assert "the photograph is not where it was" in page_of(run, tmp_path)[1].said
+    for moved in (tmp_path / "photos", torch.rand(3, 3, 24, 24)):
+        assert len(page_of(run, tmp_path, photos=moved)[0]) < len(text) * 1.5
+    _, few = page_of(run, tmp_path, wall=2)
+    assert "The first 2 of 3 photographs with a map in the order of the run (random, seed 0)." in few.said
+
+
+def test_without_photos_neither_a_pixel_nor_a_name_is_in_the_page(tmp_path: Path) -> None:
+    names = [f"secret {number}.png" for number in range(6)]
+    run = make_run(tmp_path, names, ["x", "y"] * 3, lose=(0,), unreadable=(1,))
+    text, said = page_of(run, tmp_path, photos=False)
+    assert "secret" not in text and "Alice" not in text and "image/jpeg" not in text and str(tmp_path) not in text
+    assert said.tables["Photographs per group"][-1][:2] == ["all groups", "6"]
+    with_photos, _ = page_of(run, tmp_path)
+    assert "secret" in with_photos and "image/jpeg" in with_photos
+
+
+def test_hostile_names_are_texts_and_nothing_else(tmp_path: Path) -> None:
+    run = make_run(tmp_path, HOSTILE, HOSTILE_GROUPS * 3, lose=(5,))
+    text, said = page_of(run, tmp_path, title="</title><script>alert(2)</script>")
+    for name in [*HOSTILE[:5], *HOSTILE_GROUPS]:
+        assert " ".join(name.split()) in said.said
+    scripts = [attributes for tag, attributes in said.tags if tag == "script"]
+    assert [each.get("type") for each in scripts] == ["application/json", None]
+    assert not [tag for tag, attributes in said.tags if any(name.startswith("on") for name in attributes)]
+    assert not {"b", "iframe", "object", "link"} & {tag for tag, _ in said.tags}
+    assert text.count("</title>") == 1
+
+
+def test_json_in_a_page_cannot_end_its_script() -> None:
+    value = {"</script><!--": ["<script>", "&", "\u2028", "\u540d"]}
+    text = to_json(value)
+    assert not set("<>&") & set(text) and text.isascii()
+    assert json.loads(text) == value
+
+
+def test_the_page_allows_no_request_and_no_other_script(tmp_path: Path) -> None:
+    text, said = page_of(make_run(tmp_path, ["a.png"], [None]), tmp_path)
+    policy = next(a["content"] for tag, a in said.tags if tag == "meta" and a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+    assert not re.findall(r"https?://", re.sub(r"http://www\.w3\.org/\S+", "", text))
+
+
+def test_a_streamed_result_says_what_it_cannot_show(tmp_path: Path) -> None:
+    metric = cc.CanonicalModelSaliency(FACE)
+    metric.update(torch.rand(5, 1, 48, 48), torch.ones(5, 1, 48, 48))
+    _, said = page_of(metric.compute(), tmp_path)
+    assert "no maps of single photographs" in said.said and "Mean over 5 photographs" in said.said
+    saved = metric.compute().save(tmp_path / "summary.npz")
+    assert "Mean over 5 photographs" in page_of(saved, tmp_path)[1].said
+
+
+# --------------------------------------------------------------------------------------------------------- errors
+@pytest.mark.parametrize("kind", ["empty", "missing", "other", "number", "folder", "wall", "nowhere", "photos"])
+def test_errors_say_the_way_out(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file.txt").write_text("hello")
+    result = cc.ModelSaliency.from_maps(torch.rand(2, 1, 48, 48), None, FACE)
+    page = tmp_path / "page.html"
+    calls = {
+        "empty": ((tmp_path / "empty", page), {}, "an empty folder.*explain_dataset"),
+        "missing": ((tmp_path / "none", page), {}, "no such folder.*explain_dataset"),
+        "other": ((tmp_path / "other", page), {}, "no manifest.json there.*explain_dataset"),
+        "number": ((3, page), {}, "expected the folder of a run.*got int"),
+        "folder": ((result, tmp_path), {}, "expected the name of a file"),
+        "wall": ((result, page), {"wall": 0}, "from 1 on.*photos=False"),
+        "nowhere": ((result, tmp_path / "none" / "page.html"), {}, "in a folder that exists"),
+        "photos": ((result, page), {"photos": tmp_path / "none"}, "is no folder"),
+    }
+    given, arguments, message = calls[kind]
+    with pytest.raises(cc.CanonicalError, match=message):
+        cc.report(*given, **arguments)
+    assert not page.exists()
+
+
+def test_without_plotly_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    result = cc.ModelSaliency.from_maps(torch.rand(2, 1, 48, 48), None, FACE)
+    with pytest.raises(cc.MissingDependencyError, match=r"captum-canonical\[report\].*head=False"):
+        cc.report(result, tmp_path / "page.html")
+    cc.report(result, tmp_path / "page.html", head=False)
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+def test_values_can_be_read_back_from_the_colours() -> None:
+    values = np.linspace(-1.2, 1.2, 48 * 48).reshape(48, 48)
+    values[0, 0] = np.nan
+    panel = panel_of(values, Scale("diverging", -1.0, 1.0, "unit"), "Map")
+    shown = np.asarray(decoded(panel.source).convert("RGBA"))
+    assert shown[0, 0, 3] == 0 and (shown.reshape(-1, 4)[1:, 3] == 255).all()
+    place = {tuple(colour): level for level, colour in enumerate(palette("diverging").tolist())}
+    assert len(place) == LEVELS
+    levels = np.array([place[tuple(colour[:3])] for colour in shown.reshape(-1, 4)[1:].tolist()])
+    np.testing.assert_allclose(levels / 127 - 1, values.ravel()[1:].clip(-1, 1), atol=0.5 / 127 + 1e-9)
+
+
+def test_a_thumbnail_holds_the_means_of_what_was_seen() -> None:
+    values = np.arange(25.0).reshape(5, 5)
+    values[0, 1] = np.nan
+    values[4] = np.nan
+    expected = [[(0 + 5 + 6) / 3, (2 + 3 + 7 + 8) / 4, 6.5], [13.0, 15.0, 16.5], [np.nan] * 3]
+    np.testing.assert_allclose(thumbnail_of(values, 3), expected)
+
+
+def test_palettes_hold_no_black_and_get_darker() -> None:
+    for kind in ("error", "count"):
+        brightness = palette(kind).astype(float) @ [0.2126, 0.7152, 0.0722]
+        assert (np.diff(brightness) <= 1e-9).all()
+    assert palette("diverging").max(1).min() > 0
