@@ -138,7 +138,7 @@ class Job:
             found = self.maps.of(next(loads), number)
             if number == 0 and len(found.records) > 1 and found.all_failed:
                 raise CanonicalError(
-                    f"every photograph of the first batch fails: {_reasons(found)}. Nothing was written for them."
+                    f"every photograph of the first batch fails: {_reasons(found).rstrip('.')}. Nothing was written for them."
                 )
             writer.write(self.source.batches[number].start, found.maps, found.coverage, found.records)
             bar.update(len(found.records))

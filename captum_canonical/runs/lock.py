@@ -99,7 +99,7 @@ class FolderLock:
         return holder if isinstance(holder, dict) else {}
 
     def _remove_stale(self, holder: dict[str, Any]) -> None:
-        aside = self._path.with_name(f".lock-{uuid.uuid4().hex}.stale")
+        aside = self._path.with_name(f".lock-{uuid.uuid4().hex}.stale.partial")
         with suppress(FileNotFoundError):
             os.rename(self._path, aside)
             taken = json.loads(aside.read_text("utf-8"))
