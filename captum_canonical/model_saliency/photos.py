@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -119,10 +119,15 @@ class Photos:
 
     def shared(self, other: Photos) -> int:
         """How many photographs are certainly in both."""
-        return len({*self._keys()} & {*other._keys()})
+        return len({*self.keys()} & {*other.keys()})
 
-    def _keys(self) -> Iterator[Hashable]:
-        return (self.sources[source].photo(row) for source, row in self.places.tolist())
+    def keys(self) -> list[Hashable]:
+        """For each photograph, what is equal only if it is the same one."""
+        return [self.sources[source].photo(row) for source, row in self.places.tolist()]
+
+    def with_column(self, name: str, column: Sequence[Any]) -> Photos:
+        """The same with one more column, or another one of that name."""
+        return Photos(self.sources, self.places, {**self.records, name: list(column)})
 
     # ---------------------------------------------------------------------------------------------- the maps
     @property

@@ -13,12 +13,22 @@ from torch import Tensor
 
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
+from captum_canonical.model_saliency.concentration import Concentration, jackknife, measures
 from captum_canonical.model_saliency.photos import Photos
 from captum_canonical.model_saliency.saved import read_summary, write_summary
+from captum_canonical.model_saliency.significance import Clusters, Settings, Significance, significance_of
+from captum_canonical.model_saliency.strata import Bins, By, strata_of
 from captum_canonical.model_saliency.sums import Pixels, check_symmetric, merge_moments, summed
+from captum_canonical.model_saliency.units import photo_bands, unit_bands, units_of
 from captum_canonical.runs import Records, RunFolder
+from captum_canonical.statistics.max_t import OneSample
+from captum_canonical.statistics.patterns import sign_patterns
 
 SUMMARY = "summary.npz"
+NO_SINGLE_MAPS = (
+    "It needs the maps of single photographs, which a merely streamed or loaded result does not hold: open the run "
+    "folder with ModelSaliency.open(folder), or keep the maps and use ModelSaliency.from_maps."
+)
 
 
 class ModelSaliency:
@@ -179,6 +189,121 @@ class ModelSaliency:
     def records(self) -> Records:
         """Column -> one entry for each photograph with a map; empty where single photographs are not known."""
         return {} if self.photos is None else self.photos.records
+
+    # ----------------------------------------------------------------------------------------------- evidence
+    def significance(
+        self,
+        permutations: int = 10_000,
+        alpha: float = 0.05,
+        seed: int = 0,
+        clusters: Clusters = False,
+        *,
+        forming: float = 0.001,
+        share: float = 0.5,
+    ) -> Significance:
+        """Where the map is other than 0, corrected for all its pixels.
+
+        Tested is, at each pixel, the mean over people (over photographs where identities are not known; all
+        photographs of a person together count once) by Student's t and random signs of whole maps: without effect a
+        map is as likely as its negative. P values are corrected by the largest t of each pattern of signs (max-T): the
+        chance of any false finding in the whole map is alpha. n people give no p value below 2 / 2^n: 6 at least are
+        needed for 0.05.
+
+        Args:
+            permutations: number of random patterns of signs; where there are no more, all are tried.
+            alpha: family-wise error.
+            seed: of the patterns.
+            clusters: test clusters of neighbouring pixels instead of single ones, by ``"mass"`` (the sum of their
+                abs(t); also True) or ``"extent"``. Finds wide and weak effects sooner, but says only that there is
+                one somewhere in the cluster.
+            forming: two-sided p value of a single pixel, uncorrected, from which on it belongs to a cluster.
+            share: of the people that must cover a pixel for it to be tested.
+
+        Raises:
+            CanonicalError: there are no single maps, or an argument does not fit.
+
+        Example::
+
+            >>> face = CanonicalFace.default(size=4)
+            >>> maps = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+            >>> maps[:, :, 0, 0] += 2
+            >>> print(ModelSaliency.from_maps(maps, None, face).significance(permutations=999).sentence)
+            Mean other than 0 in 1 of 16 pixels (|t| above 3.21; max-T, family-wise error 0.05, 1,000 random sign \
+patterns of 40 photographs).
+        """
+        settings = Settings(permutations, alpha, seed, clusters, forming, share)
+        photos, face = self.single_maps("significance"), self.face("significance")
+        units = units_of(photos)
+        patterns = sign_patterns(max(1, units.count), permutations, seed)
+        bands = unit_bands(photos, units, face.size, self.symmetric) if len(photos) else ()
+        return significance_of(bands, face.size, patterns, OneSample, settings, units.word, "mean other than 0")
+
+    def strata(self, by: By, bins: Bins = None) -> dict[str, ModelSaliency]:
+        """The same for photographs of one kind each; every map is read once in all of them together.
+
+        Args:
+            by: ``"correct"`` (label and prediction agree, or not), ``"true_predicted"`` (every pair of label and
+                prediction), ``"confidence"`` (bins of the score), ``"pose"`` (bins of yaw), any column of
+                :attr:`records` (such as ``"group"``, ``"identity"``, ``"label"``); several of these, which are crossed;
+                or one entry for each photograph with a map.
+            bins: of numbers: how many bins of equally many photographs, or their edges. Default: 3 for confidence,
+                the edges -90, -15, 15 and 90 degrees for pose.
+
+        Returns:
+            Name of the stratum -> its result, in order; what is not known is a stratum "not known". Draw them with
+            :func:`visualization.show_strata`, compare two with :func:`compare_groups`.
+
+        Raises:
+            CanonicalError: there are no single maps, a column is unknown or empty, or bins do not fit.
+        """
+        photos, face = self.single_maps("strata"), self.face("strata")
+        found = strata_of(photos.records, len(photos), by, bins)
+        return {
+            name: ModelSaliency.of_photos(photos.subset(numbers), face, self.symmetric)
+            for name, numbers in found.items()
+        }
+
+    def concentration(self, level: float = 0.95, intervals: bool | None = None) -> Concentration:
+        """Entropy, effective area and Gini coefficient of the map, section V-G's indicator of robustness.
+
+        Args:
+            level: coverage that intervals aim at, above 0 and below 1.
+            intervals: whether to give them. Default: where there are single maps of two people (or photographs).
+
+        Raises:
+            CanonicalError: intervals are asked for, but there are no single maps.
+        """
+        wanted = self.photos is not None if intervals is None else intervals
+        entropy, area, gini = measures(self.mean.reshape(1, -1), self.count.reshape(-1) > 0)[0].tolist()
+        if not wanted:
+            note = NO_SINGLE_MAPS if self.photos is None else "Intervals were not asked for."
+            return Concentration(entropy, area, gini, {}, note, level)
+        photos, face = self.single_maps("intervals of the concentration"), self.face("concentration")
+        units = units_of(photos)
+        bands = photo_bands(photos, face.size, self.symmetric)
+        ends = jackknife(bands, units, self.count.reshape(-1) > 0, level)
+        note = f"Intervals ({level:.0%}) leave out some of {units.word} at a time. {units.caution}".strip()
+        return Concentration(entropy, area, gini, ends, note if ends else f"No intervals: {units.word}.", level)
+
+    def single_maps(self, what: str) -> Photos:
+        """:attr:`photos`, if there are any.
+
+        Raises:
+            CanonicalError: this result has been streamed or loaded; ``what`` is named.
+        """
+        if self.photos is None:
+            raise CanonicalError(f"ModelSaliency: {what} cannot be had. {NO_SINGLE_MAPS}")
+        return self.photos
+
+    def face(self, what: str) -> CanonicalFace:
+        """:attr:`canonical_face`, if it is known.
+
+        Raises:
+            CanonicalError: it is not; ``what`` is named.
+        """
+        if self.canonical_face is None:
+            raise CanonicalError(f"ModelSaliency: {what} cannot be had, because the canonical face is not known.")
+        return self.canonical_face
 
     # ------------------------------------------------------------------------------------------------- adding
     def __add__(self, other: ModelSaliency) -> ModelSaliency:

@@ -71,7 +71,19 @@ def unit_means(values: Tensor, covered: Tensor, units: Tensor) -> tuple[Tensor, 
     means, seen = values.new_zeros(count, values.shape[1]), covered.new_zeros(count, values.shape[1])
     for start in range(0, values.shape[1], PIXELS_AT_ONCE):
         part = slice(start, start + PIXELS_AT_ONCE)
-        sums = torch.zeros_like(means[:, part], dtype=torch.float64).index_add(0, units, values[:, part].double())
-        hits = torch.zeros_like(sums).index_add(0, units, covered[:, part].double())
+        sums, hits = unit_sums(values[:, part], covered[:, part], units)
         means[:, part], seen[:, part] = (sums / hits.clamp(min=1)).to(means), hits > 0
     return means, seen
+
+
+def unit_sums(values: Tensor, covered: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+    """(U, P) float64 sums of each unit's values, and how many of them are covered.
+
+    Args:
+        values: (N, P), 0 where not covered.
+        covered: (N, P) bool.
+        units: (N,) int64, from 0 to U - 1.
+    """
+    sums = torch.zeros(int(units.max()) + 1, values.shape[1], dtype=torch.float64)
+    hits = torch.zeros_like(sums).index_add_(0, units, covered.double())
+    return sums.index_add_(0, units, values.double()), hits

@@ -1,0 +1,202 @@
+"""What a comparison of two model-level maps has found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.comparisons.matching import Matching
+from captum_canonical.errors import CanonicalError
+from captum_canonical.model_saliency import Significance
+from captum_canonical.region_stats.writing import Interval, grid, with_ends, without_nan
+
+NO_DIFFERENCE = "no difference detected"
+LISTED = 5  # regions that a verdict names
+
+
+@dataclass(frozen=True)
+class RegionDifference:
+    """One region in both maps; p values are corrected over all regions and both measures (max-T).
+
+    Attributes:
+        region: its name.
+        mean: of the first and the second map over the region, in their unit.
+        mean_difference: first minus second.
+        mean_interval: of that, not corrected.
+        effect_size: Hedges' g of the region's mean: the difference in standard deviations of single people.
+        mean_p: corrected p value; NaN where not tested.
+        share: of the positive mass, in the first and the second map, 0..1.
+        share_difference, share_interval, share_p: the same of the share.
+    """
+
+    region: str
+    mean: tuple[float, float]
+    mean_difference: float
+    mean_interval: Interval
+    effect_size: float
+    mean_p: float
+    share: tuple[float, float]
+    share_difference: float
+    share_interval: Interval
+    share_p: float
+
+    @property
+    def p_value(self) -> float:
+        """The smaller one of both corrected p values; NaN where not tested."""
+        known = [p for p in (self.mean_p, self.share_p) if not math.isnan(p)]
+        return min(known) if known else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class GroupComparison:
+    """What :func:`compare_groups` and :func:`compare_models` return.
+
+    Attributes:
+        names: of the first and the second side.
+        n: photographs of each.
+        difference: (1, H, W) float64 first minus second, the mean over people; NaN where one side is not covered.
+        effect_size: (1, H, W) float64 Hedges' g, the difference in standard deviations between people (of paired
+            differences for :func:`compare_models`); NaN where not tested.
+        significance: of the difference, corrected over pixels.
+        regions: in the order of the canonical face; empty if the face has none.
+        correlation: of the two mean maps over the pixels that both cover, -1..1.
+        matching: which photographs were matched, or None.
+        notes: sentences about what was left out and how people count.
+        canonical_face: the face of both maps.
+        regions_version: of the regions.
+        level: coverage that intervals aim at.
+        normalised: whether both maps were divided by their positive mass per pixel of it.
+    """
+
+    names: tuple[str, str]
+    n: tuple[int, int]
+    difference: Tensor
+    effect_size: Tensor
+    significance: Significance
+    regions: tuple[RegionDifference, ...]
+    correlation: float
+    matching: Matching | None
+    notes: tuple[str, ...]
+    canonical_face: CanonicalFace
+    regions_version: str | None
+    level: float
+    normalised: bool = False
+
+    @property
+    def p_values(self) -> Tensor:
+        """(1, H, W) corrected over pixels; NaN where not tested."""
+        return self.significance.p_values
+
+    @property
+    def different_regions(self) -> list[RegionDifference]:
+        """Regions whose mean differs, the surest and then the largest effect first."""
+        found = [region for region in self.regions if region.mean_p <= self.significance.alpha]
+        return sorted(found, key=lambda region: (region.mean_p, -abs(region.effect_size)))
+
+    @property
+    def different_shares(self) -> list[RegionDifference]:
+        """Regions whose share of the positive mass differs, the surest and then the largest difference first.
+
+        Where one share is larger, others must be smaller: these are not different on their own account.
+        """
+        found = [region for region in self.regions if region.share_p <= self.significance.alpha]
+        return sorted(found, key=lambda region: (region.share_p, -abs(region.share_difference)))
+
+    @property
+    def different(self) -> bool:
+        """Whether a difference was detected in a pixel (or cluster), or in the mean or share of a region."""
+        return bool(self.significance.mask.any()) or bool(self.different_regions) or bool(self.different_shares)
+
+    @property
+    def verdict(self) -> str:
+        """In words; that nothing was found does not mean that there is nothing."""
+        sides = f"{self.names[0]} ({self.n[0]:,} photographs) and {self.names[1]} ({self.n[1]:,})"
+        if not self.different:
+            if self.significance.smallest > self.significance.alpha:
+                return f"Between {sides}: {NO_DIFFERENCE}. {self.significance.sentence}"
+            regions = (
+                f" Nor do the mean or the share of any of {len(self.regions)} regions differ." if self.regions else ""
+            )
+            return f"Between {sides}: {NO_DIFFERENCE}, which does not show that there is none. " + (
+                f"{self.significance.sentence}{regions}"
+            )
+        parts = [f"{sides} differ.", self._of_means(), self._of_shares(), self.significance.sentence]
+        return " ".join(part for part in parts if part)
+
+    def _of_means(self) -> str:
+        found, count = self.different_regions, len(self.regions)
+        if not found:
+            return f"The mean differs in none of {count} regions as a whole." if count else ""
+        told = [
+            f"{each.region} ({self._more(each.mean_difference)} by {abs(each.mean_difference):.3g}, "
+            f"g = {abs(each.effect_size):.2g}, p = {each.mean_p:.2g})"
+            for each in found
+        ]
+        return f"The mean differs in {len(found)} of {count} regions: {_first(told)}."
+
+    def _of_shares(self) -> str:
+        found = self.different_shares
+        told = [
+            f"{each.region} ({self._more(each.share_difference)} by {100 * abs(each.share_difference):.2g} points, "
+            f"p = {each.share_p:.2g})"
+            for each in found
+        ]
+        return f"The share of the mass differs in {len(found)}: {_first(told)}." if found else ""
+
+    def _more(self, difference: float) -> str:
+        return f"more for {self.names[0] if difference > 0 else self.names[1]}"
+
+    def table(self, format: Literal["text", "markdown"] = "text") -> str:
+        """The regions, the surest first, and the verdict.
+
+        Raises:
+            CanonicalError: another format.
+        """
+        if format not in ("text", "markdown"):
+            raise CanonicalError(f'table: expected "text" or "markdown", got {format!r}.')
+        first, second = self.names
+        head = ["region", f"mean: {first} - {second}", "p", "g", f"share (%): {first} - {second}", "p"]
+        rows = sorted(self.regions, key=lambda region: (math.isnan(region.p_value), region.p_value))
+        body = [
+            [
+                row.region,
+                with_ends(row.mean_difference, row.mean_interval, "{:+.3g}"),
+                with_ends(row.mean_p, None, "{:.3g}"),
+                with_ends(row.effect_size, None, "{:+.2f}"),
+                with_ends(100 * row.share_difference, tuple(100 * end for end in row.share_interval), "{:+.1f}"),
+                with_ends(row.share_p, None, "{:.3g}"),
+            ]
+            for row in rows
+        ]
+        parts = [self.verdict, *([grid(head, body, format)] if body else []), "\n".join(self.notes)]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file: all but the maps; what is not defined is null."""
+        return without_nan(
+            {
+                "names": self.names,
+                "n": self.n,
+                "verdict": self.verdict,
+                "different": self.different,
+                "pixels": self.significance.as_json(),
+                "regions": [asdict(region) for region in self.regions],
+                "correlation": self.correlation,
+                "matching": None if self.matching is None else self.matching.as_json(),
+                "notes": self.notes,
+                "regions_version": self.regions_version,
+                "level": self.level,
+                "normalised": self.normalised,
+            }
+        )
+
+
+def _first(told: list[str]) -> str:
+    return ", ".join(told[:LISTED]) + (f" and {len(told) - LISTED} more" if len(told) > LISTED else "")

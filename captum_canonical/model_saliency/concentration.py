@@ -1,0 +1,111 @@
+"""How much of a map sits on how little of the face: section V-G's indicator of robustness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from captum_canonical.model_saliency.units import Units
+from captum_canonical.statistics.rows import unit_sums
+
+GROUPS = 100
+"""The jackknife leaves out one of so many groups of units at a time; one unit at a time up to so many units."""
+NAMES = ("entropy", "effective_area", "gini")
+
+
+@dataclass(frozen=True)
+class Concentration:
+    """Of the positive part of a mean map, over the pixels that it covers, as shares that add up to 1.
+
+    A network that hangs on one spot has a small entropy and effective area and a large Gini coefficient. Noise in the
+    mean map adds spots of its own: compare maps of equally many photographs.
+
+    Attributes:
+        entropy: in nats; 0 for a single pixel, ln of the number of covered pixels for a map that is the same
+            everywhere. NaN, like the others, if nothing is positive.
+        effective_area: exp(entropy) over the number of covered pixels, 0..1: the part of the face that a map of equal
+            values with this entropy takes.
+        gini: Gini coefficient of the pixels, 0 (all the same) to 1 (all in one pixel).
+        intervals: name -> lower and upper end, by a jackknife over people or photographs, about the value corrected
+            for its bias; empty where there are none.
+        note: what the intervals resample, or why there are none.
+        level: coverage that intervals aim at.
+    """
+
+    entropy: float
+    effective_area: float
+    gini: float
+    intervals: dict[str, tuple[float, float]]
+    note: str
+    level: float = 0.95
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; what is not defined is null."""
+        values = {name: getattr(self, name) for name in NAMES}
+        return {
+            **{name: value if math.isfinite(value) else None for name, value in values.items()},
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "note": self.note,
+            "level": self.level,
+        }
+
+
+def measures(means: Tensor, covered: Tensor) -> Tensor:
+    """(M, 3) entropy, effective area and Gini coefficient of M mean maps.
+
+    Args:
+        means: (M, P).
+        covered: (P,) bool; other pixels do not count.
+
+    Example::
+
+        >>> uniform, single = torch.ones(4), torch.tensor([0.0, 0.0, 2.0, -1.0])
+        >>> measures(torch.stack([uniform, single]).double(), torch.ones(4, dtype=torch.bool)).round(decimals=3)
+        tensor([[1.3860, 1.0000, 0.0000],
+                [0.0000, 0.2500, 0.7500]], dtype=torch.float64)
+    """
+    mass = means[:, covered].clamp(min=0)
+    total = mass.sum(1, keepdim=True)
+    share = mass / total  # 0 / 0 is NaN, and so is everything then
+    entropy = torch.special.entr(share).sum(1)
+    pixels = share.shape[1]
+    rank = torch.arange(1, pixels + 1, dtype=share.dtype)
+    gini = (share.sort(1).values * (2 * rank - pixels - 1)).sum(1) / max(pixels, 1)
+    return torch.stack([entropy, entropy.exp() / max(pixels, 1), gini], 1)
+
+
+def jackknife(
+    bands: Iterable[tuple[slice, Tensor, Tensor]], units: Units, covered: Tensor, level: float
+) -> dict[str, tuple[float, float]]:
+    """Intervals of :func:`measures`, leaving out one group of units at a time.
+
+    Args:
+        bands: of maps, as of :func:`photo_bands`.
+        units: of the photographs.
+        covered: (P,) bool, the pixels of the mean map.
+        level: coverage that is aimed at.
+    """
+    groups = min(units.count, GROUPS)
+    if groups < 2:
+        return {}
+    group = units.numbers % groups
+    sums, hits = (torch.zeros(groups, len(covered), dtype=torch.float64) for _ in range(2))
+    for pixels, values, seen in bands:
+        sums[:, pixels], hits[:, pixels] = unit_sums(values, seen, group)
+    whole = measures(sums.sum(0, keepdim=True) / hits.sum(0).clamp(min=1), covered)[0]
+    without = measures((sums.sum(0) - sums) / (hits.sum(0) - hits).clamp(min=1), covered)
+    corrected = groups * whole - (groups - 1) * without.mean(0)
+    error = ((groups - 1) / groups * (without - without.mean(0)).square().sum(0)).sqrt()
+    margin = float(stats.t.ppf((1 + level) / 2, groups - 1)) * error
+    largest = (math.log(max(2, int(covered.sum()))), 1.0, 1.0)
+    return {
+        name: (max(0.0, float(middle - half)), min(most, float(middle + half)))
+        for name, middle, half, most in zip(NAMES, corrected, margin, largest, strict=True)
+        if math.isfinite(float(half))
+    }

@@ -1,0 +1,113 @@
+"""What is resampled: people where they are known, else photographs; and the maps of each."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_canonical.model_saliency.photos import Photos
+from captum_canonical.model_saliency.sums import pool_with_mirror_image
+from captum_canonical.statistics.rows import unit_means
+from captum_canonical.statistics.units import numbered
+
+PIXELS_AT_ONCE = 2048
+VALUES_AT_ONCE = 16_000_000  # photographs times pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """The unit of each photograph.
+
+    Attributes:
+        numbers: (n,) int64 from 0 to ``count`` - 1.
+        names: of the units: identities, or None for a photograph of nobody known.
+        people: whether identities are known, of some photographs at least.
+    """
+
+    numbers: Tensor
+    names: list[Hashable | None]
+    people: bool
+
+    @property
+    def count(self) -> int:
+        """How many units there are."""
+        return len(self.names)
+
+    @property
+    def word(self) -> str:
+        """What they are, such as "40 people" or "60 photographs"."""
+        what = ("person", "people") if self.people else ("photograph", "photographs")
+        return f"{self.count} {what[self.count != 1]}"
+
+    @property
+    def caution(self) -> str:
+        """What to say about photographs whose person is not known; empty if all are."""
+        if not self.people:
+            return "Identities are not known: if photographs show the same people, this is too sure."
+        unknown = self.names.count(None)
+        return f"{unknown} photographs of nobody known count as one person each." if unknown else ""
+
+
+def units_of(photos: Photos) -> Units:
+    """Photographs of one identity are one unit; one without an identity is its own.
+
+    Example::
+
+        >>> from captum_canonical.model_saliency import ModelSaliency
+        >>> from captum_canonical.canonical_face import CanonicalFace
+        >>> result = ModelSaliency.from_maps(torch.ones(4, 1, 4, 4), None, CanonicalFace.default(4),
+        ...                                  identities=["Ann", None, "Ann", None])
+        >>> units = units_of(result.photos)
+        >>> units.numbers, units.word
+        (tensor([0, 1, 0, 2]), '3 people')
+    """
+    identities = photos.records.get("identity", [None] * len(photos))
+    keys = [(True, number) if name is None else (False, name) for number, name in enumerate(identities)]
+    numbers = numbered(keys)
+    names: dict[int, Hashable | None] = {}
+    for number, (own, name) in zip(numbers.tolist(), keys, strict=True):
+        names[number] = None if own else name
+    return Units(numbers, list(names.values()), any(not own for own, _ in keys))
+
+
+def pixels_at_once(photos: int) -> int:
+    """How many pixels of so many photographs are held in memory."""
+    return min(PIXELS_AT_ONCE, VALUES_AT_ONCE // max(1, photos))
+
+
+def photo_bands(
+    photos: Photos, size: tuple[int, int], symmetric: bool, pixels: int | None = None
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The maps, some lines of pixels at a time.
+
+    Args:
+        photos: n of them.
+        size: (H, W).
+        symmetric: pool each map with its mirror image.
+        pixels: how many at a time, in whole lines. Default: as memory allows.
+
+    Yields:
+        Which of the H * W pixels, (n, P) float values of them, 0 where not covered, and (n, P) bool whether covered.
+    """
+    height, width = size
+    lines = max(1, (pixels_at_once(len(photos)) if pixels is None else pixels) // width)
+    for start in range(0, height, lines):
+        stop = min(start + lines, height)
+        maps, coverage = photos.lines(start, stop)
+        covered = coverage > 0
+        values = torch.where(covered, maps, 0)
+        if symmetric:
+            values, hits = pool_with_mirror_image(values, covered.to(values))
+            covered = hits > 0
+        yield slice(start * width, stop * width), values.flatten(1), covered.flatten(1)
+
+
+def unit_bands(
+    photos: Photos, units: Units, size: tuple[int, int], symmetric: bool, pixels: int | None = None
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Like :func:`photo_bands`, for the mean map of each unit: (U, P), each photograph of a unit counting alike."""
+    for part, values, covered in photo_bands(photos, size, symmetric, pixels):
+        yield part, *unit_means(values, covered, units.numbers)

@@ -1,0 +1,222 @@
+"""Tests of many pixels or regions at once, corrected by the largest of all statistics (max-T).
+
+Under the null hypothesis the sign of a unit's map, or the group that a unit is in, means nothing. Each pattern of signs
+or groups gives a t statistic for each pixel; the largest magnitude is kept. A pixel whose observed statistic is among
+the largest 5 % of these maxima is significant, and the chance that any pixel of a map without effect is, is 5 % at
+most, whatever the pixels have to do with each other.
+
+The statistics are Student's t of one sample and Welch's of two, so that a group with more spread does not pass for one
+with another mean. Sums of squares do not change with signs, so that a pattern costs one row of a matrix product.
+
+References:
+    Westfall, Young: Resampling-Based Multiple Testing, 1993.
+    Nichols, Holmes: Nonparametric permutation tests for functional neuroimaging, Human Brain Mapping 15, 2002.
+    Janssen: Studentized permutation tests for non-iid hypotheses, Statistics and Probability Letters 36, 1997.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from captum_canonical.statistics.patterns import Patterns
+
+AT_ONCE = 2_000_000  # statistics that are held in memory
+FEW_UNITS = 64
+"""Up to so many, patterns may give equal sums, whose order must not hang on rounding: they are computed in float64."""
+FLATTEST = 1e-6
+"""Variance below this share of the mean square counts as this much: t stays finite where all values are the same."""
+
+
+class Statistic(Protocol):
+    """The t statistics of some pixels.
+
+    Attributes:
+        groups: of units that have means of their own.
+    """
+
+    groups: int
+
+    def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
+        """Of (U, P) values and whether they are covered; pixels covered by a smaller share are 0."""
+
+    def of(self, patterns: Tensor) -> Tensor:
+        """(B, P) for (B, U) patterns; 0 for pixels that are not tested."""
+
+    def largest(self, patterns: Tensor) -> Tensor:
+        """(B,) the largest magnitudes of :meth:`of`."""
+
+
+class OneSample:
+    """Student's t of the mean, for signs.
+
+    Example::
+
+        >>> values = torch.tensor([[1.0], [2.0], [3.0]])
+        >>> OneSample(values, torch.ones(3, 1, dtype=torch.bool), share=0.5).of(torch.tensor([[1, 1, 1], [1, 1, -1]]))
+        tensor([[3.4641],
+                [0.0000]])
+    """
+
+    groups = 1
+
+    def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
+        count = covered.sum(0)
+        tested = (count >= 2) & (count >= share * len(values))
+        squares = values.double().square().sum(0)
+        # The sum over the root of the sum of squares, z, gives t; 0 / 0 of a pixel without values counts as 0.
+        self._values = values * torch.where(tested & (squares > 0), squares.rsqrt(), 0.0).to(values)
+        self._count = torch.where(tested, count, 2).to(values)
+        counts = count[tested].unique()
+        self._same = counts.to(values) if len(counts) == 1 else None
+
+    def of(self, patterns: Tensor) -> Tensor:
+        """(B, P)."""
+        z = patterns.to(self._values) @ self._values
+        return z * ((self._count - 1) / (self._count * (1 + FLATTEST) - z.square())).sqrt()
+
+    def largest(self, patterns: Tensor) -> Tensor:
+        """(B,)."""
+        z = patterns.to(self._values) @ self._values
+        if self._same is not None:  # t grows with z, so that the largest is that of the largest
+            z = z.abs_().amax(1)
+            return z * ((self._same - 1) / (self._same * (1 + FLATTEST) - z.square())).sqrt()
+        squares = z.square_()
+        squares.div_(self._count * (1 + FLATTEST) - squares).mul_(self._count - 1)
+        return squares.amax(1).sqrt()
+
+
+class TwoSamples:
+    """Welch's t of the difference first - second, for patterns that are 1 in the first group.
+
+    A pixel is 0 for a pattern that leaves fewer than two units, or less than the share of a group, where it is covered.
+
+    Example::
+
+        >>> values = torch.tensor([[1.0], [2.0], [4.0], [5.0]])
+        >>> TwoSamples(values, torch.ones(4, 1, dtype=torch.bool), share=0.5).of(torch.tensor([[1, 1, 0, 0]]))
+        tensor([[-4.2426]])
+    """
+
+    groups = 2
+
+    def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
+        count = covered.sum(0)
+        center = values.double().sum(0) / count.clamp(min=1)
+        # Centred, so that sums of squares in float32 keep the digits of the variance.
+        self._values = torch.where(covered, values - center, 0).to(values)
+        self._squares = self._values.square()
+        self._covered = None if bool(covered.all()) else covered.to(values)
+        self._count = count.to(values)
+        self._total, self._square = self._values.sum(0), self._squares.sum(0)
+        self._share = share
+
+    def of(self, patterns: Tensor) -> Tensor:
+        """(B, P)."""
+        members = patterns.to(self._values)
+        size = members.sum(1, keepdim=True)
+        count = size if self._covered is None else members @ self._covered
+        sums, squares = members @ self._values, members @ self._squares
+        mean, error, good = self._side(sums, squares, count, size)
+        other = self._side(self._total - sums, self._square - squares, self._count - count, len(members[0]) - size)
+        difference, variance = mean - other[0], error + other[1]
+        flattest = FLATTEST * (difference.square() + variance)
+        t = difference / torch.maximum(variance, flattest).sqrt()
+        return torch.where(good & other[2] & (difference != 0), t, 0)
+
+    def largest(self, patterns: Tensor) -> Tensor:
+        """(B,)."""
+        return self.of(patterns).abs_().amax(1)
+
+    def _side(self, sums: Tensor, squares: Tensor, count: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, its squared error, and whether there are enough."""
+        number = count.clamp(min=1)
+        mean = sums / number
+        variance = (squares - sums * mean).clamp_(min=0) / (count - 1).clamp(min=1)
+        return mean, variance / number, (count >= 2) & (count >= self._share * size)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxT:
+    """What a max-T test has found.
+
+    Attributes:
+        t: (P,) observed statistics; 0 for pixels that are not tested.
+        p_values: (P,) corrected, above 0 and at most 1.
+        maxima: (B,) the largest magnitude of each pattern, the observed one first.
+        exhaustive: whether all patterns there are were tried.
+    """
+
+    t: Tensor
+    p_values: Tensor
+    maxima: Tensor
+    exhaustive: bool
+
+    def critical_value(self, alpha: float) -> float:
+        """The magnitude that a statistic has to exceed to be significant; infinite if none can be.
+
+        Example::
+
+            >>> maxima = torch.tensor([9.0, 1.0, 2.0, 3.0], dtype=torch.float64)
+            >>> MaxT(maxima[:1], maxima[:1], maxima, False).critical_value(alpha=0.5)  # only 9 and 3 may be above
+            2.0
+        """
+        allowed = int(alpha * len(self.maxima) + 1e-9)
+        return float("inf") if allowed < 1 else float(self.maxima.sort(descending=True).values[allowed])
+
+
+def max_t(
+    bands: Iterable[tuple[Tensor, Tensor]], patterns: Patterns, statistic: type[Statistic], share: float = 0.5
+) -> MaxT:
+    """The test over all pixels of all bands.
+
+    Args:
+        bands: (U, P) values, 0 where not covered, and (U, P) bool whether they are covered, of some pixels at a time;
+            they are gone through once.
+        patterns: of signs or groups.
+        statistic: :class:`OneSample` or :class:`TwoSamples`.
+        share: of the units (of each group) that must cover a pixel for it to be tested, at least two.
+
+    Example::
+
+        >>> from captum_canonical.statistics.patterns import sign_patterns
+        >>> values = torch.tensor([[1.0, -1.0], [1.1, 1.0], [0.9, 0.5], [1.2, -0.5]])
+        >>> found = max_t([(values, torch.ones(4, 2, dtype=torch.bool))], sign_patterns(4, 100, 0), OneSample)
+        >>> found.p_values  # 2 of the 16 patterns of signs have a t as large as the first pixel's
+        tensor([0.1250, 1.0000], dtype=torch.float64)
+    """
+    units = patterns.rows.shape[1]
+    kind = torch.float64 if units <= FEW_UNITS else torch.float32
+    maxima = torch.zeros(len(patterns), dtype=torch.float64)
+    observed = []
+    for values, covered in bands:
+        made = statistic(values.to(kind), covered, share)
+        observed.append(made.of(patterns.rows[:1])[0].double())
+        _raise(maxima, made, patterns, values.shape[1])
+    t = torch.cat(observed) if observed else torch.zeros(0, dtype=torch.float64)
+    return MaxT(t, p_values_of(t.abs(), maxima, 1e-9 if units <= FEW_UNITS else 1e-5), maxima, patterns.exhaustive)
+
+
+def _raise(maxima: Tensor, statistic: Statistic, patterns: Patterns, pixels: int) -> None:
+    """Raises the maxima (B,) of the patterns to those of some more pixels."""
+    step = max(1, AT_ONCE // max(1, pixels))
+    for start in range(0, len(patterns) if pixels else 0, step):
+        part = slice(start, start + step)
+        maxima[part] = torch.maximum(maxima[part], statistic.largest(patterns.rows[part]).double())
+
+
+def p_values_of(observed: Tensor, maxima: Tensor, tolerance: float) -> Tensor:
+    """(P,) share of the maxima (B,) that are at least the observed statistics (P,); what is 0 has p = 1.
+
+    Args:
+        observed: magnitudes.
+        maxima: of all patterns, the observed one among them.
+        tolerance: share by which a maximum may be smaller and still counts, for rounding.
+    """
+    ordered = maxima.sort().values
+    below = torch.searchsorted(ordered, observed * (1 - tolerance), right=False)
+    return torch.where(observed > 0, (len(ordered) - below).double() / len(ordered), 1.0)
