@@ -12,7 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.explain.photo_maps import BatchMaps, PhotoMaps
+from captum_canonical.explain.photo_maps import PhotoMaps
 from captum_canonical.explain.processes import Processes
 from captum_canonical.explain.sources import Loaded, Source
 from captum_canonical.explain.stopping import Measure, Rule, Verdict, checkpoints
@@ -137,8 +137,9 @@ class Job:
         for number in numbers:
             found = self.maps.of(next(loads), number)
             if number == 0 and len(found.records) > 1 and found.all_failed:
+                reasons = "; ".join(dict.fromkeys(str(record["reason"]).rstrip(".") for record in found.records))
                 raise CanonicalError(
-                    f"every photograph of the first batch fails: {_reasons(found).rstrip('.')}. Nothing was written for them."
+                    f"every photograph of the first batch fails: {reasons}. Nothing was written for them."
                 )
             writer.write(self.source.batches[number].start, found.maps, found.coverage, found.records)
             bar.update(len(found.records))
@@ -177,7 +178,3 @@ class Job:
             reason = next(iter(RunFolder.open(self.root).left_out.values()))
             raise CanonicalError(f"{self.root}: no photograph could be explained: {reason}")
         result.save_summary()
-
-
-def _reasons(found: BatchMaps) -> str:
-    return "; ".join(dict.fromkeys(str(record["reason"]) for record in found.records))

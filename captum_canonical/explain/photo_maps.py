@@ -85,7 +85,7 @@ class PhotoMaps:
                 for row in rows:
                     self._fill_in(result, batch, [row], kept, number)
             else:
-                reason = f"{type(error).__name__}: {error}"
+                reason = str(error) if isinstance(error, CanonicalError) else f"{type(error).__name__}: {error}"
                 result.records[kept[rows[0]]] = _failed(facts_of(batch, rows[0]), reason)
 
     def _together(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
@@ -97,12 +97,15 @@ class PhotoMaps:
             target, predicted = self._targets(chosen, output)
             every = torch.arange(len(chosen))
             scores = Scorer(lambda *_: output, target, (), len(chosen))((chosen.images,), every).tolist()
+            for score in scores:
+                if not math.isfinite(score):
+                    raise CanonicalError(f"the network's score is {score}")
             maps, coverage = self._attribute(chosen, target)
         poses = [[_rounded(angle) for angle in pose] for pose in head_pose(chosen.faces, self.face).tolist()]
         for place, row in enumerate(rows):
             own, hits, (yaw, pitch) = maps[place], coverage[place], poses[place]
             record = facts_of(batch, row) | {"predicted": predicted[place], "yaw": yaw, "pitch": pitch}
-            reason = _fault(own, hits, scores[place])
+            reason = _fault(own, hits)
             if reason is not None:
                 result.records[kept[row]] = _failed(record, reason)
                 continue
@@ -147,9 +150,7 @@ class PhotoMaps:
         return maps, coverage
 
 
-def _fault(values: np.ndarray, hits: np.ndarray, score: float) -> str | None:
-    if not math.isfinite(score):
-        return f"the network's score is {score}"
+def _fault(values: np.ndarray, hits: np.ndarray) -> str | None:
     if not np.isfinite(values[hits > 0]).all():
         return "the map holds values that are not finite"
     return None if (hits > 0).any() else "nothing of the face is seen in the photograph"
