@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -181,6 +182,13 @@ def run_that_dies_writing(out: Path, what: str, times: int, **arguments: Any) ->
     for module in (row_file, writer, manifest, saved):
         vars(module)["open"] = opened
     explain(out, Network(), **arguments)
+
+
+def run_of_small_files(out: Path) -> None:
+    """The system lets no file grow beyond 30 kB, which is less than the maps take."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+    explain(out)
 
 
 def twice(out: Path) -> None:
