@@ -96,7 +96,8 @@ def write_page(text: str, path: Path) -> None:
     """
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
     try:
-        temporary.write_text(text, "utf-8", newline="\n")
+        # Names of files need not be UTF-8: Python keeps such bytes as surrogates, which become escapes here.
+        temporary.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
         os.replace(temporary, path)
     except OSError as error:
         raise CanonicalError(f"{path}: expected a place for the page, but it cannot be written ({error}).") from error
