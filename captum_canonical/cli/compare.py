@@ -11,7 +11,6 @@ from captum_canonical.cli.console import Outcome, shown
 from captum_canonical.cli.options import add_common, at_least, examples, names
 from captum_canonical.cli.report import opened
 from captum_canonical.errors import CanonicalError
-from captum_canonical.runs import RunFolder
 
 
 def add(commands: _SubParsersAction[Any]) -> None:
@@ -41,10 +40,10 @@ def add(commands: _SubParsersAction[Any]) -> None:
 def run(arguments: Namespace) -> Outcome:
     """Compares."""
     folders = [opened(path) for path in (arguments.first, arguments.second)]
-    kind = _kind(*folders) if arguments.kind == "auto" else arguments.kind
+    a, b = (cc.ModelSaliency.open(path) for path in (arguments.first, arguments.second))
+    kind = _kind(a, b) if arguments.kind == "auto" else arguments.kind
     if arguments.match and kind != "groups":
         raise CanonicalError("--match: of two groups only; these are two networks on the same photographs.")
-    a, b = (cc.ModelSaliency.open(path) for path in (arguments.first, arguments.second))
     options = {"permutations": arguments.permutations, "seed": arguments.seed}
     if kind == "models":
         found = cc.compare_models(a, b, **options)
@@ -56,6 +55,7 @@ def run(arguments: Namespace) -> Outcome:
     return Outcome(text, {"kind": kind, "notes": notes, **found.as_json()})
 
 
-def _kind(a: RunFolder, b: RunFolder) -> str:
-    """The same photographs explained twice, or two groups."""
-    return "models" if set(a.records["name"]) == set(b.records["name"]) else "groups"
+def _kind(a: cc.ModelSaliency, b: cc.ModelSaliency) -> str:
+    """Photographs that both explain are compared with themselves; groups have none in common."""
+    assert a.photos is not None and b.photos is not None  # of run folders
+    return "models" if a.photos.shared(b.photos) else "groups"

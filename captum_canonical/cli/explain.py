@@ -8,7 +8,7 @@ from argparse import Namespace, _SubParsersAction
 from pathlib import Path
 from typing import Any
 
-from captum_canonical.cli.console import Outcome, seconds, shown
+from captum_canonical.cli.console import Outcome, jsonable, seconds, shown
 from captum_canonical.cli.data import account, account_text
 from captum_canonical.cli.estimate import estimate
 from captum_canonical.cli.methods import METHODS, attribution, occlusion_arguments
@@ -21,10 +21,12 @@ from captum_canonical.cli.options import (
     examples,
     stopping_rule,
 )
+from captum_canonical.cli.report import COMMAND
 from captum_canonical.cli.session import Session, begin
 from captum_canonical.errors import CanonicalError
 from captum_canonical.explain import explain_dataset
-from captum_canonical.runs import RunFolder
+from captum_canonical.runs import RunFolder, write_json
+from captum_canonical.runs.files import MANIFEST
 
 OF_OCCLUSION = ("points", "patch_size", "fill", "inference")
 
@@ -51,7 +53,13 @@ def add(commands: _SubParsersAction[Any]) -> None:
     group.add_argument(
         "--out", type=Path, required=True, metavar="RUN", help="the run folder; an unfinished one goes on"
     )
-    group.add_argument("--method", choices=METHODS, default="occlusion", help="what makes the maps (default occlusion)")
+    group.add_argument(
+        "--method",
+        choices=METHODS,
+        metavar="METHOD",
+        default="occlusion",
+        help=f"what makes the maps: {', '.join(METHODS)} (default occlusion)",
+    )
     group.add_argument(
         "--inference", choices=["auto", "incremental", "dense"], help="of occlusion (default auto: whatever is faster)"
     )
@@ -82,13 +90,30 @@ def run(arguments: Namespace) -> Outcome:
     session.data.align(not arguments.quiet)
     session.probe()
     explain_dataset(session.confidence, session.data, arguments.out, **call)
+    note(arguments, session.settings.link)
     return summary(arguments, session, time.perf_counter() - start)
 
 
 def interrupted(arguments: Namespace) -> str:
     """How to go on after Ctrl-C."""
-    kept = f"; captum-canonical report {arguments.out} shows it" if (arguments.out / "manifest.json").is_file() else ""
-    return f"interrupted. What is finished is kept in {arguments.out}, and the same command goes on from there{kept}."
+    if not (arguments.out / MANIFEST).is_file():
+        return "interrupted before the first photograph was explained; the same command begins again."
+    return (
+        f"interrupted. What is finished is kept in {arguments.out}, and the same command goes on from there; "
+        f"captum-canonical report {arguments.out} shows it."
+    )
+
+
+UNITS = {"log_odds": "drop in log-odds", "probability": "drop in probability", "none": "drop in the score"}
+
+
+def note(arguments: Namespace, link: str) -> None:
+    """Writes beside a run what its pages should say: the command's options, and the unit of its maps."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    unit = UNITS[link] if arguments.method in ("occlusion", "score-cam") else f"{arguments.method}, {link}"
+    options = {name: value for name, value in vars(arguments).items() if value is not None and not callable(value)}
+    write_json(arguments.out / COMMAND, {"unit": unit, "model": arguments.model, "options": jsonable(options)})
 
 
 def call_of(arguments: Namespace, session: Session) -> dict[str, Any]:

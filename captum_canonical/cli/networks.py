@@ -194,8 +194,8 @@ def _load_script(path: Path) -> nn.Module:
             return torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise CanonicalError(
-            f"--model {path}: no readable TorchScript file ({_first_line(error)}) If these are weights, give the "
-            "network as --model package.module:factory and this file as --weights; files of torch.export end in .pt2."
+            f"--model {path}: the file holds no TorchScript that can be read. If these are weights, give the network "
+            "as --model package.module:factory and this file as --weights; files of torch.export end in .pt2."
         ) from error
 
 

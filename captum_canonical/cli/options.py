@@ -145,9 +145,7 @@ def add_network(parser: ArgumentParser) -> None:
     group.add_argument("--channels", choices=["RGB", "BGR", "L"], help="order of colours, or L for grey (default RGB)")
     group.add_argument("--mean", type=numbers, help="of the normalisation (image - mean) / std of images in 0..1")
     group.add_argument("--std", type=numbers, help="likewise; numbers with commas are for the channels")
-    group.add_argument(
-        "--classes", type=names, metavar="NAME,...", help="names of the classes, in order of the outputs"
-    )
+    group.add_argument("--classes", type=names, metavar="NAME,...", help="names of the classes as the outputs are")
     group.add_argument("--device", help="cpu, cuda, cuda:1, ...")
 
 
@@ -173,7 +171,13 @@ def add_method(parser: ArgumentParser) -> None:
 
 def examples(*lines: str) -> dict[str, Any]:
     """The part of a parser's arguments that shows examples below its help."""
-    return {
-        "epilog": "examples:\n" + "\n".join(f"  {line}" for line in lines),
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
+    return {"epilog": "examples:\n" + "\n".join(f"  {line}" for line in lines), "formatter_class": _Help}
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps what is one line, and keeps the lines of what are several."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" not in text:
+            return super()._fill_text(text, width, indent)
+        return "\n".join(indent + line for line in text.splitlines())

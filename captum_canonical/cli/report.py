@@ -11,8 +11,9 @@ from captum_canonical.cli.console import Outcome, shown
 from captum_canonical.cli.options import add_common, examples
 from captum_canonical.errors import CanonicalError
 from captum_canonical.runs import RunFolder
+from captum_canonical.runs.manifest import read_json
 
-BENCHMARK = "benchmark.json"
+BENCHMARK, COMMAND = "benchmark.json", "command.json"  # in the folders of the commands of these names
 
 
 def add(commands: _SubParsersAction[Any]) -> None:
@@ -34,13 +35,15 @@ def add(commands: _SubParsersAction[Any]) -> None:
 def run(arguments: Namespace) -> Outcome:
     """Writes the page."""
     source: Any = arguments.folder
-    missing = ""
+    missing, about = "", {}
     if (arguments.folder / BENCHMARK).is_file():
         source = cc.BenchmarkResult.from_json(arguments.folder / BENCHMARK)
     else:
         found = opened(arguments.folder)
         missing = found.missing
-    path = cc.report(source, arguments.out or arguments.folder / "report.html", photos=not arguments.no_photos)
+        told = read_json(arguments.folder / COMMAND) or {}
+        about = {"unit": told["unit"]} if isinstance(told.get("unit"), str) else {}
+    path = cc.report(source, arguments.out or arguments.folder / "report.html", photos=not arguments.no_photos, **about)
     size = path.stat().st_size
     lines = [f"{shown(path)} ({size / 1e6:.1f} MB)"] + ([f"the run is not finished: {missing}"] if missing else [])
     return Outcome("\n".join(lines), {"report": str(path), "bytes": size, "missing": missing})
