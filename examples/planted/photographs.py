@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,9 +29,10 @@ RIM = {"A": 0.85, "B": 0.15}  # brightness of the backdrop's rim: what tells the
 RIM_FROM = 0.86  # of the way from the middle to the border
 NOISE = 0.02
 
-FEWEST_PIXELS = 9.0  # a region can be planted if a disc of this radius fits in it: half a patch, at 224
+LEAST_RADIUS = 9.0  # a region can be planted if a disc of this radius fits in it: half a patch, at 224
 MARK = 8.0  # radius of a mark on the canonical face of 224
-OFFSET = (-0.30, -0.24, 0.12)  # what a mark adds to red, green and blue: the same everywhere, so of equal contrast
+# What marks add to red, green and blue. Both change brightness and colour by as much, and by as much everywhere.
+BLUE, RED = (-0.30, -0.24, 0.12), (0.12, -0.24, -0.30)
 PLACES = 16  # of the soft spots that cover the face, for networks that look a little everywhere
 SPOT = 0.09  # their standard deviation, as a share of the face's side
 
@@ -80,6 +82,14 @@ def sources(folder: Path | None = None) -> list[Source]:
 
 
 # -------------------------------------------------------------------------------------------------------- photographs
+class Mark(NamedTuple):
+    """A mark in N photographs: index of a region in :func:`plantable`, how strong in each (N,) 0..1, and its colour."""
+
+    place: int
+    strength: Tensor
+    colour: tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Photographs:
     """Photographs without marks, and where marks would go.
@@ -114,14 +124,13 @@ class Photographs:
         """(N,) bool, those of group A."""
         return torch.tensor([group == "A" for group in self.groups])
 
-    def marked(self, *places: tuple[int, Tensor]) -> Tensor:
-        """(N, 3, SIZE, SIZE) with marks.
-
-        Args:
-            *places: index of a region in :func:`plantable`, and (N,) how strong its mark is in each photograph, 0..1.
-        """
-        cover = sum(strength.view(-1, 1, 1, 1) * self.marks[:, place, None] for place, strength in places)
-        return (self.images + cover * self.light * torch.tensor(OFFSET).view(3, 1, 1)).clamp(0, 1)
+    def marked(self, *marks: Mark) -> Tensor:
+        """(N, 3, SIZE, SIZE) with marks."""
+        images = self.images
+        for place, strength, colour in marks:
+            cover = strength.view(-1, 1, 1, 1) * self.marks[:, place, None]
+            images = images + cover * self.light * torch.tensor(colour).view(3, 1, 1)
+        return images.clamp(0, 1)
 
 
 def draw_photographs(faces: Sequence[Source], groups: Sequence[str], generator: torch.Generator) -> Photographs:
@@ -229,7 +238,7 @@ def _light(generator: torch.Generator) -> Tensor:
 def plantable() -> tuple[str, ...]:
     """The regions that are large enough for a mark, in a fixed order: a disc of half a patch fits into each."""
     face = cc.CanonicalFace.default()
-    return tuple(name for name in sorted(face.regions) if _depth(face, name).max() >= FEWEST_PIXELS)
+    return tuple(name for name in sorted(face.regions) if _depth(face, name).max() >= LEAST_RADIUS)
 
 
 def _depth(face: cc.CanonicalFace, region: str) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Networks wired by hand: they read a mark's colour at one place of the face, in group A only."""
+"""Networks wired by hand: they read how blue a mark is at one place of the face, in group A only."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from planted.photographs import PLACES, RIM, Photographs
+from planted.photographs import BLUE, PLACES, RIM, Mark, Photographs
 
 CORNER = 2  # pixels of a corner that shows the backdrop's rim
 
@@ -70,7 +70,7 @@ def wire(
     place = photographs.marks[:, region]
     drawn = torch.randn(len(photographs), PLACES, generator=generator)
     weights = torch.einsum("nkhw,nk->nhw", photographs.spots, drawn)
-    painted = photographs.marked((region, torch.ones(len(photographs))))
+    painted = photographs.marked(Mark(region, torch.ones(len(photographs)), BLUE))
     full = (colour_at(painted, place) - colour_at(photographs.images, place)).mean()
     net = WiredNetwork(strength, float(brightness(photographs.images, weights).std()), float(full))
     return net.eval(), (place, weights)
