@@ -34,6 +34,16 @@ def list_photos(source: PathType | Sequence[PathType]) -> list[Path]:
 
     Raises:
         CanonicalError: the folder does not exist or holds no photograph.
+
+    Example::
+
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> for name in ("b.png", "a.JPG", "notes.txt"):
+        ...     _ = Path(folder.name, name).write_bytes(b"")
+        >>> [path.name for path in list_photos(folder.name)]
+        ['a.JPG', 'b.png']
+        >>> folder.cleanup()
     """
     if not isinstance(source, (str, PathLike)):
         return [Path(path) for path in source]
@@ -59,6 +69,17 @@ def read_photo(path: PathType) -> np.ndarray:
     Raises:
         CanonicalError: the file is missing, empty, truncated, suspiciously large or no image; the message names the
             file and says which.
+
+    Example::
+
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> Image.new("L", (30, 20), 128).save(f"{folder.name}/grey.png")
+        >>> photo = read_photo(f"{folder.name}/grey.png")
+        >>> photo.shape, photo.dtype
+        ((20, 30, 3), dtype('uint8'))
+        >>> folder.cleanup()
     """
     from PIL import Image, ImageOps
 

@@ -35,6 +35,17 @@ class Aligner(ABC):
 
     Raises:
         CanonicalError: an argument is not one of the words above.
+
+    Example::
+
+        >>> from contextlib import contextmanager
+        >>> class Middle(Aligner):  # three points around the middle of each image
+        ...     num_vertices = 3
+        ...     @contextmanager
+        ...     def open(self):
+        ...         yield lambda image: [np.array([[3, 3, 0], [5, 3, 0], [4, 5, 0]]) * len(image) / 8]
+        >>> Middle()(torch.rand(2, 3, 16, 16)).vertices[0, :, :2].tolist()
+        [[6.0, 6.0], [10.0, 6.0], [8.0, 10.0]]
     """
 
     topology: str | None = None

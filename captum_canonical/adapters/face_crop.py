@@ -36,6 +36,15 @@ def crop_to_face(
     Raises:
         AlignmentError: the mesh has not one row, or belongs to another image size.
         NoFaceError: the mesh's row says that no face was found.
+
+    Example::
+
+        >>> import torch
+        >>> corners = torch.tensor([[[40.0, 20.0, 0.0], [60.0, 20.0, 0.0], [50.0, 40.0, 0.0]]])
+        >>> mesh = FaceMesh(corners, image_size=(80, 100))
+        >>> part, moved = crop_to_face(np.zeros((80, 100, 3), np.uint8), mesh, margin=0.25, size=60)
+        >>> part.shape, moved.vertices[0, :, :2].tolist()
+        ((60, 60, 3), [[10.0, 10.0], [50.0, 10.0], [30.0, 50.0]])
     """
     if len(mesh) != 1 or tuple(image.shape[:2]) != mesh.image_size:
         raise AlignmentError(

@@ -47,7 +47,8 @@ class FaceAlignmentAligner(Aligner):
     Example::
 
         >>> aligner = FaceAlignmentAligner(on_missing="skip")
-        >>> mesh = aligner(photos)    # doctest: +SKIP
+        >>> aligner.topology, aligner.num_vertices  # of aligner(photos), which downloads at first
+        ('mediapipe-468', 468)
     """
 
     def __init__(

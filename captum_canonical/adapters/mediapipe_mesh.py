@@ -53,10 +53,12 @@ class MediaPipeAligner(Aligner):
 
     Example::
 
-        >>> aligner = MediaPipeAligner(on_missing="skip", visibility=False)
-        >>> mesh = aligner(np.zeros((64, 64, 3), np.uint8))  # doctest: +SKIP
-        >>> mesh.num_vertices, mesh.missing                  # doctest: +SKIP
-        (468, (0,))
+        >>> drawn = CanonicalFace.default().image[None]  # the package's drawing is face enough
+        >>> mesh = MediaPipeAligner()(drawn)
+        >>> mesh.num_vertices, mesh.image_size, mesh.missing
+        (468, (224, 224), ())
+        >>> MediaPipeAligner(on_missing="skip")(drawn * 0).missing
+        (0,)
     """
 
     topology = "mediapipe-468"

@@ -47,6 +47,17 @@ def load_prnet_mesh(
     Raises:
         CanonicalError: a file cannot be read; the message names it.
         AlignmentError: the file holds no such mesh, or not this stride.
+
+    Example::
+
+        >>> import tempfile
+        >>> from scipy.io import savemat
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> savemat(f"{folder.name}/photo_mesh.mat", {"vertices": 200 * np.random.default_rng(0).random((2194, 3))})
+        >>> mesh = load_prnet_mesh(f"{folder.name}/photo_mesh.mat", image_size=(218, 178))
+        >>> mesh.vertices.shape, mesh.topology
+        (torch.Size([1, 2194, 3]), 'prnet-2194')
+        >>> folder.cleanup()
     """
     _check_stride(stride)
     paths = [path] if isinstance(path, (str, PathLike)) else list(path)
@@ -78,6 +89,19 @@ def load_prnet_face(image_path: PathType, mesh_path: PathType, stride: int = STR
     Raises:
         CanonicalError: a file cannot be read; the message names it.
         AlignmentError: the file holds no such mesh, or not this stride.
+
+    Example::
+
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from scipy.io import savemat
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> Image.new("RGB", (224, 224)).save(f"{folder.name}/frontal.png")
+        >>> savemat(f"{folder.name}/frontal_mesh.mat", {"vertices": 200 * np.random.default_rng(0).random((2194, 3))})
+        >>> face = load_prnet_face(f"{folder.name}/frontal.png", f"{folder.name}/frontal_mesh.mat")
+        >>> face.size, face.topology
+        ((224, 224), 'prnet-2194')
+        >>> folder.cleanup()
     """
     _check_stride(stride)
     vertices, triangles = _read(Path(mesh_path))

@@ -20,6 +20,15 @@ class RefinedMaps:
         approximate: whether there are points left, so that this is not the complete map.
         expected_change: (N,) float64, the estimated distance to the complete map as a share of this map's L2 norm;
             0 for the complete map.
+
+    Example::
+
+        >>> from captum_canonical import CanonicalFace, CanonicalOcclusion, FaceMesh
+        >>> face = CanonicalFace.default()
+        >>> faces = FaceMesh(face.resized((64, 64)).vertices[None], image_size=(64, 64), topology=face.topology)
+        >>> maps = next(CanonicalOcclusion(lambda x: x.mean((1, 2, 3)), faces).refine(torch.ones(1, 3, 64, 64)))
+        >>> maps.num_points, maps.approximate, maps.attributions.shape, maps.expected_change.shape
+        (64, True, torch.Size([1, 1, 224, 224]), torch.Size([1]))
     """
 
     attributions: Tensor | tuple[Tensor, ...]

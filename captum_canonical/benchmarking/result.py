@@ -44,6 +44,22 @@ class BenchmarkResult:
         mean_maps: method or control -> (1, H_F, W_F), the mean of its canonical maps over all images (Eq. 6), to look
             at: no score is made from it.
         canonical_faces: method or control -> the canonical face that these are written on.
+
+    Example::
+
+        >>> from captum.attr import Saliency
+        >>> from captum_canonical import FaceMesh, benchmark
+        >>> face = CanonicalFace.default(32)
+        >>> faces = FaceMesh(face.vertices.repeat(4, 1, 1), image_size=(32, 32), topology=face.topology)
+        >>> net = lambda x: x[:, :, 20:26, 12:20].mean((1, 2, 3))  # reads the mouth
+        >>> photos = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        >>> methods = {"Saliency": Saliency(net)}
+        >>> result = benchmark(net, photos, methods, faces=faces, canonical_face=face, fills=["mean"], folds=2)
+        >>> len(result.rows), result.fills, result["Saliency, per image"].control
+        (8, ('mean',), False)
+        >>> low, high = result.interval("Saliency, per image", "mean_drop", "mean")
+        >>> low <= result["Saliency, per image"].value("mean_drop", "mean") <= high
+        True
     """
 
     rows: tuple[Row, ...]

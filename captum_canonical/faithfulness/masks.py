@@ -133,6 +133,13 @@ def equal_mass_masks(
 
     Raises:
         CanonicalError: as :func:`explanation_masks`; no maps, or maps of several shapes.
+
+    Example::
+
+        >>> maps = {"narrow": torch.tensor([[[[2.0, 0.0, 0.0]]]]), "broad": torch.tensor([[[[1.0, 1.0, 0.0]]]])}
+        >>> masks = equal_mass_masks(maps)
+        >>> {name: mask.values.flatten().tolist() for name, mask in masks.items()}
+        {'narrow': [1.0, 0.0, 0.0], 'broad': [0.5, 0.5, 0.0]}
     """
     shapes = {name: tuple(getattr(values, "shape", ())) for name, values in maps.items()}
     if len(set(shapes.values())) != 1:

@@ -91,6 +91,14 @@ def score_explanations(
 
     Returns:
         (N,) float64 on the CPU.
+
+    Example::
+
+        >>> from captum_canonical.faithfulness import explanation_masks
+        >>> photos = torch.ones(1, 1, 2, 2)
+        >>> masks = explanation_masks(torch.tensor([[[[4.0, 1.0], [1.0, 0.0]]]]), budget=0.25)
+        >>> score_explanations(lambda x: x.mean((1, 2, 3)), photos, masks)  # a quarter of the brightness is hidden
+        tensor([0.7500], dtype=torch.float64)
     """
     clean = None if clean_scores is None else _scores(clean_scores, clean_scores)[0]
     lengths = [len(inputs), len(masks.values), *([] if clean is None else [len(clean)])]

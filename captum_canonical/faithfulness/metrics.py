@@ -115,7 +115,15 @@ class AverageDrop(_MeanScore):
 
 
 class IncreaseRate(_MeanScore):
-    """:func:`increase_rate` of images that come in batches."""
+    """:func:`increase_rate` of images that come in batches.
+
+    Example::
+
+        >>> metric = IncreaseRate()
+        >>> metric.update(torch.tensor([0.5, 0.5]), torch.tensor([0.75, 0.25]))
+        >>> metric.compute(), metric.direction
+        (tensor(50., dtype=torch.float64), 'lower')
+    """
 
     better_for_negative = "lower"
 
@@ -124,7 +132,15 @@ class IncreaseRate(_MeanScore):
 
 
 class MeanDrop(_MeanScore):
-    """:func:`mean_drop` of images that come in batches."""
+    """:func:`mean_drop` of images that come in batches.
+
+    Example::
+
+        >>> metric = MeanDrop()
+        >>> metric.update(torch.tensor([3.0, -1.0]), torch.tensor([1.0, -1.5]))
+        >>> metric.compute()
+        tensor(1.2500, dtype=torch.float64)
+    """
 
     def _score(self, clean: Tensor, explained: Tensor) -> FaithfulnessScore:
         return mean_drop(clean, explained, explanation=self.explanation)
@@ -136,6 +152,13 @@ class WinRate(FaithfulnessMetric):
     Args:
         methods: the names of those that take part.
         explanation, unbounded, tolerance: as in :func:`win_rates`.
+
+    Example::
+
+        >>> metric = WinRate(["a", "b"])
+        >>> metric.update({"a": torch.tensor([0.25, 0.5]), "b": torch.tensor([0.5, 0.5])})
+        >>> metric.compute().percent.tolist()
+        [75.0, 25.0]
     """
 
     higher_is_better = True  # a method is better the more it wins, whatever is scored
@@ -184,6 +207,15 @@ class MeanCurves(FaithfulnessMetric):
 
     Args:
         like: curves of the kind that will come: their fractions, fill and space count, not their scores.
+
+    Example::
+
+        >>> from captum_canonical.faithfulness import removal_curves
+        >>> curves = removal_curves(lambda x: x.mean((1, 2, 3)), torch.ones(2, 1, 4, 4), torch.rand(2, 1, 4, 4))
+        >>> metric = MeanCurves(curves)
+        >>> metric.update(curves)
+        >>> metric.compute()["morf"].shape == curves.fractions.shape
+        True
     """
 
     higher_is_better = None  # type: ignore[assignment]  # RemovalCurves.DIRECTIONS

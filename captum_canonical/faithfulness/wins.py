@@ -76,7 +76,13 @@ def win_shares(
     unbounded: bool = False,
     tolerance: float = TOLERANCE,
 ) -> Tensor:
-    """(M, N) float64, what each of M methods wins of each image: 1, 0, or 1 / k where k of them tie; as win_rates."""
+    """(M, N) float64, what each of M methods wins of each image: 1, 0, or 1 / k where k of them tie; as win_rates.
+
+    Example::
+
+        >>> win_shares({"a": torch.tensor([0.25, 0.5]), "b": torch.tensor([0.5, 0.5])}).tolist()
+        [[1.0, 0.5], [0.0, 0.5]]
+    """
     return _shares_of(scores_of(explained, explanation, unbounded), explanation, tolerance)
 
 

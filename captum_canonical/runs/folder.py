@@ -49,9 +49,18 @@ class RunFolder:
 
     Example::
 
-        >>> run = RunFolder.open("results/gender")  # doctest: +SKIP
-        >>> run.missing, run.maps.shape, run.records["status"].count("failed")  # doctest: +SKIP
-        ('', (1000, 1, 224, 224), 3)
+        >>> import tempfile
+        >>> import torch
+        >>> from captum_canonical import FaceMesh, explain_dataset
+        >>> face = CanonicalFace.default(32)
+        >>> faces = FaceMesh(face.vertices.repeat(5, 1, 1), image_size=(32, 32), topology=face.topology)
+        >>> data, folder = (torch.rand(5, 3, 32, 32), faces), tempfile.TemporaryDirectory()
+        >>> result = explain_dataset(lambda x: x.mean((1, 2, 3)), data, folder.name, canonical_face=face, num_points=8,
+        ...                          network_key="brightness", show_progress=False)
+        >>> run = RunFolder.open(folder.name)
+        >>> run.complete, run.missing, run.maps.shape, run.records["status"].count("failed")
+        (True, '', (5, 1, 32, 32), 0)
+        >>> folder.cleanup()
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:

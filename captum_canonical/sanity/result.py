@@ -60,6 +60,16 @@ class RandomizationTest:
         examples: indices of the images whose maps were kept.
         original: (K, C, H, W) float32, the unrandomised maps of the examples.
         maps: (L, S, K, C, H, W) float32, their maps with randomised layers.
+
+    Example::
+
+        >>> from torch import nn
+        >>> from captum.attr import Saliency
+        >>> from captum_canonical import model_randomization
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> test = model_randomization(Saliency(net), torch.rand(3, 1, 16, 16), target=1, seeds=(0, 1))
+        >>> test.layers, test.similarity["spearman"].shape, test.summary("spearman").mean.shape
+        (('3', '1'), torch.Size([2, 2, 3]), torch.Size([2]))
     """
 
     layers: tuple[str, ...]

@@ -36,7 +36,13 @@ def spearman(first: Tensor, second: Tensor) -> float:
 
 
 def top_share(first: Tensor, second: Tensor) -> float:
-    """Share of the highest 10 % of one vector that belongs to the highest 10 % of the other; NaN if one is constant."""
+    """Share of the highest 10 % of one vector that belongs to the highest 10 % of the other; NaN if one is constant.
+
+    Example::
+
+        >>> top_share(torch.arange(20.0), torch.arange(20.0) ** 2), top_share(torch.arange(20.0), -torch.arange(20.0))
+        (1.0, 0.0)
+    """
     if is_constant(first) or is_constant(second):
         return float("nan")
     both = torch.minimum(_top(first), _top(second))
@@ -44,7 +50,13 @@ def top_share(first: Tensor, second: Tensor) -> float:
 
 
 def mass_overlap(first: Tensor, second: Tensor) -> float:
-    """What the positive parts of two vectors, as shares of their sums, have in common, 0..1; NaN if one has none."""
+    """What the positive parts of two vectors, as shares of their sums, have in common, 0..1; NaN if one has none.
+
+    Example::
+
+        >>> mass_overlap(torch.tensor([3.0, 1.0, -5.0]), torch.tensor([1.0, 1.0, 2.0]))  # 1/4 + 1/4 + 0
+        0.5
+    """
     first, second = first.double().clamp(min=0), second.double().clamp(min=0)
     if not first.any() or not second.any():
         return float("nan")
@@ -67,6 +79,12 @@ def structural_similarity(first: Tensor, second: Tensor, data_range: float, area
 
     Returns:
         -1..1; NaN if ``data_range`` is not positive or no window counts.
+
+    Example::
+
+        >>> maps = torch.rand(1, 16, 16)
+        >>> round(structural_similarity(maps, maps, data_range=1.0), 6)
+        1.0
     """
     size = _window(first)
     offsets = torch.arange(size, dtype=torch.float64) - size // 2

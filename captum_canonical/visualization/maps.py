@@ -79,6 +79,13 @@ def show_on_photo(
     Args:
         saliency, coverage, vmax, unit, title: as in :func:`show_canonical`.
         photo: (3, H, W) or (1, 3, H, W) floats in 0..1, or (H, W, 3) uint8.
+
+    Example::
+
+        >>> import torch
+        >>> figure = show_on_photo(torch.randn(1, 1, 16, 16), torch.rand(3, 64, 64), unit="drop in log-odds")
+        >>> len(figure.axes)  # the photograph and the colour bar
+        2
     """
     cell = Cell(values_of(saliency, coverage), grey_of(photo))
     return _draw([[cell]], [title or ""], None, vmax, unit, side=3.4)
