@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from captum_canonical.model_saliency import ModelSaliency
-from captum_canonical.reporting.options import Options
+import numpy as np
+
+from captum_canonical.model_saliency import ModelSaliency, Significance
+from captum_canonical.reporting.findings import Findings
 from captum_canonical.reporting.page import Section
 from captum_canonical.reporting.pictures import (
     Panel,
     RegionNames,
+    Scale,
     count_scale,
     error_scale,
     panel_of,
@@ -18,34 +21,42 @@ from captum_canonical.reporting.pictures import (
 TITLE = "Where the network looks"
 
 
-def map_section(result: ModelSaliency, options: Options, regions: RegionNames | None, head: bool) -> Section:
-    """Mean, standard error and number of photographs, pixel by pixel."""
-    if not result.n:
-        return Section("map", TITLE, reasons=["No photograph has a map."])
-    panels = _panels(result, options.unit, regions)
+def map_section(
+    result: ModelSaliency, findings: Findings, unit: str, regions: RegionNames | None, head: bool
+) -> Section:
+    """Mean, standard error and number of photographs, pixel by pixel, and where the mean is other than 0."""
+    panels = _panels(result, unit, regions)
+    texts = ["The mean of the maps of all photographs. Point at a map to read its values."]
+    if findings.significance is not None:
+        texts.append(findings.significance.sentence)
+        panels += _detected(result, findings.significance, panels[0].scale, regions)
     told = f"The canonical face in three dimensions. {panels[0].text}" if head else None
-    texts = [
-        "The mean of the maps of all photographs. Point at a map to read its values; the face can be turned."
-        if head
-        else "The mean of the maps of all photographs. Point at a map to read its values."
-    ]
-    return Section("map", TITLE, texts=texts, panels=panels, head=told)
+    reasons = findings.reasons.get("map", ())
+    return Section("map", TITLE, texts=texts, panels=panels, head=told, reasons=reasons)
 
 
 def _panels(result: ModelSaliency, unit: str, regions: RegionNames | None) -> list[Panel]:
-    mean = seen_values(result.mean, result.count)
-    error = seen_values(result.standard_error, result.count)
-    count = seen_values(result.count, result.count)
+    mean, error, count = (
+        seen_values(each, result.count) for each in (result.mean, result.standard_error, result.count)
+    )
+    speaks = "Red speaks for the target, blue against it."
+    half = "Half of the width of a 68 % interval, if photographs are independent."
+    seen = "Photographs in which the place is seen."
     return [
-        panel_of(mean, signed_scale([mean], unit), "Mean map", regions, "Red speaks for the target, blue against it."),
-        panel_of(
-            error,
-            error_scale([error], unit),
-            "Standard error of the mean",
-            regions,
-            "Half of the width of a 68 % interval, if the photographs are independent.",
-        ),
-        panel_of(
-            count, count_scale([count], "photographs"), "Coverage", regions, "Photographs in which the place is seen."
-        ),
+        panel_of(mean, signed_scale([mean], unit), "Mean map", regions, speaks),
+        panel_of(error, error_scale([error], unit), "Standard error", regions, half),
+        panel_of(count, count_scale([count], "photographs"), "Coverage", regions, seen),
     ]
+
+
+def _detected(
+    result: ModelSaliency, significance: Significance, scale: Scale, regions: RegionNames | None
+) -> list[Panel]:
+    """The mean where it is other than 0 by the test, white elsewhere; nothing if that is nowhere."""
+    mean = seen_values(result.mean, result.count)
+    mask = significance.mask.reshape(mean.shape).numpy()
+    if not mask.any():
+        return []
+    told = f"The mean map where its corrected p is at most {significance.alpha:g}; white elsewhere."
+    values = np.where(np.isfinite(mean) & ~mask, 0.0, mean)
+    return [panel_of(values, scale, "Other than 0", regions, told)]

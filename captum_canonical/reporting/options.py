@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from captum_canonical.benchmarking import BenchmarkResult
+from captum_canonical.comparisons import GroupComparison
 from captum_canonical.reporting.photo_source import PhotoSource
 
 
@@ -17,4 +19,6 @@ class Options:
     photos: PhotoSource
     wall: int
     head: bool
+    strata: Sequence[str] | None
+    comparisons: Sequence[GroupComparison]
     benchmark: BenchmarkResult | None

@@ -49,12 +49,13 @@ class Table:
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """Two groups: the verdict of the test in words, their maps and difference on one scale, and regions."""
+    """Two groups: the verdict of the test in words, their difference, and regions."""
 
     title: str
     verdict: str
     panels: Sequence[Panel] = ()
     table: Table | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 from captum_canonical.benchmarking import BenchmarkResult
+from captum_canonical.comparisons import GroupComparison
 from captum_canonical.errors import CanonicalError
 from captum_canonical.model_saliency import ModelSaliency
 from captum_canonical.reporting.benchmark_page import page_of_benchmark
@@ -27,13 +29,18 @@ def report(
     photos: PhotoSource = True,
     wall: int = WALL,
     head: bool = True,
+    strata: Sequence[str] | None = None,
+    comparisons: GroupComparison | Sequence[GroupComparison] = (),
     benchmark: BenchmarkResult | None = None,
 ) -> Path:
     """Writes one HTML file about a result. It needs nothing else: no network, no other file.
 
-    The page computes nothing: maps, intervals, tests and tables are what the result's own methods and
+    The page computes nothing: maps, intervals, tests and tables are what the result's own methods
+    (:meth:`~ModelSaliency.significance`, :meth:`~ModelSaliency.strata`, :meth:`~ModelSaliency.concentration`),
     :func:`region_table`, :func:`compare_groups` and :meth:`BenchmarkResult.table` give with their default settings, so
-    that every number on it can be had again from them. A run that is not finished is reported as far as it goes.
+    that every number on it can be had again from them. Up to four groups are compared two by two; comparisons with
+    other settings, such as matched ones, or of models, are given. A run that is not finished is reported as far as it
+    goes.
 
     Args:
         result: the folder of a run (the ``out`` of :func:`explain_dataset`), finished or not; a
@@ -47,13 +54,17 @@ def report(
             order. False: no pixel and no name of a photograph is in the page, for passing it on.
         wall: how many photographs are shown at most, beside their maps; the first of the run, whose order is random.
         head: whether the face can be turned in three dimensions; the library for that takes 5 MB of the page.
+        strata: what photographs are sorted by, see :meth:`ModelSaliency.strata`. Default: group, right or wrong, label
+            and prediction, predicted class, confidence and pose, as far as they are known and tell at most nine kinds
+            of photographs apart.
+        comparisons: more of them, from :func:`compare_groups` or :func:`compare_models`.
         benchmark: shown on the page of a model-level result as well.
 
     Returns:
         The path of the page.
 
     Raises:
-        CanonicalError: ``result`` is none of these, or the page cannot be written.
+        CanonicalError: ``result`` is none of these, a column of ``strata`` is unknown, or the page cannot be written.
         MissingDependencyError: plotly is needed for ``head`` and not installed.
 
     Example::
@@ -68,7 +79,8 @@ def report(
         ('report.html', True)
         >>> folder.cleanup()
     """
-    options = Options(title, unit, photos, _checked(wall), head, benchmark)
+    given = (comparisons,) if isinstance(comparisons, GroupComparison) else tuple(comparisons)
+    options = Options(title, unit, photos, _checked(wall), head, strata, given, benchmark)
     opened = _opened(result)
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():

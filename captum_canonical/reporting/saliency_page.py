@@ -7,12 +7,16 @@ from pathlib import Path
 from captum_canonical.model_saliency import ModelSaliency
 from captum_canonical.reporting.account_section import account_section
 from captum_canonical.reporting.benchmark_page import benchmark_sections
+from captum_canonical.reporting.findings import findings_of
+from captum_canonical.reporting.group_section import comparison_section, group_section, verdict_in_short
 from captum_canonical.reporting.head import mesh_of
 from captum_canonical.reporting.map_section import map_section
 from captum_canonical.reporting.options import Options
 from captum_canonical.reporting.page import Page, Section
 from captum_canonical.reporting.pictures import RegionNames, drawing_of
 from captum_canonical.reporting.provenance import now, settings_of_run
+from captum_canonical.reporting.region_section import leading_regions, region_section
+from captum_canonical.reporting.summary_section import summary_section
 from captum_canonical.reporting.tables import facts_table
 from captum_canonical.reporting.wall_section import wall_section
 from captum_canonical.reporting.words import counted
@@ -42,9 +46,9 @@ def page_of_saliency(result: ModelSaliency, options: Options) -> Page:
     face = result.canonical_face
     regions = None if face is None else RegionNames.of(face)
     mesh = mesh_of(face) if options.head and face is not None and result.n else None
-    parts = [map_section(result, options, regions, mesh is not None)]
-    if options.photos is not False and result.photos is not None and result.n and regions is not None:
-        parts.append(wall_section(result, options, regions))
+    parts = _results(result, options, regions, mesh is not None) if result.n else []
+    if options.comparisons:
+        parts.append(comparison_section(options.comparisons, options.unit, regions))
     if options.benchmark is not None:
         parts += benchmark_sections(options.benchmark, options, regions)
     if result.run is not None:
@@ -64,6 +68,23 @@ def page_of_saliency(result: ModelSaliency, options: Options) -> Page:
         regions=regions,
         mesh=mesh,
     )
+
+
+def _results(result: ModelSaliency, options: Options, regions: RegionNames | None, head: bool) -> list[Section]:
+    """All that needs a map."""
+    findings = findings_of(result, options.strata)
+    parts = [map_section(result, findings, options.unit, regions, head), region_section(findings, options.unit)]
+    told = [
+        "" if findings.significance is None else findings.significance.sentence,
+        "" if findings.regions is None else leading_regions(findings.regions),
+        *(verdict_in_short(comparison) for comparison in findings.comparisons),
+    ]
+    parts.insert(0, summary_section(result, told))
+    if findings.strata or "groups" in findings.reasons:
+        parts.append(group_section(findings, options.unit, regions))
+    if options.photos is not False and result.photos is not None and regions is not None:
+        parts.append(wall_section(result, options, regions))
+    return parts
 
 
 def _title(result: ModelSaliency) -> str:
