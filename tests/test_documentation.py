@@ -6,13 +6,15 @@ The numbers of examples stand in the summary of the test run (`conftest.py`).
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from documentation import KINDS, PAGES, ROOT, Block, blocks_of, check_command, commands_of, python_of, written_files
@@ -131,20 +133,26 @@ def test_no_example_of_a_docstring_is_skipped() -> None:
     assert skipped == []
 
 
+PUBLIC = ("", ".adapters", ".faithfulness", ".photos", ".sanity", ".statistics", ".visualization")
+
+
 def test_every_public_name_has_an_example() -> None:
-    """Classes and functions of the top level and of the sub-packages that users import from."""
-    public = {
-        f"{package}.{name}": getattr(importlib.import_module(package), name)
-        for package in ("captum_canonical", "captum_canonical.adapters", "captum_canonical.visualization")
-        for name in importlib.import_module(package).__all__
-    }
+    """Of the packages that users import from; what functions return is shown in the examples of these functions."""
     without = [
-        name
-        for name, thing in public.items()
-        if callable(thing)
-        and not (inspect.isclass(thing) and issubclass(thing, Exception))
-        and ">>>"
-        not in inspect.getdoc(thing)
-        + "".join(inspect.getdoc(member) or "" for member in vars(thing).values() if inspect.isclass(thing))
+        f"{thing.__module__}.{name}"
+        for package in PUBLIC
+        for name, thing in _public(importlib.import_module(f"captum_canonical{package}"))
+        if ">>>" not in (inspect.getdoc(thing) or "")
     ]
     assert without == []
+
+
+def _public(package: ModuleType) -> Iterator[tuple[str, object]]:
+    """Functions and classes but errors and mere records."""
+    own = [name for name, value in vars(package).items() if getattr(value, "__module__", "") == package.__name__]
+    for name in getattr(package, "__all__", [name for name in own if name[0] != "_"]):
+        thing = getattr(package, name)
+        record = inspect.isclass(thing) and (hasattr(thing, "_fields") or issubclass(thing, Exception))
+        summary = dataclasses.is_dataclass(thing) and "__call__" not in vars(thing) and package is not captum_canonical
+        if (inspect.isclass(thing) or inspect.isfunction(thing)) and not record and not summary:
+            yield name, thing
