@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -242,3 +243,32 @@ def test_memory_alone_is_a_cache_as_well() -> None:
     assert cache.get(key) is None
     cache.put(key, stored)
     assert cache.get(key) is stored
+
+
+def test_meshes_on_the_disk_take_no_memory_and_are_read_again(folder: Path, tmp_path: Path) -> None:
+    in_memory, on_disk = dataset(folder), dataset(folder, cache=tmp_path / "cache")
+    assert len(in_memory) == len(on_disk) == 5
+    sizes = [len(pickle.dumps(data)) for data in (in_memory, on_disk)]
+    assert sizes[1] < sizes[0]  # although these meshes have nine vertices only
+    for place in on_disk.places:
+        mesh, other = in_memory[place].faces, on_disk[place].faces
+        torch.testing.assert_close(mesh.vertices, other.vertices, rtol=0, atol=0)
+        assert in_memory.face_box(place) == on_disk.face_box(place)
+    next((tmp_path / "cache").glob("*.npz")).unlink()
+    lost = [index for index in range(5) if not readable(on_disk, index)]
+    assert len(lost) == 1
+    with pytest.raises(CanonicalError, match="a mesh that was found before, but it cannot be read any more"):
+        _ = on_disk[lost[0]]
+
+
+def readable(data: object, index: int) -> bool:
+    try:
+        return bool(data[index])  # type: ignore[index]
+    except CanonicalError:
+        return False
+
+
+def test_processes_that_begin_elsewhere_share_the_work(folder: Path, tmp_path: Path) -> None:
+    first = dataset(folder, cache=tmp_path / "cache").align(first=3)
+    assert [Path(name).name for name in CornerAligner.calls] == ["03.png", "04.png", "00.png", "01.png", "02.png"]
+    assert first.places == (0, 1, 2, 3, 4)  # in order all the same

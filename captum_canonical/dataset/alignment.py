@@ -14,7 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from captum_canonical.dataset.aligner_settings import file_digest
-from captum_canonical.dataset.mesh_cache import FORMAT, MeshCache, StoredMesh
+from captum_canonical.dataset.mesh_cache import FORMAT, MeshCache, MeshOnDisk, StoredMesh
 from captum_canonical.dataset.photo_list import PhotoRow
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
 from captum_canonical.mesh import FaceMesh
@@ -77,7 +77,7 @@ class Alignment:
         self, rows: Sequence[PhotoRow], find: Find, cache: MeshCache | None, settings: str, max_pixels: int
     ) -> None:
         self.rows, self.settings, self.max_pixels = rows, settings, max_pixels
-        self.meshes: dict[int, StoredMesh] = {}
+        self.meshes: dict[int, StoredMesh | MeshOnDisk] = {}
         self.places: tuple[int, ...] = ()
         self.left_out: dict[int, LeftOut] = {}
         self.digests: dict[int, str] = {}
@@ -107,15 +107,16 @@ class Alignment:
             except _Left as left:
                 self.left_out[place] = LeftOut(path, str(left), left.kind)
                 continue
-            if result.found:
-                self.meshes[place] = result
-            else:
+            if result is None:
                 self.left_out[place] = LeftOut(path, "the aligner found no face.", NO_FACE)
+            else:
+                self.meshes[place] = result
         self.meshes, self.left_out = dict(sorted(self.meshes.items())), dict(sorted(self.left_out.items()))
         self.places = tuple(self.meshes)
         self._warn()
 
-    def _one(self, place: int) -> StoredMesh:
+    def _one(self, place: int) -> StoredMesh | MeshOnDisk | None:
+        """The face of one photograph, None if there is none."""
         path = self.rows[place].path
         self._check_pixels(path)
         try:
@@ -133,7 +134,9 @@ class Alignment:
                 raise _Left("the file changed while it was read.", UNREADABLE)
             if self._cache:
                 self._cache.put(key, result)
-        return result
+        if not result.found:
+            return None
+        return self._cache.light(key, result) if self._cache else result
 
     def _check_pixels(self, path: Path) -> None:
         pixels = _pixels_in_header(path)

@@ -73,6 +73,41 @@ class StoredMesh:
         return hashlib.sha256(parts.encode()).hexdigest()
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class MeshOnDisk:
+    """A face that lies in a file of the cache: a thousand of them take no more memory than a photograph.
+
+    Attributes:
+        path: the file.
+        box: see :attr:`StoredMesh.box`.
+    """
+
+    path: Path
+    box: tuple[float, float, float, float]
+
+    def stored(self) -> StoredMesh:
+        """All of it, read again.
+
+        Raises:
+            CanonicalError: the file went away or was damaged since.
+        """
+        try:
+            return decode(self.path.read_bytes(), self.path.stem)
+        except (OSError, CanonicalError) as error:
+            raise CanonicalError(
+                f"cache: expected {self.path}, a mesh that was found before, but it cannot be read any more ({error}); "
+                "make the data set again."
+            ) from error
+
+    def mesh(self) -> FaceMesh:
+        """See :meth:`StoredMesh.mesh`."""
+        return self.stored().mesh()
+
+    def digest(self) -> str:
+        """See :meth:`StoredMesh.digest`."""
+        return self.stored().digest()
+
+
 class MeshCache:
     """Results by key, each of which stays what it is for ever; a key says what decides it.
 
@@ -97,20 +132,27 @@ class MeshCache:
 
     def get(self, key: str) -> StoredMesh | None:
         """The result of this key, if it is known."""
-        if key not in self._memory and self.folder is not None:
-            path = self._path(self.folder, key)
-            try:
-                self._memory[key] = decode(path.read_bytes(), key)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            except (OSError, CanonicalError) as error:
-                self._say_damaged(path, error)
-        return self._memory.get(key)
+        if key in self._memory or self.folder is None:
+            return self._memory.get(key)
+        path = self._path(self.folder, key)
+        try:
+            return decode(path.read_bytes(), key)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, CanonicalError) as error:
+            self._say_damaged(path, error)
+        return None
+
+    def light(self, key: str, result: StoredMesh) -> StoredMesh | MeshOnDisk:
+        """What to keep of a result that was got or put: no more than where it lies, if it lies on the disk."""
+        if self.folder is None or key in self._memory or not result.found:
+            return result
+        return MeshOnDisk(self._path(self.folder, key), result.box)
 
     def put(self, key: str, result: StoredMesh) -> None:
-        """Keeps a result, on disk as well if that is possible."""
-        self._memory[key] = result
+        """Keeps a result, on disk if that is possible, else in memory."""
         if self.folder is None or not self._writes:
+            self._memory[key] = result
             return
         temporary = self.folder / f".{key[:16]}-{os.getpid()}-{uuid.uuid4().hex}.partial"
         try:
@@ -119,6 +161,7 @@ class MeshCache:
             os.replace(temporary, self._path(self.folder, key))
         except OSError as error:  # no space, no permission, a folder that went away
             self._writes = False
+            self._memory[key] = result
             with suppress(OSError):
                 temporary.unlink()
             warnings.warn(
