@@ -32,6 +32,7 @@ from torch import nn
 
 import captum_canonical as cc
 from captum_canonical.adapters import MediaPipeAligner
+from captum_canonical.region_stats import RegionTable
 from captum_canonical.visualization.cells import Cell, colour_bar, draw_cell, grey_of, scale_of, values_of
 from face_nets import load
 from get_face_nets import get_face_nets
@@ -134,7 +135,7 @@ def draw(result: cc.ModelSaliency, task: Task, path: Path) -> None:
     figure.savefig(path, bbox_inches="tight")
 
 
-def told(result: cc.ModelSaliency, task: Task, regions: cc.RegionTable) -> dict[str, Any]:
+def told(result: cc.ModelSaliency, task: Task, regions: RegionTable) -> dict[str, Any]:
     """All of it in numbers."""
     mean, error = (values[0] * result.canonical_face.raster.covered for values in (result.mean, result.standard_error))
     place = int(mean.argmax())
