@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from get_face_nets import get_face_nets
-from paper import makeup, maps, scores, survey, tasks
+from paper import causes, makeup, maps, scores, survey, tasks
 from paper.page import Figure, save, write_page
 from paper.study import QUICK, Results, Settings
 
@@ -51,7 +51,7 @@ FIGURES: dict[str, tuple[str, Callable[[Results, Path], Figure]]] = {
     "20": ("Figure 20", scores.figure_20),
     "21": ("Figure 21", scores.figure_21),
     "costs": ("Section V-F", scores.table_of_costs),
-    "causes": ("What the paper leaves open", scores.table_of_causes),
+    "causes": ("What the paper leaves open", causes.table_of_causes),
 }
 
 
@@ -91,14 +91,21 @@ def main() -> None:
         settings = replace(settings, photos=arguments.photos)
     models = arguments.models or get_face_nets()
     folders = (arguments.images, models, arguments.identities, arguments.out)
-    results = Results(*folders, settings, arguments.answers)
+    results = Results(*folders, settings, arguments.answers, command_of(arguments))
     start = time.perf_counter()
     for key in wanted:
         make(results, key)
         print(f"{FIGURES[key][0]} ({time.perf_counter() - start:.0f} s)", flush=True)
-    command = f"reproduce_paper.py{' --quick' if arguments.quick else ''}"
-    page = write_page(results, {file_name(key): heading for key, (heading, _) in FIGURES.items()}, command)
+    page = write_page(results, {file_name(key): heading for key, (heading, _) in FIGURES.items()})
     print(f"{page} ({time.perf_counter() - start:.0f} s)")
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command line without this machine's folders."""
+    given = {"--identities": arguments.identities and "DIR", "--photos": arguments.photos}
+    options = "".join(f" {name} {value}" for name, value in given.items() if value)
+    quick = " --quick" if arguments.quick else ""
+    return f"python examples/reproduce_paper.py --images DIR --models DIR{options}{quick} --out {arguments.out.name}"
 
 
 def make(results: Results, key: str) -> None:

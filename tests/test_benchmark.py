@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
+from captum_canonical.attributions._arguments import prefix_of
+from captum_canonical.attributions._points import PointGeometry
 from captum_canonical.benchmarking import CONTROLS, MEASURES, BenchmarkResult, benchmark
 from captum_canonical.benchmarking.comparisons import compare, ranks_of
 from captum_canonical.benchmarking.photos import Photos, assign_folds, cross_fitted, prepare
@@ -219,7 +221,7 @@ def test_folds_never_split_an_identity(names: list[int], folds: int) -> None:
     assert int(sizes.max() - sizes.min()) <= int(units.bincount().max())
 
 
-def prepared(x: Tensor, faces: FaceMesh, face: CanonicalFace, identities: Any = None, **changed: Any) -> Photos:
+def settings_of(**changed: Any) -> Settings:
     chosen = {
         "fills": ("mean",),
         "folds": 3,
@@ -230,8 +232,12 @@ def prepared(x: Tensor, faces: FaceMesh, face: CanonicalFace, identities: Any = 
     }
     flags = {"unbounded": False, "symmetric": False, "per_target": False, "batch_size": 4}
     options: Any = {**chosen, **flags, "resamples": 9, "permutations": 9, "seed": 0, **changed}
+    return Settings(**options)
+
+
+def prepared(x: Tensor, faces: FaceMesh, face: CanonicalFace, identities: Any = None, **changed: Any) -> Photos:
     target = [0, 0, 0, 1, 1, 1] if changed else 1
-    return prepare(Net().eval(), x, target, faces, face, identities, None, Settings(**options))
+    return prepare(Net().eval(), x, target, faces, face, identities, None, settings_of(**changed))
 
 
 def test_cross_fitting_is_the_loop(x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
@@ -389,7 +395,7 @@ def test_arguments_of_single_images(net: Net, faces: FaceMesh, x: Tensor, face: 
 # --------------------------------------------------------------------------------------------------------- controls
 def test_controls(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
     photos = prepared(x, faces, face)
-    maps = {name: make(photos, 0)[0] for name, make in CONTROLS.items()}
+    maps = {name: make(photos, settings_of())[0] for name, make in CONTROLS.items()}
     assert_close(maps["uniform"], photos.area.float())
     for row in range(COUNT):
         others = photos.folds != photos.folds[row]
@@ -400,12 +406,42 @@ def test_controls(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) -> 
         across = (block[:, 2] - block[:, 0]) @ torch.tensor([1.0, 2, 1]).double()
         down = (block[2] - block[0]) @ torch.tensor([1.0, 2, 1]).double()
         assert_close(maps["edges"][row, 0, i, j].double(), torch.hypot(across, down), rtol=1e-6, atol=0)
-    noise = CONTROLS["random"](photos, 0)[1]
+    noise = CONTROLS["random"](photos, settings_of())[1]
     assert noise.std() > 0.1 and (noise[0] != noise[1]).any()
     side = 1 * 32 / 28  # the default patch is one pixel wide at 28
     drops = torch.randn(face.num_points, generator=torch.Generator().manual_seed(2)).tolist()
     expected, _ = splatted(drops, face.points(face.vertices)[:, :2], side, (32, 32))
     assert_close(noise[2, 0], torch.from_numpy(expected).float())
+
+
+def test_the_random_control_is_as_blurred_as_occlusion(
+    net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace
+) -> None:
+    """A network whose drops are the control's noise gives the control's map."""
+    photos = prepared(x, faces, face)
+    noise = CONTROLS["random"](photos, settings_of(random_patch=5, random_points=40))[1]
+    drops = torch.randn(face.num_points, generator=torch.Generator().manual_seed(2)).double()
+    mesh = FaceMesh(face.resized(SIZE).vertices[None], image_size=SIZE, topology=face.topology)
+    geometry = PointGeometry.of(face, (x[:1],), (mesh,), 5, None, "canonical")
+    ((painted, _),) = geometry.paint(drops[None], prefix_of(face, 40)[None])
+    everywhere = geometry.seen[0]
+    assert bool(everywhere.all())
+    assert_close(noise[2], painted[0].float())
+    plain = CONTROLS["random"](photos, settings_of())[1]
+    roughness = [float(m.diff(dim=-1).square().mean() / m.square().mean()) for m in (noise, plain)]
+    assert roughness[0] < 0.5 * roughness[1]
+
+
+def test_controls_may_be_left_to_another_run(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
+    whole, bare = run(net, x, faces, face), run(net, x, faces, face, controls=False)
+    assert [row.label for row in bare.rows] == ROWS[:2] and bare.settings["controls"] == []
+    same(whole, bare, ROWS[:2], rtol=0, atol=0)
+    joined = BenchmarkResult.join({"": whole, "again": bare})
+    assert [row.label for row in joined.rows if row.control] == ROWS[2:]
+    with pytest.raises(CanonicalError, match="num_points: expected 1 to"):
+        run(net, x, faces, face, random_points=0)
+    with pytest.raises(CanonicalError, match="patch_size: expected at least 1 pixel"):
+        run(net, x, faces, face, random_patch=0)
 
 
 # --------------------------------------------------------------------------------------------------------- failures
@@ -637,7 +673,7 @@ def test_alignment_happens_once(net: Net, x: Tensor, faces: FaceMesh, face: Cano
         (lambda net: {"fills": [torch.rand(5, 7)]}, "does not broadcast"),
         (lambda net: {"fractions": [0.5, 0.1]}, "fractions: expected"),
         (lambda net: {"spaces": ["moon"]}, "spaces: expected"),
-        (lambda net: {"spaces": []}, "spaces: expected"),
+        (lambda net: {"spaces": ["image", "image"]}, "spaces: expected"),
         (lambda net: {"folds": 1}, "folds: expected an integer from 2"),
         (lambda net: {"budget": 0}, "budget: expected"),
         (lambda net: {"sign": "both"}, "sign: expected"),

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captum_canonical.attributions import CanonicalProjector
-from captum_canonical.attributions._arguments import patch_side
+from captum_canonical.attributions._arguments import patch_side, prefix_of
 from captum_canonical.benchmarking.photos import Photos, other_folds
-from captum_canonical.splat import footprints, splat
+from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.splat import fill_in, footprints, splat
 
 
-def random_maps(photos: Photos, seed: int) -> Tensor:
+def random_maps(photos: Photos, seed: int, patch_size: float | None, num_points: int | None) -> Tensor:
     """(N, 1, H_F, W_F) normal noise at the occlusion points, blurred as canonical occlusion blurs its drops.
 
-    The map of an image depends on its place in the data and the seed only.
+    The map of an image depends on its place in the data, the seed, the patch and the points only.
     """
     face = photos.face
-    side = patch_side(None, photos.images) * face.size[0] / photos.images.shape[-2]
-    boxes = footprints(face.points(face.vertices)[None, :, :2], side, face.size)
+    side = patch_side(patch_size, photos.images) * face.size[0] / photos.images.shape[-2]
+    places = face.points(face.vertices)
     generator = torch.Generator()
     drops = torch.stack(
         [torch.randn(face.num_points, generator=generator.manual_seed(seed + row)) for row in photos.kept.tolist()]
     )
-    maps, _ = splat(boxes, drops, torch.ones_like(drops, dtype=torch.bool), face.size)
+    drawn = prefix_of(face, num_points).expand(drops.shape)
+    drops, painted = fill_in(drops.double(), drawn, torch.ones_like(drawn), places)
+    maps, _ = splat(footprints(places[None, :, :2], side, face.size), drops, painted, face.size)
     return maps.to(photos.images.device, torch.float32)
 
 
@@ -56,11 +60,13 @@ def edge_maps(photos: Photos) -> Tensor:
     return torch.hypot(x, y).float()
 
 
-CONTROLS: dict[str, Callable[[Photos, int], tuple[Tensor, Tensor | None, Tensor | None]]] = {
-    "random": lambda photos, seed: _from_canonical(photos, random_maps(photos, seed)),
-    "uniform": lambda photos, seed: (uniform_maps(photos), None, None),
-    "mean face": lambda photos, seed: (prior_maps(photos), None, None),
-    "edges": lambda photos, seed: _from_image(photos, edge_maps(photos)),
+Control = Callable[[Photos, Settings], tuple[Tensor, Any, Any]]
+
+CONTROLS: dict[str, Control] = {
+    "random": lambda photos, s: _from_canonical(photos, random_maps(photos, s.seed, s.random_patch, s.random_points)),
+    "uniform": lambda photos, settings: (uniform_maps(photos), None, None),
+    "mean face": lambda photos, settings: (prior_maps(photos), None, None),
+    "edges": lambda photos, settings: _from_image(photos, edge_maps(photos)),
 }
 """Name -> maps in image space, and on the canonical face with their coverage, or None where there is but one map."""
 

@@ -17,7 +17,7 @@ from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 
-def facts_of(photos: Photos, runs: Sequence[Method], identified: bool) -> dict[str, Any]:
+def facts_of(photos: Photos, runs: Sequence[Method], identified: bool, controls: bool) -> dict[str, Any]:
     """What the settings do not say: the data, the methods, and the versions of everything."""
     import captum_canonical
 
@@ -43,7 +43,7 @@ def facts_of(photos: Photos, runs: Sequence[Method], identified: bool) -> dict[s
         "fold of each image": photos.folds.tolist(),
         "canonical face": _face_told(photos.face),
         "methods": told,
-        "controls": list(CONTROLS),
+        "controls": list(CONTROLS) if controls else [],
         "versions": {
             "captum_canonical": captum_canonical.__version__,
             "python": platform.python_version(),

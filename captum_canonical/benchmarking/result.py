@@ -20,7 +20,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness import Wins, win_rates
 from captum_canonical.faithfulness.masks import Explanation
 from captum_canonical.faithfulness.measures import TOLERANCE
-from captum_canonical.statistics.resampling import bootstrap_interval
+from captum_canonical.statistics.resampling import bootstrap_interval, smallest_p_value
 
 SHOWN = ("average_drop", "increase_rate", "mean_drop", "deletion_auc", "insertion_auc")
 """Measures of a table if nobody says which."""
@@ -128,7 +128,7 @@ class BenchmarkResult:
     def smallest_corrected_p(self) -> float:
         """What a corrected p value cannot be below, however much rows differ: pairs of rows times the smallest p."""
         rows, units = len(self.scored), int(self.units.max()) + 1
-        smallest = max(1 / (self._settings.permutations + 1), 2.0 ** (1 - units))
+        smallest = smallest_p_value(units, self._settings.permutations)
         return min(1.0, rows * (rows - 1) / 2 * smallest)
 
     @property

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from captum_canonical._captum import TargetType
 from captum_canonical.attributions._faces import Faces
-from captum_canonical.benchmarking.controls import CONTROLS
+from captum_canonical.benchmarking.controls import CONTROLS, Control, random_maps
 from captum_canonical.benchmarking.methods import Maps, Method, MethodArgument
 from captum_canonical.benchmarking.notes import facts_of, notes_of
 from captum_canonical.benchmarking.photos import Photos, canonical_mean, cross_fitted, other_folds, prepare
@@ -50,6 +50,9 @@ def benchmark(
     sign: Sign = "positive",
     fractions: Sequence[float] | None = None,
     spaces: Sequence[Space] = ("image",),
+    controls: bool = True,
+    random_patch: float | None = None,
+    random_points: int | None = None,
     unbounded: bool = False,
     batch_size: int = 32,
     resamples: int = 1000,
@@ -92,7 +95,13 @@ def benchmark(
             are hidden as a whole (``mass="top"``).
         fractions: shares of the face that deletion and insertion hide. Default: 0, 1/10, ..., 1.
         spaces: where deletion and insertion order and count pixels: ``"image"``; ``"canonical"`` hides the same share
-            of the facial surface in every pose (:func:`removal_curves`), for as many evaluations again; or both.
+            of the facial surface in every pose (:func:`removal_curves`), for as many evaluations again; both; or ``()``
+            for no curves.
+        controls: False leaves the controls out, where the run will be joined to one that has them
+            (:meth:`BenchmarkResult.join`). No table should be shown without.
+        random_patch, random_points: ``patch_size`` and ``num_points`` of the canonical occlusion as which the random
+            control is blurred: give what your methods use, for rougher noise may disturb a network more. Default: those
+            of :class:`CanonicalOcclusion`.
         unbounded: also give percentages of scores that are not in 0..1.
         batch_size: photographs per forward call when maps are scored; results do not depend on it.
         resamples: bootstrap draws of an interval (95 %).
@@ -136,6 +145,8 @@ def benchmark(
         resamples=resamples,
         permutations=permutations,
         seed=seed,
+        random_patch=random_patch,
+        random_points=random_points,
     )
     _check_names(methods)
     networks = [forward_func] if isinstance(forward_func, nn.Module) else []
@@ -150,8 +161,10 @@ def benchmark(
             CanonicalModelSaliency(photos.face, symmetric)  # raises now rather than after an hour
             if per_target:
                 list(other_folds(photos))
-            facts = facts_of(photos, runs, identities is not None)
-            rows, mean_maps = _Job(Counted(forward_func), photos, settings).run(runs, show_progress)
+            random_maps(photos.first(), seed, random_patch, random_points)
+            facts = facts_of(photos, runs, identities is not None, controls)
+            job = _Job(Counted(forward_func), photos, settings, CONTROLS if controls else {})
+            rows, mean_maps = job.run(runs, show_progress)
     finally:
         state.restore()
     own = {run.name: run.photos.face for run in runs}
@@ -159,7 +172,7 @@ def benchmark(
     return BenchmarkResult(
         rows=tuple(rows),
         settings={**settings.described(), **facts, "intervals by": "identity" if by_identity else "photo"},
-        notes=tuple(notes_of(photos, settings, identities is not None, by_identity)),
+        notes=tuple(notes_of(photos, settings, identities is not None, by_identity, runs)),
         clean_scores=photos.clean,
         units=photos.units,
         interval_units=photos.units if by_identity else torch.arange(len(photos)),
@@ -185,6 +198,7 @@ class _Job:
     forward_func: Counted
     photos: Photos
     settings: Settings
+    controls: Mapping[str, Control]
 
     @property
     def percent(self) -> bool:
@@ -194,7 +208,7 @@ class _Job:
     def run(self, runs: list[Method], show_progress: bool) -> tuple[list[Row], dict[str, Tensor]]:
         rows: list[Row] = []
         mean_maps: dict[str, Tensor] = {}
-        total = len(runs) * len(self.photos) + 2 * len(runs) + 2 * len(CONTROLS) - len(SINGLE_MAP)
+        total = len(runs) * (len(self.photos) + 2) + sum(1 if name in SINGLE_MAP else 2 for name in self.controls)
         with tqdm(total=total, desc="Benchmark", disable=not show_progress) as bar:
             self._try_scoring()
             first = self._try_all(runs)
@@ -203,7 +217,7 @@ class _Job:
                 found = self._maps(run, first[run.name], bar.update)
                 row = Row(run.name, "per image", False, evaluations=run.forwards, seconds=run.seconds)
                 rows += self._rows(row, found, run.photos, run.failure, mean_maps, bar.update)
-            for name, make in CONTROLS.items():
+            for name, make in self.controls.items():
                 bar.set_postfix_str(name)
                 rows += self._control(name, make, mean_maps, bar.update)
         return rows, mean_maps
@@ -254,13 +268,15 @@ class _Job:
         tick(2)
         return [row, mean]
 
-    def _control(self, name: str, make: Any, mean_maps: dict[str, Tensor], tick: Callable[[int], object]) -> list[Row]:
+    def _control(
+        self, name: str, make: Control, mean_maps: dict[str, Tensor], tick: Callable[[int], object]
+    ) -> list[Row]:
         row = Row(name, "per image", True)
         if name in SINGLE_MAP:
-            self._score(row, lambda: make(self.photos, self.settings.seed)[0])
+            self._score(row, lambda: make(self.photos, self.settings)[0])
             tick(1)
             return [row]
-        return self._rows(row, Maps(*make(self.photos, self.settings.seed)), self.photos, None, mean_maps, tick)
+        return self._rows(row, Maps(*make(self.photos, self.settings)), self.photos, None, mean_maps, tick)
 
     def _score(self, row: Row, maps: Callable[[], Tensor]) -> None:
         try:

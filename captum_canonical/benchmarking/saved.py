@@ -218,7 +218,7 @@ def _row(facts: dict[str, Any], own: dict[str, Any]) -> Row:
 
 
 def _settings(told: dict[str, Any]) -> Settings:
-    values = {name: told[name] for name in Settings.__dataclass_fields__}
+    values = {name: told[name] for name in Settings.__dataclass_fields__ if name in told}
     lists = {name: tuple(told[name]) for name in ("fractions", "spaces")}
     return Settings(**{**values, **lists, "fills": tuple(KnownFill(name) for name in told["fills"])})
 

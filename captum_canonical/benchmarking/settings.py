@@ -71,6 +71,8 @@ class Settings:
     permutations: int
     seed: int
     level: float = 0.95
+    random_patch: float | None = None
+    random_points: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("batch_size", 1), ("resamples", 1), ("permutations", 1), ("seed", 0)):
@@ -82,12 +84,8 @@ class Settings:
             raise CanonicalError(f"budget: expected a share above 0 and at most 1, got {self.budget!r}.")
         if self.sign not in ("positive", "abs", "raw"):
             raise CanonicalError(f"sign: expected 'positive', 'abs' or 'raw', got {self.sign!r}.")
-        if (
-            not self.spaces
-            or not set(self.spaces) <= {"image", "canonical"}
-            or len(set(self.spaces)) < len(self.spaces)
-        ):
-            raise CanonicalError(f"spaces: expected 'image', 'canonical' or both, got {self.spaces!r}.")
+        if not set(self.spaces) <= {"image", "canonical"} or len(set(self.spaces)) < len(self.spaces):
+            raise CanonicalError(f"spaces: expected 'image', 'canonical', both or (), got {self.spaces!r}.")
         names = self.fill_names
         if not names or len(set(names)) != len(names):
             raise CanonicalError(f"fills: expected one or more fills with names of their own, got {names}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
+
+SMALLEST_BLOCK = 16
+"""Pixels that are eliminated in the order in which they are read."""
 
 Fill = Callable[[Tensor, Tensor], Tensor]
 """Images (N, C, H, W) and which pixels (N, 1, H, W) bool are hidden -> what these become (N, C, H, W).
@@ -28,6 +32,11 @@ class ConstantFill:
     """Hidden pixels become one value: a number, or a tensor (mean face) that broadcasts against the images.
 
     0 is the paper's choice. In inputs that were normalised it is no black but the grey of the training set.
+
+    Example::
+
+        >>> ConstantFill(0.5)(torch.rand(1, 1, 1, 2), torch.ones(1, 1, 1, 2, dtype=torch.bool)), ConstantFill().name
+        (tensor([[[[0.5000, 0.5000]]]]), 'zero')
     """
 
     value: float | Tensor = 0.0
@@ -54,7 +63,13 @@ class ConstantFill:
 
 @dataclass(frozen=True)
 class MeanFill:
-    """Hidden pixels become the mean of their channel over the whole of their image."""
+    """Hidden pixels become the mean of their channel over the whole of their image.
+
+    Example::
+
+        >>> MeanFill()(torch.tensor([[[[0.0, 1.0]]]]), torch.ones(1, 1, 1, 2, dtype=torch.bool))
+        tensor([[[[0.5000, 0.5000]]]])
+    """
 
     name: ClassVar[str] = "mean"
     uses_hidden: ClassVar[bool] = False
@@ -70,6 +85,12 @@ class BlurFill:
 
     Args:
         sigma: standard deviation in pixels. Default: 1/16 of the height, 14 pixels at 224.
+
+    Example::
+
+        >>> blurred = BlurFill(sigma=2.0)(torch.rand(1, 3, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool))
+        >>> blurred.shape, bool(blurred.std() < 0.2)
+        (torch.Size([1, 3, 16, 16]), True)
     """
 
     sigma: float | None = None
@@ -111,6 +132,13 @@ class ImputedFill:
     Args:
         noise: standard deviation in the images' own unit. Default: 0.01, as in the authors' code.
         seed: of the noise.
+
+    Example::
+
+        >>> hidden = torch.zeros(1, 1, 3, 3, dtype=torch.bool)
+        >>> hidden[..., 1, 1] = True
+        >>> ImputedFill(noise=0.0)(torch.full((1, 1, 3, 3), 0.25), hidden)[0, 0, 1].tolist()
+        [0.25, 0.25, 0.25]
     """
 
     noise: float = 0.01
@@ -155,11 +183,45 @@ def _imputed(image: Tensor, hidden: Tensor) -> Tensor:
         rows.append(own[both])
         columns.append(unknown[there][both])
         values.append(np.full(int(both.sum()), -weight))
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    order = np.argsort(_dissection(*hidden.shape)[hidden.numpy()])
+    place = np.empty_like(order)
+    place[order] = own
+    entries = (np.concatenate(values), (place[np.concatenate(rows)], place[np.concatenate(columns)]))
     matrix = csc_matrix(entries, shape=(count, count))
-    # Symmetric and diagonally dominant: no pivoting is needed, and orderings for such matrices are faster.
-    factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    return torch.from_numpy(factors.solve(right).T.copy())
+    # Symmetric and diagonally dominant: no pivoting is needed.
+    factors = splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    return torch.from_numpy(factors.solve(right[order])[place].T.copy())
+
+
+@lru_cache(maxsize=8)
+def _dissection(height: int, width: int) -> np.ndarray:
+    """(H, W) int64, when each pixel of a grid is eliminated: halves before the line that separates them.
+
+    Nested dissection (George 1973) keeps the factors of such systems sparse, and takes no time per system.
+    """
+    rank = np.empty((height, width), np.int64)
+    blocks, last = [(0, height, 0, width)], height * width
+    while blocks:
+        top, bottom, left, right = blocks.pop()
+        tall = bottom - top >= right - left
+        middle = (top + bottom) // 2 if tall else (left + right) // 2
+        small = (bottom - top) * (right - left) <= SMALLEST_BLOCK
+        line = (
+            (slice(top, bottom), slice(left, right))
+            if small
+            else ((middle, slice(left, right)) if tall else (slice(top, bottom), middle))
+        )
+        size = rank[line].size
+        rank[line] = np.arange(last - size, last).reshape(rank[line].shape)
+        last -= size
+        if not small:
+            halves = (
+                ((top, middle, left, right), (middle + 1, bottom, left, right))
+                if tall
+                else ((top, bottom, left, middle), (top, bottom, middle + 1, right))
+            )
+            blocks += [half for half in halves if half[0] < half[1] and half[2] < half[3]]
+    return rank
 
 
 FILLS: Mapping[str, Fill] = {"zero": ConstantFill(), "mean": MeanFill(), "blur": BlurFill(), "imputed": ImputedFill()}

@@ -95,7 +95,7 @@ def sign_flip_p_values(totals: Tensor, *, permutations: int = 10_000, seed: int 
     units = totals.shape[1]
     # Sums in another order differ by rounding: a pattern that gives the observed sum must count.
     observed = totals.sum(1).abs() - 1e-12 * totals.abs().sum(1)
-    if units < 60 and 2**units <= permutations:
+    if _enumerable(units, permutations):
         patterns = torch.arange(2**units)[:, None] >> torch.arange(units) & 1
         return _reached(patterns, totals, observed) / len(patterns)
     generator = torch.Generator().manual_seed(seed)
@@ -104,6 +104,21 @@ def sign_flip_p_values(totals: Tensor, *, permutations: int = 10_000, seed: int 
         count = min(FLIPS_AT_ONCE, permutations - start)
         reached += _reached(torch.randint(2, (count, units), generator=generator), totals, observed)
     return reached / (permutations + 1)
+
+
+def smallest_p_value(units: int, permutations: int) -> float:
+    """What :func:`sign_flip_p_values` cannot be below: two of all patterns, or the observed one among the random ones.
+
+    Example::
+
+        >>> smallest_p_value(6, permutations=64), smallest_p_value(6, permutations=19)
+        (0.03125, 0.05)
+    """
+    return 2.0 ** (1 - units) if _enumerable(units, permutations) else 1 / (permutations + 1)
+
+
+def _enumerable(units: int, permutations: int) -> bool:
+    return units < 60 and 2**units <= permutations
 
 
 def _reached(patterns: Tensor, totals: Tensor, observed: Tensor) -> Tensor:

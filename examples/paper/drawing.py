@@ -34,6 +34,14 @@ def picture(axis: Axes, photo: Tensor | np.ndarray, title: str = "", below: str 
     axis.set_xlabel(below, fontsize=7)
 
 
+def nothing(axis: Axes, why: str, title: str = "") -> None:
+    """A frame where a picture would be."""
+    axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axis.spines[:].set_color("0.85")
+    axis.text(0.5, 0.5, why, ha="center", va="center", fontsize=7, color="0.4")
+    axis.set_title(title, fontsize=8)
+
+
 def strip(photos: Sequence[tuple[Tensor, str, str]], path: Path, columns: int = 6) -> None:
     """Photographs with something written above and below each."""
     rows = -(-len(photos) // columns)
@@ -57,8 +65,9 @@ def bars(
         found = np.array([group.get(name, (np.nan,) * 3) for group in groups.values()], dtype=float)
         value = np.nan_to_num(found[:, 0])
         axis.bar(places, value, width * 0.92, color=COLOURS[number % len(COLOURS)], label=name)
-        error = np.nan_to_num([value - found[:, 1], found[:, 2] - value]).clip(0)
-        axis.errorbar(places, value, error, fmt="none", ecolor="0.2", elinewidth=0.8, capsize=1.5)
+        known = ~np.isnan(found[:, 1:]).any(1)
+        error = np.stack([value - found[:, 1], found[:, 2] - value])[:, known].clip(0)
+        axis.errorbar(places[known], value[known], error, fmt="none", ecolor="0.2", elinewidth=0.8, capsize=1.5)
     axis.set_xticks(range(len(groups)), [name.replace(", ", "\n") for name in groups], fontsize=7)
     axis.set_title(title, fontsize=9)
     axis.tick_params(axis="y", labelsize=7)

@@ -134,10 +134,10 @@ def figure_05(results: Results, path: Path) -> Figure:
     rows = [("network", *(f"{n // 2} + {n // 2}" for n in counts))]
     rows += [(title, *(f"{value:.2f}" for value in y)) for title, (_, y, _) in series.items()]
     text = (
-        "Maps of the first photographs, each column on its own scale, and the correlation of maps of two random halves "
-        "(![curve](fig05_curve.png)). The paper shows 100 to 10,000."
+        "Maps of the first photographs, each row on a scale of its own, and the correlation of maps of two random "
+        "halves (mean of the splits, their standard deviation shaded). The paper shows 100 to 10,000."
     )
-    return Figure("number of photographs", text, total, table(rows))
+    return Figure("number of photographs", text, total, table(rows), more=("fig05_curve.png",))
 
 
 def figure_06(results: Results, path: Path) -> Figure:

@@ -26,6 +26,7 @@ class Figure:
         n: number of photographs.
         table: Markdown, or nothing.
         missing: why there is no picture, or nothing.
+        more: names of further pictures, which lie beside the first.
         seconds: it took.
     """
 
@@ -35,6 +36,7 @@ class Figure:
     table: str = ""
     missing: str = ""
     seconds: float = 0.0
+    more: tuple[str, ...] = ()
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:
@@ -52,15 +54,16 @@ def save(figure: Figure, path: Path) -> None:
 
 def read(path: Path) -> Figure:
     """A record that was written."""
-    return Figure(**json.loads(path.read_text(encoding="utf-8")))
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return Figure(**{**told, "more": tuple(told["more"])})
 
 
-def write_page(results: Results, figures: Mapping[str, str], command: str) -> Path:
+def write_page(results: Results, figures: Mapping[str, str]) -> Path:
     """The page of all figures that are done; ``figures`` are names of files, in order, and their headings."""
     parts = [
         "# Canonical Saliency Maps: the paper's figures on these photographs and networks",
         "",
-        f"Photographs: {len(results.faces)} with a face, of `{results.images.name}`. Made with `{command}`.",
+        f"Photographs: {len(results.faces)} with a face, of `{results.images.name}`. Made with `{results.command}`.",
         "",
         "Red speaks for the network's answer, blue against it. What is explained is the answer for the unchanged "
         "photograph. Intervals are 95 %. The networks are small public ones, not those of the paper: figures show that "
@@ -73,7 +76,7 @@ def write_page(results: Results, figures: Mapping[str, str], command: str) -> Pa
             parts += [f"## {heading}", "", "Not computed in this run.", ""]
             continue
         parts += _section(name, heading, read(record), results.out)
-    parts += ["## Settings and versions", "", table([("setting", "value"), *_facts(results)]), ""]
+    parts += ["## Settings and versions", "", table([("setting", "value"), *facts(results)]), ""]
     path = results.out / "study.md"
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
@@ -84,12 +87,13 @@ def _section(name: str, heading: str, figure: Figure, out: Path) -> list[str]:
     if figure.missing:
         lines += [f"**Not enough data.** {figure.missing}", ""]
     if (out / f"{name}.png").exists():
-        lines += [f"![{heading}: {figure.title}]({name}.png)", ""]
+        lines += [f"![{heading}: {figure.title}]({picture})" for picture in (f"{name}.png", *figure.more)] + [""]
     lines += [f"n = {figure.n}. {figure.text}".strip(), ""]
     return lines + ([figure.table, ""] if figure.table else []) + [f"({figure.seconds:.0f} s)", ""]
 
 
-def _facts(results: Results) -> list[tuple[str, Any]]:
+def facts(results: Results) -> list[tuple[str, Any]]:
+    """Settings and versions, for a table."""
     settings = [(name, value) for name, value in asdict(results.settings).items()]
     versions = [(name, metadata.version(name)) for name in PACKAGES]
     return [*settings, ("captum_canonical", cc.__version__), ("python", platform.python_version()), *versions]

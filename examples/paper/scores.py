@@ -1,7 +1,8 @@
-"""Figures and tables of scores: 9, 10, 11, 12, 20, 21, what CMS's advantage comes from, and what methods cost."""
+"""Figures and tables of scores: 9, 10, 11, 12, 20, 21, and what methods cost."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,13 +10,11 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.faithfulness import explanation_images, explanation_masks
-from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values, unit_totals
-from paper.drawing import bars, face_maps, new_figure, strip
-from paper.methods import CAMS, FACTORIAL, LOG_ODDS, OCCLUSION, ONE_MAP, POOLED, compared, scored
+from paper.drawing import COLOURS, bars, face_maps, new_figure, strip
+from paper.methods import CAMS, FACTORIAL, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED, compared, scored
 from paper.page import Figure, table
 from paper.study import SOURCES, Results, mean_map
 
-PER_IMAGE, MEAN = "per image", "canonical mean"
 METRICS = {
     "average_drop": "Average Drop % (higher is better)",
     "increase_rate": "% Increase (lower is better)",
@@ -27,21 +26,6 @@ LFW = (
     "`examples/face_nets.py`, load its weights with `torch.load(path, weights_only=True)` and add it to `SOURCES` in "
     "`examples/paper/study.py`."
 )
-# What is compared to learn where an advantage comes from: question -> the two rows whose difference answers it.
-CONTRASTS = {
-    "occlusion beats random": (f"{OCCLUSION}, canonical, {PER_IMAGE}", f"random, {PER_IMAGE}"),
-    "occlusion for Grad-CAM": (f"{OCCLUSION}, canonical, {PER_IMAGE}", f"Grad-CAM, canonical, {PER_IMAGE}"),
-    "the same, averaged": (f"{OCCLUSION}, canonical, {MEAN}", f"Grad-CAM, canonical, {MEAN}"),
-    "averaging occlusion": (f"{OCCLUSION}, canonical, {MEAN}", f"{OCCLUSION}, canonical, {PER_IMAGE}"),
-    "averaging Grad-CAM": (f"Grad-CAM, canonical, {MEAN}", f"Grad-CAM, canonical, {PER_IMAGE}"),
-    "canonical for keypoint": (f"{OCCLUSION}, canonical, {MEAN}", f"{OCCLUSION}, keypoint, {MEAN}"),
-    "canonical for none": (f"{OCCLUSION}, canonical, {MEAN}", f"{OCCLUSION}, none, {MEAN}"),
-    "log-odds for probability": (f"{LOG_ODDS}, canonical, {MEAN}", f"{OCCLUSION}, canonical, {MEAN}"),
-    "pooling left and right": (f"{OCCLUSION}, canonical, {POOLED}, {MEAN}", f"{OCCLUSION}, canonical, {MEAN}"),
-    "a map for each class": (f"{OCCLUSION}, canonical, {MEAN}", f"{OCCLUSION}, canonical, {ONE_MAP}, {MEAN}"),
-    "CMS for the mean face": (f"{OCCLUSION}, canonical, {MEAN}", f"mean face, {PER_IMAGE}"),
-    "CMS for a random mean": (f"{OCCLUSION}, canonical, {MEAN}", f"random, {MEAN}"),
-}
 
 
 def figure_09(results: Results, path: Path) -> Figure:
@@ -84,19 +68,25 @@ def confidence(task: object, photos: Tensor) -> float:
 
 
 def three_metrics(results: Results, names: list[str], path: Path) -> tuple[str, int]:
-    """The three metrics of some tasks as bars; the table and n."""
+    """The paper's comparison of some tasks."""
+    shown = {f"{cam}, none, {PER_IMAGE}": cam for cam in CAMS}
+    shown |= {f"{OCCLUSION}, canonical, {MEAN}": "CMS", f"random, {PER_IMAGE}": "random (control)"}
+    return compared_rows(results, names, shown, path, "maps")
+
+
+def compared_rows(
+    results: Results, names: list[str], shown: Mapping[str, str], path: Path, what: str
+) -> tuple[str, int]:
+    """The three metrics of some rows of some tasks as bars; the table and n."""
     fill, counts = results.settings.fills[0], []
-    rows: list[tuple] = [("task", "n", "maps", *METRICS.values())]
+    rows: list[tuple] = [("task", "n", what, *METRICS.values())]
     groups: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {metric: {} for metric in METRICS}
     for name in names:
-        result = scored(results, name)
-        shown = {f"{cam}, none, {PER_IMAGE}": cam for cam in CAMS}
-        shown |= {f"{OCCLUSION}, canonical, {MEAN}": "CMS", f"random, {PER_IMAGE}": "random (control)"}
+        result, title = scored(results, name), results.task(name).title
         wins = cc.faithfulness.win_rates(
-            {title: result[label].explained["negative", fill] for label, title in shown.items()}, unbounded=True
+            {short: result[label].explained["negative", fill] for label, short in shown.items()}, unbounded=True
         )
         shares = dict(zip(wins.methods, wins.percent.tolist(), strict=True))
-        title = results.task(name).title
         counts.append(len(result.clean_scores))
         for label, short in shown.items():
             cells = []
@@ -111,7 +101,7 @@ def three_metrics(results: Results, names: list[str], path: Path) -> tuple[str, 
     figure, axes = new_figure(2.2 + 1.5 * len(names), 6.0, 3, 1)
     for axis, (metric, title) in zip(axes[:, 0], METRICS.items(), strict=True):
         bars(groups[metric], axis, title)
-    axes[0, 0].legend(fontsize=6, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.35), frameon=False)
+    axes[0, 0].legend(fontsize=6, ncols=len(shown), loc="upper center", bbox_to_anchor=(0.5, 1.35), frameon=False)
     figure.savefig(path, bbox_inches="tight")
     return table(rows), max(counts)
 
@@ -147,30 +137,14 @@ def figure_12(results: Results, path: Path) -> Figure:
 
 def figure_20(results: Results, path: Path) -> Figure:
     """Fig. 20: three alignments."""
-    fill, names = results.settings.fills[0], list(FACTORIAL)
-    groups: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {"average_drop": {}, "increase_rate": {}}
-    rows = [("task", "n", "alignment", "Average Drop %", "% Increase", "deletion AUC")]
-    for name in names:
-        result, title = scored(results, name), results.task(name).title
-        for alignment in ("canonical", "keypoint", "none"):
-            label = f"{OCCLUSION}, {alignment}, {MEAN}"
-            cells = []
-            for metric in ("average_drop", "increase_rate", "deletion_auc"):
-                found = (result[label].value(metric, fill), *result.interval(label, metric, fill))
-                if metric in groups:
-                    groups[metric].setdefault(title, {})[alignment] = found
-                cells.append("{:.3g} [{:.3g}, {:.3g}]".format(*found))
-            rows.append((title, len(result.clean_scores), alignment, *cells))
-    figure, axes = new_figure(7, 4.5, 2, 1)
-    for axis, metric in zip(axes[:, 0], groups, strict=True):
-        bars(groups[metric], axis, METRICS[metric])
-    axes[0, 0].legend(fontsize=7, frameon=False)
-    figure.savefig(path, bbox_inches="tight")
+    shown = {f"{OCCLUSION}, {alignment}, {MEAN}": alignment for alignment in ("canonical", "keypoint", "none")}
+    rows, n = compared_rows(results, list(FACTORIAL), shown, path, "alignment")
     text = (
-        f"The canonical mean of occlusion maps, fill {fill!r}. 'none' slides the patch over the whole crop and "
-        "averages pixel by pixel; crops are squares around the face already, which is milder than raw photographs."
+        f"The canonical mean of occlusion maps, fill {results.settings.fills[0]!r}. 'none' slides the patch over the "
+        "whole crop and averages pixel by pixel; crops are squares around the face already, which is milder than raw "
+        "photographs. Win % among these three."
     )
-    return Figure("three kinds of alignment, scored", text, len(results.faces), table(rows))
+    return Figure("three kinds of alignment, scored", text, n, rows)
 
 
 def figure_21(results: Results, path: Path) -> Figure:
@@ -193,76 +167,6 @@ def figure_21(results: Results, path: Path) -> Figure:
     return Figure("model-level maps of three alignments", text, len(task.photos))
 
 
-def table_of_causes(results: Results, path: Path) -> Figure:
-    """Where CMS's advantage comes from: paired differences with intervals and corrected tests."""
-    parts, found = [], {}
-    for name in FACTORIAL:
-        result, title = scored(results, name), results.task(name).title
-        parts += [f"### {title}, n = {len(result.clean_scores)}", "", cells_of(result), "", contrasts_of(result), ""]
-        fill = results.settings.fills[0]
-        found[title] = {
-            kind: (result[label].value("average_drop", fill), *result.interval(label, "average_drop", fill))
-            for kind, label in {
-                "occlusion, per image": f"{OCCLUSION}, canonical, {PER_IMAGE}",
-                "occlusion, mean (CMS)": f"{OCCLUSION}, canonical, {MEAN}",
-                "Grad-CAM, per image": f"Grad-CAM, canonical, {PER_IMAGE}",
-                "Grad-CAM, mean": f"Grad-CAM, canonical, {MEAN}",
-                "mean face (control)": f"mean face, {PER_IMAGE}",
-                "random (control)": f"random, {PER_IMAGE}",
-            }.items()
-        }
-    figure, axes = new_figure(8, 3)
-    bars(found, axes[0, 0], METRICS["average_drop"])
-    axes[0, 0].legend(fontsize=7, frameon=False)
-    figure.savefig(path, bbox_inches="tight")
-    text = (
-        "Average Drop %, higher is better. First every cell of the factorial with its interval, then paired "
-        "differences of rows; bold where the sign-flip test, corrected by Holm over all differences and fills of this "
-        "network, is below 0.05. 'Per image' maps of all methods are carried to the face of that alignment and back. "
-        "Classes with fewer than five photographs are left out, so that each class can have a map of its own."
-    )
-    return Figure("where the advantage of CMS comes from", text, len(results.faces), "\n".join(parts))
-
-
-def cells_of(result: cc.BenchmarkResult) -> str:
-    """Every cell of {methods} x {per image, canonical mean} x {alignments}, and the controls."""
-    rows = [("maps", "kind", *(f"fill {fill}" for fill in result.fills))]
-    for row in result.rows:
-        cells = []
-        for fill in result.fills:
-            low, high = result.interval(row.label, "average_drop", fill)
-            cells.append(f"{row.value('average_drop', fill):.1f} [{low:.1f}, {high:.1f}]")
-        if POOLED not in row.name + row.kind or row.kind == MEAN:
-            rows.append((f"{row.name} (control)" if row.control else row.name, row.kind, *cells))
-    return table(rows)
-
-
-def contrasts_of(result: cc.BenchmarkResult) -> str:
-    """Differences of pairs of rows, with bootstrap intervals, and tests over all of them."""
-    known = {row.label for row in result.scored}
-    questions = {name: pair for name, pair in CONTRASTS.items() if set(pair) <= known}
-    differences = torch.stack(
-        [
-            result[first].per_image["average_drop", fill] - result[second].per_image["average_drop", fill]
-            for first, second in questions.values()
-            for fill in result.fills
-        ]
-    )
-    p = holm(sign_flip_p_values(unit_totals(differences, result.units)[0], permutations=10_000, seed=0))
-    rows, place = [("question", "minuend", "subtrahend", *(f"fill {fill}" for fill in result.fills))], 0
-    for question, (first, second) in questions.items():
-        cells = []
-        for _ in result.fills:
-            low, high = bootstrap_interval(
-                differences[place], result.interval_units, resamples=1000, level=0.95, seed=0
-            )
-            told = f"{float(differences[place].nanmean()):+.1f} [{low:.1f}, {high:.1f}]"
-            cells.append(f"**{told}**" if p[place] < 0.05 else told)
-            place += 1
-        rows.append((question, first, second, *cells))
-    return table(rows)
-
-
 def table_of_costs(results: Results, path: Path) -> Figure:
     """Section V-F: how many evaluations of the network each method takes."""
     task = compared(results, "expression")
@@ -277,9 +181,14 @@ def table_of_costs(results: Results, path: Path) -> Figure:
         evaluations = "not counted" if row.evaluations is None else f"{row.evaluations / len(task.photos):.0f}"
         rows.append((row.name, evaluations, f"{row.seconds / len(task.photos):.3f}"))
         if row.evaluations is not None:
-            found[row.name] = {"evaluations": (row.evaluations / len(task.photos), float("nan"), float("nan"))}
-    figure, axes = new_figure(1.1 * len(found) + 1, 2.8)
-    bars(found, axes[0, 0], "evaluations per photograph", percent=False)
+            found[row.name] = row.evaluations / len(task.photos)
+    figure, axes = new_figure(6, 0.3 * len(found) + 0.8)
+    drawn = axes[0, 0].barh(list(found), list(found.values()), color=COLOURS[0])
+    axes[0, 0].bar_label(drawn, fmt=" {:.0f}", fontsize=7)
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_xlabel("evaluations of the network per photograph", fontsize=8)
+    axes[0, 0].tick_params(labelsize=7)
+    axes[0, 0].spines[["top", "right"]].set_visible(False)
     figure.savefig(path, bbox_inches="tight")
     text = (
         "Occlusion evaluates one point after the other on the face only (with incremental inference, which recomputes "

@@ -39,12 +39,11 @@ class Settings:
     """How much is computed. All of it is written into the page."""
 
     photos: int | None = None  # the first so many; None: all
-    points: int = 192  # occlusion points of each face
+    points: int = 64  # occlusion points of each face
     fills: tuple[str, ...] = ("zero", "mean", "blur", "imputed")  # the first as in the paper
-    fractions: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0)
     resamples: int = 1000
     permutations: int = 10_000
-    gradient_steps: int = 32  # of integrated gradients
+    gradient_steps: int = 16  # of integrated gradients
     noise_samples: int = 8  # of SmoothGrad
     seeds: tuple[int, ...] = (0, 1, 2)  # of random weights
     splits: int = 100
@@ -54,7 +53,6 @@ QUICK = Settings(
     photos=10,
     points=48,
     fills=("zero", "mean"),
-    fractions=(0.0, 0.2, 1.0),
     resamples=200,
     permutations=500,
     gradient_steps=8,
@@ -132,6 +130,7 @@ class Results:
         out: where files go; what lies there already is not computed again.
         settings: how much is computed.
         answers: a CSV of people's answers to the survey, or None.
+        command: what the page says it was made with.
     """
 
     images: Path
@@ -140,7 +139,7 @@ class Results:
     out: Path
     settings: Settings
     answers: Path | None = None
-    quick: bool = False
+    command: str = "reproduce_paper.py"
     _tasks: dict[str, Task] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -199,7 +198,8 @@ class Results:
             if isinstance(confidence, cc.ClassConfidence):
                 confidence = cc.ClassConfidence(confidence.model)
             rest = (study.target, study.photos, study.mesh, study.fill)
-            made = layer(study.confidence.model)
+            # Channels last: depthwise convolutions on processors take a third of the time.
+            made = layer(study.confidence.to(memory_format=torch.channels_last).model)
             known = name == "recognition" and self.identities is not None
             who = tuple(face.identity for face in self.people[0]) if known else None
             task = Task(name, title, study.confidence, confidence, study.unit, made, *rest, who)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.statistics import split_half_correlation
-from paper.drawing import SIDE, face_maps, largest, new_figure, picture
+from paper.drawing import SIDE, face_maps, largest, new_figure, nothing, picture
 from paper.methods import CAMS, OnPhoto, one_by_one, others
 from paper.page import Figure, table
 from paper.study import Results, Task, crop_people, mean_map, on_face
@@ -129,7 +129,8 @@ def figure_08(results: Results, path: Path) -> Figure:
     seeds = {"model": task.net, "layers": layers, "seeds": results.settings.seeds}
     area = results.canonical.raster.covered[None, None]
     cascade = cc.model_randomization(mean, keep_maps=True, area=area, **seeds)
-    figure = cc.visualization.show_randomization(cascade, results.canonical)
+    figure = cc.visualization.show_randomization(cascade, results.canonical, unit=f"drop in {task.unit}")
+    figure.subfigs[0].suptitle(f"CMS of {len(task.photos)} photographs, random weights of seed {cascade.seeds[0]}")
     figure.savefig(path, bbox_inches="tight")
     single = cc.model_randomization(occlusion, task.photos, **seeds, **arguments)
     rows: list[tuple] = [("randomised down to", "CMS, rank r", "CMS, SSIM", "CIS, rank r", "CIS, SSIM")]
@@ -154,21 +155,20 @@ def figure_19(results: Results, path: Path) -> Figure:
         if counts[pose] >= FEW
     }
     scale = largest(list(known.values())) if known else 1.0
-    figure, axes = new_figure(6 * SIDE, 3 * (SIDE + 0.25), 3, 6)
+    figure, axes = new_figure(6 * SIDE, 3 * (SIDE + 0.3), 3, 6)
     for pose in range(9):
         row, column = 2 - pose % 3, pose // 3  # pitch up is drawn above, yaw from left to right
         photo, heat = axes[row, 2 * column], axes[row, 2 * column + 1]
-        below = f"{task.class_name(pose)}: n = {int(counts[pose])}"
+        title = f"{task.class_name(pose)}: n = {int(counts[pose])}"
         if counts[pose]:
-            picture(photo, task.photos[task.target == pose].mean(0), "", below)
+            picture(photo, task.photos[task.target == pose].mean(0), title)
         else:
-            photo.set_axis_off()
-            photo.text(0.5, 0.5, f"{task.class_name(pose)}:\nno photograph", ha="center", va="center", fontsize=7)
+            nothing(photo, "no photograph", title)
         if pose in known:
             picture(heat, face.image)
             heat.imshow(known[pose], cmap="RdBu_r", vmin=-scale, vmax=scale, alpha=0.75)
         else:
-            heat.set_axis_off()
+            nothing(heat, f"fewer than {FEW}:\nno map")
     figure.savefig(path, bbox_inches="tight")
     few = [task.class_name(pose) for pose in range(9) if counts[pose] < FEW]
     text = (
