@@ -22,7 +22,7 @@ import captum_canonical as cc
 from captum_canonical.adapters import MediaPipeAligner
 from captum_canonical.photos import read_photo, to_tensor
 
-PEOPLE = [f"person {letter}" for letter in "abcdefghijkl"]
+PEOPLE = [f"person {letter}" for letter in "abcdefgh"]
 SIDE = 128  # pixels of a drawn photograph
 SIZE = 64  # pixels of a network's input
 
