@@ -22,6 +22,7 @@ import captum_canonical as cc
 from quickstart import PATCH, SIZE, copies, load_faces, train
 
 DAMAGED = {"with the mark": 1, "without": 3}  # copies that cannot be read
+TITLE, UNIT = "A network that learned a mark at the eye corners", "drop in the logit of the mark"
 ENLARGED = 3  # times the pixels of a copy: photographs for people to look at
 
 
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     result = make_run(arguments.out, arguments.copies, arguments.seed)
-    page = cc.report(result, arguments.out / "report.html", title="Where the mark network looks", unit="drop in logit")
+    page = cc.report(result, arguments.out / "report.html", title=TITLE, unit=UNIT)
     print(page)
 
 

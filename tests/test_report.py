@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captum.attr import Saliency
 from PIL import Image
-from report_tools import FACE, Texts, make_run, run_order
+from report_tools import FACE, Texts, make_run, mesh, run_order
+from torch import nn
 
 import captum_canonical as cc
+from captum_canonical.comparisons import compare_groups
+from captum_canonical.region_stats import region_table
 from captum_canonical.reporting.pictures import Scale, panel_of, thumbnail_of
 from captum_canonical.reporting.render import to_json
 from captum_canonical.visualization.palettes import LEVELS, palette
@@ -146,6 +150,99 @@ def test_a_streamed_result_says_what_it_cannot_show(tmp_path: Path) -> None:
     assert "no maps of single photographs" in said.said and "Mean over 5 photographs" in said.said
     saved = metric.compute().save(tmp_path / "summary.npz")
     assert "Mean over 5 photographs" in page_of(saved, tmp_path)[1].said
+
+
+# ------------------------------------------------------------------------------------------- regions, groups, tests
+def two_groups(count: int = 12, effect: float = 1.0) -> cc.ModelSaliency:
+    """Noise, and in group "a" the tip of the nose."""
+    maps = 0.1 * torch.randn(2 * count, 1, 48, 48, generator=torch.Generator().manual_seed(1))
+    maps[:count, :, FACE.region_mask("nose_tip")] += effect
+    covered = FACE.raster.covered.expand(2 * count, 1, 48, 48)
+    return cc.ModelSaliency.from_maps(maps, covered, FACE, group=["a"] * count + ["b"] * count)
+
+
+def test_regions_and_verdicts_are_those_of_the_public_functions(tmp_path: Path) -> None:
+    result = two_groups()
+    _, said = page_of(result, tmp_path, photos=False)
+    rows = said.tables["Regions"]
+    expected = region_table(result).sorted()
+    assert [row[0] for row in rows[1:]] == [row.region.replace("_", " ") for row in expected]
+    assert rows[1][0] == "nose tip"
+    low, high = expected[0].share_interval
+    assert rows[1][2] == f"{100 * expected[0].share:.3g} [{100 * low:.3g}, {100 * high:.3g}]"
+    strata = result.strata("group")
+    comparison = compare_groups(strata["a"], strata["b"], names=("a", "b"))
+    for sentence in (result.significance().sentence, comparison.verdict, *region_table(result).notes):
+        assert " ".join(sentence.split()) in said.said
+    assert "a (12 photographs) and b (12) differ in 1 of 21 regions." in said.said
+
+
+def test_no_difference_is_no_proof_of_none(tmp_path: Path) -> None:
+    _, said = page_of(two_groups(effect=0.0), tmp_path, photos=False)
+    assert "Between a (12 photographs) and b (12): no difference detected." in said.said
+    assert "which does not show that there is none" in said.said and "Detected differences" not in said.texts
+
+
+def test_groups_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
+    result = two_groups(3)
+    people = ["x", "y", "z", "z", "v", "w"]
+    shared = cc.ModelSaliency.from_maps(*result.photos.sources[0].arrays(), FACE, people, group=["a"] * 3 + ["b"] * 3)
+    assert "Not shown. a and b: " in page_of(shared, tmp_path, photos=False)[1].said
+
+
+def test_strata_share_one_scale_and_can_be_chosen(tmp_path: Path) -> None:
+    result = two_groups()
+    text, _ = page_of(result, tmp_path, photos=False, strata=["group"])
+    group = text[text.index('id="groups"') :]
+    scales = re.findall(r'data-scale="([^"]+)"', group)[:4]  # both strata, the difference, where it was detected
+    assert len(scales) == 4 and len(set(scales)) == 1
+    with pytest.raises(cc.CanonicalError, match="colour"):
+        cc.report(result, tmp_path / "page.html", strata=["colour"], head=False)
+
+
+def test_given_comparisons_are_shown(tmp_path: Path) -> None:
+    result = two_groups()
+    strata = result.strata("group")
+    comparison = compare_groups(strata["a"], strata["b"], names=("young", "old"), permutations=99)
+    _, said = page_of(result, tmp_path, photos=False, comparisons=comparison)
+    assert "Comparisons" in said.texts and " ".join(comparison.verdict.split()) in said.said
+
+
+def test_pooled_maps_have_no_sides(tmp_path: Path) -> None:
+    maps = torch.rand(8, 1, 48, 48)
+    _, said = page_of(cc.ModelSaliency.from_maps(maps, None, FACE, symmetric=True), tmp_path, photos=False)
+    assert "Left and right" not in said.tables and "each pooled with its mirror image" in said.said
+
+
+# ------------------------------------------------------------------------------------------------------ benchmarks
+@pytest.fixture(scope="module")
+def benchmark() -> cc.BenchmarkResult:
+    photos = torch.rand(6, 3, 24, 24)
+    faces = cc.FaceMesh.cat([mesh()] * 6)
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(108, 2), nn.Softmax(1)).eval()
+    methods = {"<saliency>": Saliency(network), "fails": Saliency(nn.Linear(5, 2))}
+    quick = {"fills": ("mean",), "resamples": 50, "permutations": 50}
+    return cc.benchmark(network, photos.requires_grad_(), methods, 1, faces=faces, canonical_face=FACE, **quick)
+
+
+def test_a_benchmark_is_its_table(benchmark: cc.BenchmarkResult, tmp_path: Path) -> None:
+    _, said = page_of(benchmark, tmp_path)
+    for fill in benchmark.fills:
+        header, *rows = said.tables[f"Fill: {fill}"]
+        text = benchmark.table("markdown")
+        for row in rows:
+            assert f"| {' | '.join(row)} |" in text
+        assert f"| {' | '.join(header)} |" in text
+    for note in benchmark.notes:
+        assert note in said.said
+    assert "fails, per image failed: " in said.said and "<saliency>" in said.said
+    benchmark.to_json(tmp_path / "benchmark.json", per_image=True)
+    assert page_of(tmp_path / "benchmark.json", tmp_path)[1].tables == said.tables
+
+
+def test_a_benchmark_beside_a_map(benchmark: cc.BenchmarkResult, tmp_path: Path) -> None:
+    _, said = page_of(two_groups(), tmp_path, photos=False, benchmark=benchmark)
+    assert "Regions" in said.tables and f"Fill: {benchmark.fills[0]}" in said.tables
 
 
 # --------------------------------------------------------------------------------------------------------- errors

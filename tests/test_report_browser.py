@@ -22,6 +22,8 @@ FLAGS = (
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium, which is not installed")
 PATIENCE = 60_000  # milliseconds
+DATA_VALUES = "cells => cells.map((cell) => cell.dataset.value)"
+SHOWN = "panels => panels.map((panel) => !panel.hidden)"
 
 
 class Visit:
@@ -154,6 +156,32 @@ def test_tables_are_sorted_by_keyboard(visit: Visit) -> None:
     assert table.locator("tbody tr th").last.inner_text() == "all groups"  # the sum stays last
 
 
+def test_regions_are_sorted_by_their_values(visit: Visit) -> None:
+    table = visit.page.locator("#regions table").first
+    for column in (2, 3, 4):
+        table.locator(f"thead th:nth-child({column}) button").click()
+        values = [float(v) for v in table.locator(f"tbody td:nth-child({column})").evaluate_all(DATA_VALUES)]
+        assert len(values) == 21 and values == sorted(values, reverse=True)
+    table.locator("thead th button").first.click()
+    names = table.locator("tbody th").all_inner_texts()
+    assert names == sorted(names) and names[0] == "brow left"
+
+
+def test_strata_switch_by_click_and_by_key(visit: Visit) -> None:
+    tabs = visit.page.locator("#groups [role=tab]")
+    panels = visit.page.locator("#groups [role=tabpanel]")
+    assert tabs.count() == panels.count() >= 3
+    assert panels.evaluate_all(SHOWN) == [True] + [False] * (tabs.count() - 1)
+    first = panels.nth(0).screenshot()
+    tabs.nth(1).click()
+    assert panels.evaluate_all(SHOWN)[:2] == [False, True] and panels.nth(1).screenshot() != first
+    visit.page.keyboard.press("ArrowRight")
+    assert panels.evaluate_all(SHOWN)[:3] == [False, False, True]
+    assert tabs.nth(2).get_attribute("aria-selected") == "true"
+    visit.page.keyboard.press("Home")
+    assert panels.evaluate_all(SHOWN)[0]
+
+
 def test_the_wall_shows_one_group(visit: Visit) -> None:
     every = visit.page.locator(".wall > li:visible").count()
     visit.page.locator("#wall-group").select_option(index=1)
@@ -179,6 +207,8 @@ def test_the_print_holds_the_head_and_every_part(visit: Visit, tmp_path: Path) -
     assert visit.page.locator("#head-print").is_visible()
     assert visit.page.evaluate("document.getElementById('head-print').naturalWidth") == 700
     assert not visit.page.locator("#wall-group").is_visible()
+    panels = visit.page.locator("#groups [role=tabpanel]")
+    assert panels.evaluate_all("all => all.every((each) => getComputedStyle(each).display !== 'none')")
     visit.page.emulate_media(media="screen")
 
 

@@ -99,4 +99,4 @@ def _regions(comparison: GroupComparison) -> Table | None:
     ]
     header = ("Region", "Difference of means", "p", "Hedges' g", "Difference of shares, %", "p of shares")
     note = f"{first} minus {second}; p values are corrected over all regions and both measures, intervals are not."
-    return Table("Regions", header, rows, note) if rows else None
+    return Table(f"Regions: {first} and {second}", header, rows, note) if rows else None
