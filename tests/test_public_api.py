@@ -38,9 +38,12 @@ NAMES = [
     "ZeroShotConfidence",
     "adapters",
     "benchmark",
+    "compare_groups",
+    "compare_models",
     "explain_dataset",
     "faithfulness",
     "model_randomization",
+    "region_table",
     "report",
     "visualization",
 ]

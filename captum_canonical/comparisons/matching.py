@@ -85,7 +85,7 @@ def matched(
     sides = [np.stack([_numbers(records, name) for name in names], 1) for records in (first, second)]
     spread = np.nanstd(np.concatenate(sides), axis=0)
     scaled = [side / np.where(spread > 0, spread, 1.0) for side in sides]
-    pairs = _pairs(*scaled, float(caliper))
+    pairs = _pairs(scaled[0], scaled[1], float(caliper))
     if not pairs:
         raise CanonicalError(
             f"match: expected photographs of both groups that are alike in {', '.join(names)}, but no two are within "

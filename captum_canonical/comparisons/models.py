@@ -29,7 +29,7 @@ from captum_canonical.region_stats.values import own_region_values
 from captum_canonical.statistics.max_t import OneSample
 from captum_canonical.statistics.patterns import Patterns, sign_patterns
 from captum_canonical.statistics.ratios import influences, ratios
-from captum_canonical.statistics.rows import unit_means
+from captum_canonical.statistics.rows import SAME, unit_means
 
 
 def compare_models(
@@ -191,10 +191,12 @@ def _scale(side: ModelSaliency, name: str) -> float:
 # ------------------------------------------------------------------------------------------------------- the tests
 def _bands(a: ModelSaliency, b: ModelSaliency, scales: list[float], units: Units) -> Bands:
     size, pixels = a.face("compare_models").size, pixels_at_once(a.n + b.n)
+    rounding = _rounding(a, b, scales)
     sides = [photo_bands(side.single_maps("compare_models"), size, side.symmetric, pixels) for side in (a, b)]
     for (pixels, one, seen), (_, other, known) in zip(*sides, strict=True):
         both = seen & known
-        differences = torch.where(both, one.double() * scales[0] - other.double() * scales[1], 0.0)
+        differences = one.double() * scales[0] - other.double() * scales[1]
+        differences = torch.where(both & (differences.abs() > rounding), differences, 0.0)
         yield pixels, *unit_means(differences.float(), both, units.numbers)
 
 
@@ -219,9 +221,15 @@ def _regions(
     else:
         both = Regions(a, b, 2 * units.count, scales).sides
         tested = both[0] - both[1]
+    tested = torch.where(tested.abs() > _rounding(a, b, scales), tested, tested * 0)
     p_values = p_values_of_numbers(tested, patterns, OneSample, settings)
     one = torch.ones(len(mean), 1, dtype=torch.float64)
     of_mean, of_share = ratios(mean, one, level), ratios(share, one, level)
     _, effects = effect_size(mean, ~mean.isnan(), None)
     means = own[0].means.mean(0) * scales[0], own[1].means.mean(0) * scales[1]
     return rows_of(names, means, (shares[0], shares[1]), of_mean, of_share, effects, p_values)
+
+
+def _rounding(a: ModelSaliency, b: ModelSaliency, scales: list[float]) -> float:
+    """Differences up to this count as none: two equal maps that were scaled differ by so much."""
+    return SAME * max(scale * float(side.mean.abs().max()) for side, scale in zip((a, b), scales, strict=True))

@@ -32,8 +32,9 @@ class Concentration:
         effective_area: exp(entropy) over the number of covered pixels, 0..1: the part of the face that a map of equal
             values with this entropy takes.
         gini: Gini coefficient of the pixels, 0 (all the same) to 1 (all in one pixel).
-        intervals: name -> lower and upper end, by a jackknife over people or photographs, about the value corrected
-            for its bias; empty where there are none.
+        corrected: name -> the value corrected for what noise in the mean map adds, by a jackknife over people or
+            photographs; empty where there are no single maps.
+        intervals: name -> lower and upper end, about the corrected value; empty where there are none.
         note: what the intervals resample, or why there are none.
         level: coverage that intervals aim at.
     """
@@ -41,6 +42,7 @@ class Concentration:
     entropy: float
     effective_area: float
     gini: float
+    corrected: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     note: str
     level: float = 0.95
@@ -50,6 +52,7 @@ class Concentration:
         values = {name: getattr(self, name) for name in NAMES}
         return {
             **{name: value if math.isfinite(value) else None for name, value in values.items()},
+            "corrected": dict(self.corrected),
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "note": self.note,
             "level": self.level,
@@ -82,8 +85,8 @@ def measures(means: Tensor, covered: Tensor) -> Tensor:
 
 def jackknife(
     bands: Iterable[tuple[slice, Tensor, Tensor]], units: Units, covered: Tensor, level: float
-) -> dict[str, tuple[float, float]]:
-    """Intervals of :func:`measures`, leaving out one group of units at a time.
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Corrected values and intervals of :func:`measures`, leaving out one group of units at a time.
 
     Args:
         bands: of maps, as of :func:`photo_bands`.
@@ -93,7 +96,7 @@ def jackknife(
     """
     groups = min(units.count, GROUPS)
     if groups < 2:
-        return {}
+        return {}, {}
     group = units.numbers % groups
     sums, hits = (torch.zeros(groups, len(covered), dtype=torch.float64) for _ in range(2))
     for pixels, values, seen in bands:
@@ -104,8 +107,9 @@ def jackknife(
     error = ((groups - 1) / groups * (without - without.mean(0)).square().sum(0)).sqrt()
     margin = float(stats.t.ppf((1 + level) / 2, groups - 1)) * error
     largest = (math.log(max(2, int(covered.sum()))), 1.0, 1.0)
-    return {
+    intervals = {
         name: (max(0.0, float(middle - half)), min(most, float(middle + half)))
         for name, middle, half, most in zip(NAMES, corrected, margin, largest, strict=True)
         if math.isfinite(float(half))
     }
+    return {name: float(value) for name, value in zip(NAMES, corrected, strict=True) if name in intervals}, intervals

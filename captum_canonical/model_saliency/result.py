@@ -277,13 +277,15 @@ patterns of 40 photographs).
         entropy, area, gini = measures(self.mean.reshape(1, -1), self.count.reshape(-1) > 0)[0].tolist()
         if not wanted:
             note = NO_SINGLE_MAPS if self.photos is None else "Intervals were not asked for."
-            return Concentration(entropy, area, gini, {}, note, level)
+            return Concentration(entropy, area, gini, {}, {}, note, level)
         photos, face = self.single_maps("intervals of the concentration"), self.face("concentration")
         units = units_of(photos)
         bands = photo_bands(photos, face.size, self.symmetric)
-        ends = jackknife(bands, units, self.count.reshape(-1) > 0, level)
+        corrected, ends = jackknife(bands, units, self.count.reshape(-1) > 0, level)
         note = f"Intervals ({level:.0%}) leave out some of {units.word} at a time. {units.caution}".strip()
-        return Concentration(entropy, area, gini, ends, note if ends else f"No intervals: {units.word}.", level)
+        return Concentration(
+            entropy, area, gini, corrected, ends, note if ends else f"No intervals: {units.word}.", level
+        )
 
     def single_maps(self, what: str) -> Photos:
         """:attr:`photos`, if there are any.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.statistics.max_t import AT_ONCE, FEW_UNITS, Statistic, p_values_of
+from captum_canonical.statistics.max_t import AT_ONCE, Statistic, kind_for, p_values_of
 from captum_canonical.statistics.patterns import Patterns
 
 Measure = Literal["mass", "extent"]
@@ -75,9 +75,8 @@ def cluster_test(
         thresholds: (H, W) magnitude of t above which a pixel belongs to a cluster.
         measure: of a cluster: the sum of abs(t), or the number of pixels. Pixels touch at corners, too.
     """
-    kind = torch.float64 if len(values) <= FEW_UNITS else torch.float32
     size = values.shape[1:]
-    made = statistic(values.flatten(1).to(kind), covered.flatten(1), share)
+    made = statistic(values.flatten(1).to(kind_for(patterns)), covered.flatten(1), share)
     limit = thresholds.numpy()
     step = max(1, AT_ONCE // values[0].numel())
     largest = np.zeros(len(patterns))
@@ -85,14 +84,16 @@ def cluster_test(
         for place, t in enumerate(made.of(patterns.rows[start : start + step]).reshape(-1, *size).numpy(), start):
             largest[place] = max((sizes.max(initial=0) for _, sizes, _ in _labelled(t, limit, measure)), default=0)
     t = made.of(patterns.rows[:1]).reshape(size).double()
-    clusters, p_values = _observed(t.numpy(), limit, measure, torch.from_numpy(largest))
+    clusters, p_values = _observed(t.numpy(), limit, measure, torch.from_numpy(largest), patterns)
     return ClusterTest(tuple(clusters), t, torch.from_numpy(p_values), patterns.exhaustive)
 
 
-def _observed(t: np.ndarray, limit: np.ndarray, measure: Measure, largest: Tensor) -> tuple[list[Cluster], np.ndarray]:
+def _observed(
+    t: np.ndarray, limit: np.ndarray, measure: Measure, largest: Tensor, patterns: Patterns
+) -> tuple[list[Cluster], np.ndarray]:
     p_values, clusters = np.ones(t.shape), []
     for sign, sizes, labels in _labelled(t, limit, measure):
-        found = p_values_of(torch.from_numpy(sizes), largest, 1e-5).tolist()
+        found = p_values_of(torch.from_numpy(sizes), largest, patterns).tolist()
         for number, p_value in enumerate(found, 1):
             inside = labels == number
             magnitude = np.where(inside, np.abs(t), -1)

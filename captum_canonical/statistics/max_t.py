@@ -25,9 +25,8 @@ from torch import Tensor
 
 from captum_canonical.statistics.patterns import Patterns
 
-AT_ONCE = 2_000_000  # statistics that are held in memory
-FEW_UNITS = 64
-"""Up to so many, patterns may give equal sums, whose order must not hang on rounding: they are computed in float64."""
+AT_ONCE = 500_000  # statistics that are computed at once: few enough for the processor's cache
+TINY = 1e-30  # variance of values that are all 0; their t is 0
 FLATTEST = 1e-6
 """Variance below this share of the mean square counts as this much: t stays finite where all values are the same."""
 
@@ -110,34 +109,43 @@ class TwoSamples:
         # Centred, so that sums of squares in float32 keep the digits of the variance.
         self._values = torch.where(covered, values - center, 0).to(values)
         self._squares = self._values.square()
-        self._covered = None if bool(covered.all()) else covered.to(values)
+        self._covered = covered.to(values)
+        self._same = bool(covered.all())
         self._count = count.to(values)
-        self._total, self._square = self._values.sum(0), self._squares.sum(0)
+        self._square = self._squares.sum(0)
         self._share = share
 
     def of(self, patterns: Tensor) -> Tensor:
         """(B, P)."""
-        members = patterns.to(self._values)
-        size = members.sum(1, keepdim=True)
-        count = size if self._covered is None else members @ self._covered
-        sums, squares = members @ self._values, members @ self._squares
-        mean, error, good = self._side(sums, squares, count, size)
-        other = self._side(self._total - sums, self._square - squares, self._count - count, len(members[0]) - size)
-        difference, variance = mean - other[0], error + other[1]
-        flattest = FLATTEST * (difference.square() + variance)
-        t = difference / torch.maximum(variance, flattest).sqrt()
-        return torch.where(good & other[2] & (difference != 0), t, 0)
+        difference, variance, good = self._parts(patterns)
+        return torch.where(good, difference / variance.sqrt_(), 0)
 
     def largest(self, patterns: Tensor) -> Tensor:
         """(B,)."""
-        return self.of(patterns).abs_().amax(1)
+        difference, variance, good = self._parts(patterns)
+        return difference.square_().div_(variance).mul_(good).amax(1).sqrt_()
 
-    def _side(self, sums: Tensor, squares: Tensor, count: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, its squared error, and whether there are enough."""
-        number = count.clamp(min=1)
-        mean = sums / number
-        variance = (squares - sums * mean).clamp_(min=0) / (count - 1).clamp(min=1)
-        return mean, variance / number, (count >= 2) & (count >= self._share * size)
+    def _parts(self, patterns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, P) difference of the means, its squared error, above 0, and whether there are enough units."""
+        members = patterns.to(self._values)
+        size = members.sum(1, keepdim=True)
+        sums, squares = members @ self._values, members @ self._squares
+        count = size if self._same else members @ self._covered
+        mean, error, good = _side(sums, squares, count, size, self._share)
+        rest = (self._count if not self._same else len(self._values)) - count
+        mean_of_rest, error_of_rest, more = _side(
+            sums.neg_(), torch.sub(self._square, squares, out=squares), rest, len(members[0]) - size, self._share
+        )  # the values are centred: both sums add up to 0
+        difference, variance = mean.sub_(mean_of_rest), error.add_(error_of_rest)
+        return difference, torch.addcmul(variance, difference, difference, value=FLATTEST).clamp_(min=TINY), good & more
+
+
+def _side(sums: Tensor, squares: Tensor, count: Tensor, size: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, its squared error, and whether there are enough units, of (B, P) sums over (B, P) or (B, 1) units."""
+    number = count.clamp(min=2)
+    mean = sums / number
+    error = torch.addcmul(squares, sums, mean, value=-1).clamp_(min=0).div_(number * (number - 1))
+    return mean, error, (count >= 2) & (count >= share * size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,16 +197,14 @@ def max_t(
         >>> found.p_values  # 2 of the 16 patterns of signs have a t as large as the first pixel's
         tensor([0.1250, 1.0000], dtype=torch.float64)
     """
-    units = patterns.rows.shape[1]
-    kind = torch.float64 if units <= FEW_UNITS else torch.float32
     maxima = torch.zeros(len(patterns), dtype=torch.float64)
     observed = []
     for values, covered in bands:
-        made = statistic(values.to(kind), covered, share)
+        made = statistic(values.to(kind_for(patterns)), covered, share)
         observed.append(made.of(patterns.rows[:1])[0].double())
         _raise(maxima, made, patterns, values.shape[1])
     t = torch.cat(observed) if observed else torch.zeros(0, dtype=torch.float64)
-    return MaxT(t, p_values_of(t.abs(), maxima, 1e-9 if units <= FEW_UNITS else 1e-5), maxima, patterns.exhaustive)
+    return MaxT(t, p_values_of(t.abs(), maxima, patterns), maxima, patterns.exhaustive)
 
 
 def _raise(maxima: Tensor, statistic: Statistic, patterns: Patterns, pixels: int) -> None:
@@ -209,14 +215,20 @@ def _raise(maxima: Tensor, statistic: Statistic, patterns: Patterns, pixels: int
         maxima[part] = torch.maximum(maxima[part], statistic.largest(patterns.rows[part]).double())
 
 
-def p_values_of(observed: Tensor, maxima: Tensor, tolerance: float) -> Tensor:
+def kind_for(patterns: Patterns) -> torch.dtype:
+    """Where all patterns are tried, some give equal statistics, whose order must not hang on rounding: float64."""
+    return torch.float64 if patterns.exhaustive else torch.float32
+
+
+def p_values_of(observed: Tensor, maxima: Tensor, patterns: Patterns) -> Tensor:
     """(P,) share of the maxima (B,) that are at least the observed statistics (P,); what is 0 has p = 1.
 
     Args:
         observed: magnitudes.
         maxima: of all patterns, the observed one among them.
-        tolerance: share by which a maximum may be smaller and still counts, for rounding.
+        patterns: that gave them; equal up to rounding counts as at least.
     """
+    tolerance = 1e-9 if patterns.exhaustive else 1e-5
     ordered = maxima.sort().values
     below = torch.searchsorted(ordered, observed * (1 - tolerance), right=False)
     return torch.where(observed > 0, (len(ordered) - below).double() / len(ordered), 1.0)

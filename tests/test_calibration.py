@@ -1,0 +1,177 @@
+"""Do tests err as rarely and intervals hold as often as they say? On simulated maps and on maps of a real network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+from simulated_maps import SIZE, people, smooth_noise, true_map
+from torch import Tensor
+
+from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
+from captum_canonical.region_stats.regions import region_masks
+
+SPLITS = 200
+MOST = int(stats.binom.ppf(0.975, SPLITS, 0.05))
+"""False findings in 200 splits that an error of 5 % allows for: 16 (upper end of its 95 % binomial interval)."""
+
+
+@pytest.fixture(scope="module")
+def face() -> CanonicalFace:
+    return CanonicalFace.default(SIZE)
+
+
+# ----------------------------------------------------------------------------------------- nothing is to be found
+def errors_of_splits(maps: Tensor, coverage: Tensor | None, face: CanonicalFace, permutations: int) -> tuple[int, int]:
+    """In how many of 200 random halves of the same photographs pixels and regions are said to differ."""
+    pixels = regions = 0
+    generator = torch.Generator().manual_seed(7)
+    result = ModelSaliency.from_maps(maps, coverage, face)
+    for seed in range(SPLITS):
+        half = torch.randperm(len(maps), generator=generator) % 2
+        sides = result.strata(["one" if number else "other" for number in half.tolist()])
+        found = compare_groups(sides["one"], sides["other"], permutations=permutations, seed=seed)
+        pixels += bool(found.significance.mask.any())
+        regions += bool(found.different_regions or found.different_shares)
+    return pixels, regions
+
+
+def test_groups_that_do_not_differ_on_simulated_maps(face: CanonicalFace) -> None:
+    """200 A/A splits of 60 people at 24 x 24 pixels, 199 permutations each."""
+    generator = torch.Generator().manual_seed(0)
+    maps, _ = people(face, 60, generator)
+    coverage = torch.rand(maps.shape, generator=generator) > 0.1
+    pixels, regions = errors_of_splits(maps, coverage.float(), face, permutations=199)
+    assert pixels <= MOST and regions <= MOST, (pixels, regions)
+
+
+@pytest.mark.slow
+def test_groups_that_do_not_differ_at_full_size() -> None:
+    """200 A/A splits of 200 people at 224 x 224 pixels, 999 permutations each: about half an hour."""
+    large = CanonicalFace.default(224)
+    maps, _ = people(large, 200, torch.Generator().manual_seed(0))
+    pixels, regions = errors_of_splits(maps, None, large, permutations=999)
+    assert pixels <= MOST and regions <= MOST, (pixels, regions)
+
+
+def test_groups_that_do_not_differ_on_maps_of_a_real_network(real_maps: tuple[Tensor, Tensor, CanonicalFace]) -> None:
+    """200 A/A splits of 60 CIS maps of the expression network at 40 x 40 pixels: labels mean nothing."""
+    maps, coverage, face = real_maps
+    pixels, regions = errors_of_splits(maps, coverage, face, permutations=199)
+    assert pixels <= MOST and regions <= MOST, (pixels, regions)
+
+
+@pytest.fixture(scope="module")
+def real_maps(shared: Path) -> tuple[Tensor, Tensor, CanonicalFace]:
+    """CIS maps of 60 photographs, 64 points each, in log-odds of the predicted expression."""
+    from captum_canonical import CanonicalOcclusion
+    from real_networks import TIGHT, classification, find_faces
+
+    faces = find_faces(sorted((shared / "data/celeba_prnet/images").glob("*.jpg")))
+    study = classification("expression", "face_expression", TIGHT)(shared / "models", faces)
+    face = CanonicalFace.default(40)
+    occlusion = CanonicalOcclusion(study.confidence.eval(), study.mesh, face)
+    maps, coverage = occlusion.attribute(
+        study.photos, study.target, baselines=study.fill, num_points=64, return_coverage=True
+    )
+    return maps, coverage, face
+
+
+@pytest.mark.slow
+def test_how_much_more_spread_in_the_smaller_group_is_taken_for_a_difference(face: CanonicalFace) -> None:
+    """15 people three times as spread out as 45 others: what the docstring of compare_groups warns of."""
+    generator = torch.Generator().manual_seed(1)
+    wrong = 0
+    for seed in range(SPLITS):
+        maps = smooth_noise(60, generator)
+        maps[:15] *= 3
+        sides = ModelSaliency.from_maps(maps, None, face).strata(["one"] * 15 + ["other"] * 45)
+        found = compare_groups(sides["one"], sides["other"], permutations=199, seed=seed)
+        wrong += bool(found.significance.mask.any())
+    assert MOST < wrong < 0.4 * SPLITS
+
+
+def test_maps_and_models_without_effect(face: CanonicalFace) -> None:
+    """200 data sets of 30 people: the mean is said to be other than 0, or two networks to differ, in 5 % at most."""
+    generator = torch.Generator().manual_seed(2)
+    single = paired = clusters = 0
+    for seed in range(SPLITS):
+        one, other = (
+            ModelSaliency.from_maps(smooth_noise(30, generator), None, face, name=[str(n) for n in range(30)])
+            for _ in range(2)
+        )
+        single += bool(one.significance(199, seed=seed).mask.any())
+        clusters += bool(one.significance(199, seed=seed, clusters=True, forming=0.01).mask.any())
+        found = compare_models(one, other, permutations=199, seed=seed)
+        paired += bool(found.significance.mask.any())
+    assert max(single, paired, clusters) <= MOST, (single, paired, clusters)
+
+
+# ----------------------------------------------------------------------------------------------- something is found
+def test_a_difference_in_one_region_is_found_there(face: CanonicalFace) -> None:
+    generator = torch.Generator().manual_seed(3)
+    found_there = 0
+    for seed in range(20):
+        maps, _ = people(face, 80, generator)
+        maps[:40, :, face.region_mask("chin")] += 0.4
+        sides = ModelSaliency.from_maps(maps, None, face).strata(["one"] * 40 + ["other"] * 40)
+        found = compare_groups(sides["one"], sides["other"], permutations=499, seed=seed)
+        found_there += bool(found.different_regions) and found.different_regions[0].region == "chin"
+        inside = found.significance.mask[0] & face.region_mask("chin")
+        assert inside.sum() >= 0.9 * found.significance.mask.sum()
+    assert found_there >= 19
+
+
+# -------------------------------------------------------------------------------------------------------- intervals
+def coverage_of_shares(
+    face: CanonicalFace, count: int, sets: int, draw: Callable[..., tuple[Tensor, list[str]]]
+) -> Tensor:
+    """(R,) how often the 95 % interval of each region's share holds the true one."""
+    names, masks = region_masks(face, "the test")
+    mass = masks.double() @ true_map(face).flatten()
+    truth = mass / mass.sum()
+    generator = torch.Generator().manual_seed(4)
+    held = torch.zeros(len(names))
+    for _ in range(sets):
+        maps, who = draw(face, count, generator)
+        rows = region_table(ModelSaliency.from_maps(maps, None, face, who)).rows
+        low, high = (torch.tensor([row.share_interval[end] for row in rows]) for end in (0, 1))
+        held += (low <= truth) & (truth <= high)
+    return held / sets
+
+
+def test_intervals_of_shares_hold_the_truth_in_95_percent(face: CanonicalFace) -> None:
+    """1,000 data sets of 100 identities; the generator is :func:`simulated_maps.people`."""
+    held = coverage_of_shares(face, 100, 1000, people)
+    assert 0.93 <= float(held.mean()) <= 0.97, held
+    # Single regions, each within the binomial interval (1.4 points) about that.
+    assert 0.93 - 0.014 <= float(held.min()) and float(held.max()) <= 0.97 + 0.014, held
+
+
+@pytest.mark.slow
+def test_intervals_of_shares_of_40_identities(face: CanonicalFace) -> None:
+    held = coverage_of_shares(face, 40, 1000, people)
+    assert 0.93 <= float(held.mean()) <= 0.97, held
+
+
+def test_intervals_by_identity_are_wider_and_right_where_photographs_repeat_people(face: CanonicalFace) -> None:
+    """40 people with 5 photographs each: intervals by photograph pretend to have seen 200 people."""
+    generator = torch.Generator().manual_seed(5)
+    names, masks = region_masks(face, "the test")
+    mass = masks.double() @ true_map(face).flatten()
+    truth, number = float(mass[names.index("eye_left")] / mass.sum()), names.index("eye_left")
+    wider, held = [], {"people": 0, "photographs": 0}
+    for _ in range(100):
+        maps, who = people(face, 40, generator, photos=5)
+        widths = {}
+        for name, identities in (("people", who), ("photographs", None)):
+            row = region_table(ModelSaliency.from_maps(maps, None, face, identities)).rows[number]
+            low, high = row.share_interval
+            widths[name] = high - low
+            held[name] += low <= truth <= high
+        wider.append(widths["people"] / widths["photographs"])
+    assert min(wider) > 1.0 and sum(wider) / 100 > 1.3
+    assert held["people"] >= 88 and held["photographs"] <= 85, held
