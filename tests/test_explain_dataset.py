@@ -110,7 +110,8 @@ def test_other_methods_are_projected(tmp_path: Path, kind: str) -> None:
     }[kind]()
     arguments = {"nt_samples": 3} if kind == "smoothgrad" else {}
     images, faces, _ = data = photographs(5)
-    for name in ("run", "again"):  # random numbers of a method are seeded
+    for name in ("run", "again"):  # random numbers of a method are the run's own
+        torch.manual_seed(len(name))
         result = cc.explain_dataset(
             network, data, tmp_path / name, method=made, canonical_face=face(), show_progress=False, **arguments
         )
@@ -333,3 +334,16 @@ def test_progress_says_photographs_per_second_and_the_time_left(
     assert "13/13" in told and "photo/s" in told and "Explaining" in told
     explain(tmp_path / "run", show_progress=True)
     assert "13/13" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_is_no_photograph_s_fault(tmp_path: Path) -> None:
+    def too_much(number: int) -> None:
+        seen.append(number)
+        if len(set(seen)) == 6:
+            raise MemoryError
+
+    seen: list[int] = []
+    with pytest.raises(MemoryError):
+        explain(tmp_path / "run", Network(too_much))
+    partial = cc.ModelSaliency.open(tmp_path / "run").run
+    assert len(partial) == 4 and partial.left_out == {}
