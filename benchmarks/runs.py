@@ -12,8 +12,9 @@ in that memory. Needs 6 bytes for each pixel of a map on the disk (3 GB for 10,0
 out; ``--copies`` makes more photographs of the same ones by writing them again a little smaller.
 
 ``processes``: photographs per second of one process and of two, one thread each, by turns. Counted is the time from
-the third batch of each process to its last one (the end of the slower one), so that start-up, alignment and the
-first writes are excluded. What else the machine does meanwhile is in "load".
+the second batch of each process to its last one, so that start-up, alignment and writing are excluded. "ratio" is by
+the clock; where other work keeps the machine busy ("load"), "ratio_by_processor_time" is what says whether two
+processes are in each other's way.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class DrawnFace:
         self.side = side
 
     def __call__(self, images: list[np.ndarray], *, names: list[str]) -> cc.FaceMesh:
+        """The mesh of one photograph."""
         shift = torch.from_numpy(images[0][0, 0].astype(np.float32) / 32)
         vertices = 0.8 * cc.CanonicalFace.default(self.side).vertices + 0.1 * self.side + shift
         return cc.FaceMesh(vertices[None], image_size=(self.side, self.side), topology="mediapipe-468")
@@ -135,7 +137,9 @@ def cache(arguments: argparse.Namespace) -> dict[str, Any]:
         count = len(list(photos.iterdir()))
         aligner = MediaPipeAligner(on_missing="skip")
         first = to_first_forward(photos, Path(folder) / "faces", aligner)
-        again = [to_first_forward(photos, Path(folder) / "faces", MediaPipeAligner(on_missing="skip")) for _ in range(5)]
+        again = [
+            to_first_forward(photos, Path(folder) / "faces", MediaPipeAligner(on_missing="skip")) for _ in range(5)
+        ]
     second = statistics.median(again)
     return {
         "photos": count,
@@ -147,17 +151,6 @@ def cache(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 # -------------------------------------------------------------------------------------------------------- processes
-class Timed(nn.Module):
-    """A network that notes when batches of photographs begin."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.begun = network, []
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)
-
-
 def worker(arguments: argparse.Namespace) -> None:
     """One of the processes: writes when each of its batches was finished."""
     from captum_canonical.runs import RunWriter
@@ -166,17 +159,19 @@ def worker(arguments: argparse.Namespace) -> None:
     rank = int(os.environ.get("RANK", "0"))
     if arguments.pin:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
-    finished: list[tuple[float, int]] = []
-    usual = RunWriter.write
+    finished: list[tuple[float, float, int]] = []
+    usual, written = RunWriter.write, [0.0, 0.0]
+
+    def now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
     def write(self: RunWriter, start: int, maps: Any, coverage: Any, records: Any) -> None:
-        begun = time.perf_counter()
+        begun = now()
         usual(self, start, maps, coverage, records)
-        nonlocal written
-        written += time.perf_counter() - begun  # writing is excluded
-        finished.append((time.perf_counter() - written, len(records)))
+        ended = now()
+        written[:] = [total + after - before for total, before, after in zip(written, begun, ended, strict=True)]
+        finished.append((ended[0] - written[0], ended[1] - written[1], len(records)))
 
-    written = 0.0
     RunWriter.write = write  # type: ignore[method-assign]
     data = cc.AlignedFaces(arguments.data, DrawnFace(), size=SIDE, crop=None, cache=arguments.cache)
     torch.manual_seed(0)
@@ -188,40 +183,40 @@ def worker(arguments: argparse.Namespace) -> None:
     Path(f"{arguments.out}-{rank}.json").write_text(json.dumps(finished[1:]))
 
 
-def throughput(ranks: int, folder: Path, turn: str, pin: bool) -> float:
-    """Photographs per second of so many processes, from the end of each one's second batch on."""
+def throughput(ranks: int, folder: Path, turn: int, pin: bool) -> np.ndarray:
+    """Photographs per second, and per second of processor time, of so many processes after their second batches."""
     out = folder / f"run-{turn}-{ranks}"
-    ours = ["worker", "--data", folder / "photos", "--cache", folder / "faces", "--out", out, *(["--pin"] if pin else [])]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *launch, __file__, *map(str, ours)], env=environment, check=True)
-    total = 0.0
+    ours = ["worker", "--data", folder / "photos", "--cache", folder / "faces", "--out", out]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), __file__]
+    command = [sys.executable, *launch, *map(str, ours), *(["--pin"] if pin else [])]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    total = np.zeros(2)
     for rank in range(ranks):
-        finished = json.loads(Path(f"{out}-{rank}.json").read_text())
-        photos = sum(count for _, count in finished[1:])
-        total += photos / (finished[-1][0] - finished[0][0])
+        finished = np.array(json.loads(Path(f"{out}-{rank}.json").read_text()))
+        total += finished[1:, 2].sum() / (finished[-1, :2] - finished[0, :2])
     return total
 
 
 def processes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """By turns, first the one then the other."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder / "photos", arguments.photos)
         cc.AlignedFaces(folder / "photos", DrawnFace(), size=SIDE, crop=None, cache=folder / "faces").align()
-        rounds, load = [], []
+        rounds = []
         for turn in range(arguments.rounds):
-            order = (1, 2) if turn % 2 == 0 else (2, 1)
-            load.append(os.getloadavg()[0])
-            found = {ranks: throughput(ranks, folder, str(turn), arguments.pin) for ranks in order}
-            rounds.append({"one": found[1], "two": found[2], "ratio": found[2] / found[1]})
+            load = os.getloadavg()[0]
+            found = {n: throughput(n, folder, turn, arguments.pin) for n in ((1, 2) if turn % 2 == 0 else (2, 1))}
+            ratio, by_processor = (found[2] / found[1]).tolist()
+            each = {"one": found[1][0], "two": found[2][0], "ratio": ratio, "ratio_by_processor_time": by_processor}
+            rounds.append(each | {"load": load})
             print(rounds[-1], flush=True)
-    ratios = [each["ratio"] for each in rounds]
     return {
         "photos": arguments.photos,
         "pinned": arguments.pin,
         "rounds": rounds,
-        "load_before_each": load,
-        "median_ratio": statistics.median(ratios),
+        "median_ratio": statistics.median(each["ratio"] for each in rounds),
+        "median_ratio_by_processor_time": statistics.median(each["ratio_by_processor_time"] for each in rounds),
     }
 
 

@@ -36,7 +36,11 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|torchmetrics|captum|numpy|np|nn|matplotlib|pathlib|PIL|collections|os|typing|contextlib)\..*"),
     (r"py:.*", r"(Tensor|Metric|Figure|Module|ndarray|Path|PathLike|Any|Callable|Sequence|Mapping|Iterator|Hashable)"),
     # Names that stand for a union or a protocol, and constants: what they are is said in words beside them.
-    (r"py:.*", r"(captum_canonical\.)?([\w.]+\.)?(PathType|Explanation|Direction|Benchmark|Settings|Manifest|Source|PhotoSource|By|Bins|Interval|Clusters)"),
+    (
+        r"py:.*",
+        r"(captum_canonical\.)?([\w.]+\.)?"
+        r"(PathType|Explanation|Direction|Benchmark|Settings|Manifest|Source|PhotoSource|By|Bins|Interval|Clusters)",
+    ),
     (r"py:data", r"[A-Z_0-9]+"),
     (r"py:attr", r"FaceMesh\.image_index"),  # an argument of the dataclass, described there
 ]

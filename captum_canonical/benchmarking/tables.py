@@ -92,6 +92,7 @@ def _cell(result: BenchmarkResult, row: Row, measure: str, fill: str) -> str:
 
 
 def remarks_of(result: BenchmarkResult) -> list[str]:
+    """The sentences below a table: notes, what no test can tell, methods that failed, flagged maps."""
     failed = [f"{row.label} failed: {row.failure}" for row in result.rows if row.failure is not None]
     flags = [
         f"{row.label}: " + ", ".join(f"{count} maps flagged {flag!r}" for flag, count in row.flags.items()) + "."

@@ -93,7 +93,7 @@ def occluding(task: Task, forward: Any, settings: Settings, mesh: Any = None, fa
 
 
 def varied(results: Results, task: Task) -> dict[str, Any]:
-    """Every method with every alignment (``"Grad-CAM, keypoint"``); occlusion of log-odds with the canonical one only."""
+    """Every method with every alignment (``"Grad-CAM, keypoint"``); occlusion of log-odds with the canonical."""
     methods: dict[str, Any] = {}
     known = {name: (Remembered(method), own) for name, (method, own) in others(task, results.settings).items()}
     for alignment, (mesh, face) in results.alignments(task).items():

@@ -1,4 +1,4 @@
-"""Photographs drawn one by one from a few faces: other poses, shapes, light and backdrops, with marks at known places."""
+"""Photographs drawn one by one from a few faces: other poses, shapes, light, backdrops; with marks at known places."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Photographs:
 
 
 def draw_photographs(faces: Sequence[Source], groups: Sequence[str], generator: torch.Generator) -> Photographs:
-    """As many photographs as groups are given, each of a random source and of its own pose, shape, light and backdrop."""
+    """A photograph for each of the groups, of a random source and of its own pose, shape, light and backdrop."""
     canonical = cc.CanonicalFace.default()
     drawn = [_photograph(faces, group, canonical, generator) for group in groups]
     vertices = torch.stack([place for _, _, place in drawn])
@@ -158,7 +158,9 @@ def _photograph(
     texture, scale = _shrunk(source)
     seen = torch.ones(1, len(vertices), dtype=torch.bool)
     face, covered = warp(texture[None], raster, canonical.triangles, source.vertices[None] * scale, seen)
-    around = 0.35 + 0.3 * _smooth(3, generator) if source.backdrop else _around(texture, source.vertices * scale, vertices)
+    around = (
+        0.35 + 0.3 * _smooth(3, generator) if source.backdrop else _around(texture, source.vertices * scale, vertices)
+    )
     image = torch.where(covered[0], face[0], around)
     rim = _rim() * (0.9 + 0.1 * _smooth(1, generator))
     light = _light(generator)

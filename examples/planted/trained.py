@@ -1,0 +1,122 @@
+"""Small networks that learn what a mark means, and what it does not mean, from photographs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
+import captum_canonical as cc
+from captum_canonical.dataset import FaceBatch
+from planted.finding import CMS, GRAD_CAM, IMAGE, POINTS, Finding, canonical, fill, find, occlusion_maps
+from planted.photographs import NOISE, PATCH, Photographs
+from planted.trials import Trial, drawn
+
+STEPS, BATCH, RATE = 250, 64, 1e-2
+
+
+def small_network() -> nn.Sequential:
+    """Two convolutions on fixed colours, the largest value of each channel, and two linear layers: 4,000 weights.
+
+    The colours (brightness, red - green, blue - both) are given because that saves most of the training.
+    """
+    colours = nn.Conv2d(3, 3, 1)
+    colours.weight.data = torch.tensor([[1.0, 1, 1], [5, -5, 0], [-2.5, -2.5, 5]]).view(3, 3, 1, 1)
+    colours.bias.data = torch.tensor([-1.5, -0.5, 0.8])
+    layers: list[nn.Module] = [colours.requires_grad_(False), nn.AvgPool2d(2)]
+    for wide_in, wide_out, stride in [(3, 12, 1), (12, 24, 2)]:
+        convolution = nn.Conv2d(wide_in, wide_out, 3, stride=stride, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(wide_out), nn.ReLU()]
+    head = [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 2)]
+    return nn.Sequential(*layers, *head)
+
+
+def train(pool: Photographs, trial: Trial, effect: float, steps: int = STEPS) -> nn.Sequential:
+    """A network that has seen photographs of the pool, with the trial's mark and decoy.
+
+    Args:
+        pool: photographs to learn from, none of the trial's.
+        trial: for its mark, decoy and seed.
+        effect: how well the mark agrees with the class in group A, see :func:`~planted.trials.drawn`.
+        steps: batches of training.
+    """
+    generator = torch.Generator().manual_seed(trial.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(trial.seed)
+        net = small_network()
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    optimizer = torch.optim.Adam(weights)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    painted = [
+        pool.marks[:, place, None] * pool.light * torch.tensor(colour).view(3, 1, 1)
+        for place, colour in zip((trial.planted, trial.decoy), trial.colours, strict=True)
+    ]
+    in_a = pool.in_a
+    for _ in range(steps):
+        rows = torch.randint(len(pool), (BATCH,), generator=generator)
+        labels = (torch.rand(BATCH, generator=generator) < 0.5).float()
+        carries, decoyed = (each.view(-1, 1, 1, 1) for each in drawn(labels, in_a[rows], effect, generator))
+        photos = (pool.images[rows] + carries * painted[0][rows] + decoyed * painted[1][rows]).clamp(0, 1)
+        photos = photos + NOISE * torch.randn(photos.shape, generator=generator)
+        loss = F.cross_entropy(net(photos), labels.long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net.eval()
+
+
+def log_odds(net: nn.Module, photos: Tensor) -> Tensor:
+    """(N,) of class 1."""
+    logits = net(photos)
+    return logits[:, 1] - logits[:, 0]
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, trial: Trial, photos: Tensor | None = None) -> dict[str, float]:
+    """Share of right answers in groups A and B, by default on the trial's own photographs."""
+    right = ((log_odds(net, trial.photos if photos is None else photos) > 0) == (trial.labels > 0.5)).double()
+    in_a = trial.photographs.in_a
+    return {"A": float(right[in_a].mean()), "B": float(right[~in_a].mean())}
+
+
+def explained(net: nn.Sequential, trial: Trial) -> tuple[list[Finding], dict[str, cc.ModelSaliency]]:
+    """What CMS, image-space means and Grad-CAM say of the trial, and their maps: drops in log-odds of the answer."""
+    confidence = cc.ClassConfidence(net, link="log_odds")
+    photos, mesh = trial.photos, trial.photographs.mesh
+    count, labels = len(photos), trial.labels.long()
+    names = [f"{number:03d}" for number in range(count)]
+    batch = FaceBatch(photos, mesh, labels, list(trial.groups), [None] * count, names, torch.arange(count))
+    projector = cc.CanonicalProjector(LayerGradCam(confidence, last_convolution(net)), canonical_face=canonical())
+    occlusion = {"patch_size": PATCH, "num_points": POINTS, "baselines": fill(photos)}
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {
+            CMS: ({"canonical_face": canonical()} | occlusion),
+            GRAD_CAM: {"method": projector, "relu_attributions": True},
+        }
+        results = {
+            name: _in_memory(
+                cc.explain_dataset(confidence, batch, Path(folder) / name, show_progress=False, **arguments)
+            )
+            for name, arguments in runs.items()
+        }
+    with torch.no_grad():
+        predicted = net(photos).argmax(1)
+    results[IMAGE] = occlusion_maps(confidence, trial, predicted, aligned=False)
+    return [find(name, result, trial) for name, result in results.items()], results
+
+
+def last_convolution(net: nn.Sequential) -> nn.Module:
+    """The layer that Grad-CAM looks into."""
+    return [layer for layer in net if isinstance(layer, nn.Conv2d)][-1]
+
+
+def _in_memory(result: cc.ModelSaliency) -> cc.ModelSaliency:
+    """The same, without its folder."""
+    photos = result.photos
+    maps, coverage = torch.tensor(photos.maps), torch.tensor(photos.coverage)
+    return cc.ModelSaliency.from_maps(maps, coverage, result.canonical_face, group=photos.records["group"])
