@@ -9,12 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+import captum_canonical as cc
 from captum_canonical.benchmarking import BenchmarkResult, Row
 from captum_canonical.benchmarking.saved import KnownFill
 from captum_canonical.benchmarking.settings import Settings
 from paper import causes
-from paper.causes import CIS, CMS, CONTRASTS, Difference, cells_table, contrasts_table, counted, differences, sentences
-from paper.methods import MEAN, PER_IMAGE
+from paper.causes import agreement, cells_table, contrasts_table, overall_table, quoted_table, steps_table
+from paper.contrasts import CIS, CMS, CONTRASTS, OTHERS, TOTAL, Difference, counted, differences, spread, steps
+from paper.methods import MEAN, PER_IMAGE, occluding
+from paper.study import Results, Task
+from paper.study import Settings as StudySettings
 
 N = 12
 FILLS = ("zero", "blur")
@@ -85,21 +89,75 @@ def test_tables_say_what_was_found(result: BenchmarkResult) -> None:
     assert len(rest) == 3 and rest[2].startswith("| random (control) | per image | 21.0 [")
 
 
-def test_sentences_count_outcomes() -> None:
-    def case(mean: float, p_value: float) -> Difference:
-        return Difference("the face prior", "CMS minus the mean face", "zero", mean, 0, 0, p_value)
+def case(mean: float, p_value: float = 0.01, question: str = "CMS minus the mean face") -> Difference:
+    return Difference("the face prior", question, "zero", mean, 0, 0, p_value)
 
-    cases = [case(3.0, 0.01), case(-4.0, 0.04), case(1.0, 0.05), case(9.0, 0.2)]
-    assert counted(cases) == (
-        "higher in 1 of 4, lower in 1, no difference detected in 2 (median +2.0, from -4.0 to +9.0)"
-    )
-    (told,) = sentences({"one": cases[:2], "other": cases[2:]})
-    assert told == f"- **The face prior.** CMS minus the mean face: {counted(cases)}."
+
+def test_outcomes_of_networks_are_counted() -> None:
+    cases = [case(3.0), case(-4.0, 0.04), case(1.0, 0.05), case(9.0, 0.2)]
+    assert counted(cases) == "1 higher, 1 lower" and counted(cases[2:]) == "none detected"
+    assert spread(cases) == "-4.0 to +9.0 (1 higher, 1 lower)"
+    lines = overall_table({"one": cases[:2], "other": cases[2:], "third": []}).split("\n")
+    assert lines[0] == "| may come from | difference | one | other | third | over all |" and len(lines) == 3
+    cells = "| -4.0 to +3.0 (1 higher, 1 lower) | +1.0 to +9.0 (none detected) |  | 1 higher, 1 lower of 4 |"
+    assert lines[2] == "| the face prior | CMS minus the mean face " + cells
+
+
+def test_steps_from_another_method_to_cms_add_up() -> None:
+    """The rows at the ends of neighbouring steps are the same, and the outer ones are those of the whole."""
+    for name in OTHERS:
+        (_, whole), *parts = steps(name)
+        first, last = CONTRASTS[TOTAL][whole]
+        pairs = [CONTRASTS[cause][question] for cause, question in parts]
+        assert pairs[0][1] == last and pairs[-1][0] == first
+        assert [pair[0] for pair in pairs[:-1]] == [pair[1] for pair in pairs[1:]]
+    rows = {f"Grad-CAM, none, {PER_IMAGE}": 1.0, f"Grad-CAM, canonical, {PER_IMAGE}": 3.0}
+    rows |= {f"Grad-CAM, canonical, {MEAN}": 2.0, CMS: 9.0}
+    found = differences(result_of({label: torch.full((N,), x).double() for label, x in rows.items()}))
+    lines = steps_table(found, FILLS).split("\n")
+    assert len(lines) == 2 + len(FILLS)  # only the method whose rows are there
+    whole, carried, averaged, occlusion = ("+8.0", "+2.0", "-1.0", "+7.0")
+    cells = " | ".join(f"**{x} [{float(x):.1f}, {float(x):.1f}]**" for x in (whole, carried, averaged, occlusion))
+    assert lines[2] == f"| Grad-CAM | zero | {cells} |"
+
+
+def test_what_was_measured_earlier_stands_beside(result: BenchmarkResult) -> None:
+    """CMS is 10 to 32 here with mean 21, single maps are 41: the intervals of their means are a few points wide."""
+    lines = quoted_table({"Faces": result}, {"expression": "Faces"}).split("\n")
+    assert len(lines) == 2 + 3
+    assert lines[2].startswith("| Faces | CMS | 16 to 25 | 21.0 [") and lines[2].endswith("| yes |")
+    assert "| blurred noise (control: random) | 6 to 10 | 21.0 [" in lines[3] and lines[3].endswith("| higher here |")
+    assert "| occlusion, single maps | 25 to 79 | 41.0 [" in lines[4]
+    assert agreement(result, CIS, 60, 70) == "lower here"
+
+
+def test_without_alignment_all_of_the_photograph_is_hidden_somewhere_and_as_densely(tmp_path: Path) -> None:
+    """A network that reads a corner beyond the face: only occlusion without alignment can find it."""
+
+    class Corner(torch.nn.Module):
+        def forward(self, photos: Tensor) -> Tensor:
+            dark = photos[:, 0, :6, :6].mean((1, 2))
+            return torch.stack([dark, -dark], 1)
+
+    face = cc.CanonicalFace.default(64)
+    mesh = cc.FaceMesh(0.6 * face.vertices[None] + 12, image_size=(64, 64), topology=face.topology)
+    net = cc.ClassConfidence(Corner()).eval()
+    parts = {"target": torch.zeros(1, dtype=torch.int64), "photos": torch.ones(1, 3, 64, 64), "mesh": mesh}
+    task = Task("one", "One", net, net, "", net, **parts, fill=torch.zeros(1, 3, 1, 1))
+    results = Results(tmp_path, tmp_path, None, tmp_path, StudySettings(points=48))
+    for alignment, (aligned, canonical) in results.alignments(task).items():
+        method, arguments = occluding(task, task.explained, results.settings, aligned, canonical)
+        maps = method.attribute(task.photos, target=task.target, **arguments)
+        assert bool(maps.abs().max() > 1e-3) == (alignment == "none")
+        if alignment == "none":
+            assert bool((maps[..., :6, :6] > 1e-3).all()) and maps[..., 20:, 20:].abs().max() < 1e-6
+            share = float(cc.CanonicalProjector(None).reproject(torch.ones(1, 1, 224, 224), mesh).mean())
+            assert abs(arguments["num_points"] * share - 48) < 6
 
 
 def test_every_cause_of_the_question_is_asked_about() -> None:
     """Occlusion, averaging, alignment, link, pooling, one map per class and the face prior, of all methods."""
-    assert len(CONTRASTS) == 8
+    assert len(CONTRASTS) == 10
     pairs = [pair for contrasts in CONTRASTS.values() for pair in contrasts.values()]
     assert len({frozenset(pair) for pair in pairs}) == len(pairs)
     for name in ("Occlusion", "Grad-CAM", "Grad-CAM++", "Score-CAM", "Integrated gradients"):
@@ -121,5 +179,8 @@ def test_the_answer_is_a_page_without_pictures(
     )
     figure = causes.table_of_causes(results, tmp_path / "causes.png")
     page = (tmp_path / causes.ANSWER).read_text()
-    assert "![" not in page and figure.table in page and "Written by `RUN`" in page and "| points | 96 |" in page
-    assert f"### Gender, n = {N}" in page and "higher in 0 of 2, lower in 2, no" in page
+    assert "![" not in page and "Written by `RUN`" in page and "| points | 96 |" in page
+    assert all(line in page for line in figure.table.split("\n") if line.startswith("|"))
+    assert f"## Gender, n = {N}" in page and "| 2 lower of 2 |" in page
+    levels = [len(line.split()[0]) for line in page.split("\n") if line.startswith("#")]
+    assert levels == [1] + [2] * 4  # no level is left out, as Sphinx demands

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 import captum_canonical as cc
-from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values, unit_totals
+from paper.contrasts import CIS, CMS, MEASURE, ODDS, OTHERS, Difference, counted, differences, questions, spread, steps
 from paper.drawing import bars, new_figure
 from paper.methods import (
     ALIGNMENTS,
     CAMS,
     FACTORIAL,
     FEWEST,
-    GRADIENTS,
     LOG_ODDS,
     MEAN,
     OCCLUSION,
@@ -28,109 +24,63 @@ from paper.methods import (
 from paper.page import Figure, facts, table
 from paper.study import Results
 
-LEVEL = 0.05
 ANSWER = "what_the_paper_leaves_open.md"
-MEASURE = "average_drop"
-OTHERS = (*CAMS, GRADIENTS)
-CMS, CIS = f"{OCCLUSION}, canonical, {MEAN}", f"{OCCLUSION}, canonical, {PER_IMAGE}"
-# Where an advantage may come from -> what is compared: a question, and the two rows whose difference answers it.
-CONTRASTS: dict[str, dict[str, tuple[str, str]]] = {
-    "occlusion, averaged": {f"CMS minus the mean of {name}": (CMS, f"{name}, canonical, {MEAN}") for name in OTHERS},
-    "occlusion, single maps": {f"occlusion minus {name}": (CIS, f"{name}, canonical, {PER_IMAGE}") for name in OTHERS},
-    "averaging": {
-        f"mean minus single maps, {name}": (f"{name}, canonical, {MEAN}", f"{name}, canonical, {PER_IMAGE}")
-        for name in (OCCLUSION, *OTHERS)
-    },
-    "alignment": {
-        f"canonical minus {other}, mean of {name}": (f"{name}, canonical, {MEAN}", f"{name}, {other}, {MEAN}")
-        for name in (OCCLUSION, *OTHERS)
-        for other in ALIGNMENTS[1:]
-    },
-    "link": {
-        f"log-odds minus probability, {kind}": (f"{LOG_ODDS}, canonical, {kind}", f"{OCCLUSION}, canonical, {kind}")
-        for kind in (MEAN, PER_IMAGE)
-    },
-    "pooling left and right": {
-        f"pooled minus not, mean of {name}": (f"{name}, canonical, {POOLED}, {MEAN}", f"{name}, canonical, {MEAN}")
-        for name in (OCCLUSION, LOG_ODDS)
-    },
-    "a map for each class": {
-        f"one for each class minus one for all, {name}": (
-            f"{name}, canonical, {MEAN}",
-            f"{name}, canonical, {ONE_MAP}, {MEAN}",
-        )
-        for name in (OCCLUSION, LOG_ODDS)
-    },
-    "the face prior": {
-        "CMS minus the mean face": (CMS, f"mean face, {PER_IMAGE}"),
-        "CMS minus uniform on the face": (CMS, f"uniform, {PER_IMAGE}"),
-        "CMS minus random maps": (CMS, f"random, {PER_IMAGE}"),
-        "CMS minus the mean of random maps": (CMS, f"random, {MEAN}"),
-        "occlusion's single maps minus random maps": (CIS, f"random, {PER_IMAGE}"),
-    },
+Found = Mapping[str, Sequence[Difference]]
+OWN = {f"{name}, own maps": f"{name}, none, {PER_IMAGE}" for name in CAMS}
+POOLED_MAPS = {
+    f"CMS{link}, pooled left-right": f"{name}, canonical, {POOLED}, {MEAN}"
+    for link, name in (("", OCCLUSION), (" of log-odds", LOG_ODDS))
+}
+SINGLE = {"occlusion, single maps": CIS, "occlusion of log-odds, single maps": ODDS[1]}
+# What an earlier measurement gave: tasks -> (lowest, highest, which maps).
+QUOTED: dict[tuple[str, ...], list[tuple[float, float, dict[str, str]]]] = {
+    ("expression",): [
+        (16, 25, {"CMS": CMS, "CMS of log-odds": ODDS[0], **POOLED_MAPS}),
+        (1.3, 5.9, OWN),
+        (6, 10, {"blurred noise (control: random)": f"random, {PER_IMAGE}"}),
+        (25, 79, SINGLE),
+    ],
+    ("gender", "gender_mini"): [
+        (1.7, 1.7, {"CMS": CMS}),
+        (4.1, 4.1, {"CMS of log-odds": ODDS[0]}),
+        (5.7, 5.7, POOLED_MAPS),
+        (1.1, 2.9, OWN),
+        (25, 79, SINGLE),
+    ],
 }
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Two rows of a benchmark, compared photograph by photograph, in points of Average Drop %.
-
-    Attributes:
-        cause, question: what it answers.
-        fill: what hidden pixels became.
-        mean, low, high: first minus second, with its 95 % interval.
-        p_value: of a sign-flip test, corrected over all differences and fills of the network (Holm).
-    """
-
-    cause: str
-    question: str
-    fill: str
-    mean: float
-    low: float
-    high: float
-    p_value: float
-
-    @property
-    def outcome(self) -> int:
-        """1: the first is better, -1: worse, 0: no difference detected."""
-        return 0 if self.p_value >= LEVEL else 1 if self.mean > 0 else -1
-
-    def __str__(self) -> str:
-        told = f"{self.mean:+.1f} [{self.low:.1f}, {self.high:.1f}]"
-        return f"**{told}**" if self.outcome else told
+def overall_table(found: Found) -> str:
+    """A row for each question: for each network the range over its fills, and how often a difference was detected."""
+    rows: list[tuple] = [("may come from", "difference", *found, "over all")]
+    for cause, question in questions():
+        cases = {title: [d for d in one if (d.cause, d.question) == (cause, question)] for title, one in found.items()}
+        together = [d for some in cases.values() for d in some]
+        if together:
+            cells = [spread(some) if some else "" for some in cases.values()]
+            rows.append((cause, question, *cells, f"{counted(together)} of {len(together)}"))
+    return table(rows)
 
 
-def differences(result: cc.BenchmarkResult, resamples: int = 1000, permutations: int = 10_000) -> list[Difference]:
-    """All contrasts whose rows the benchmark has, with all its fills."""
-    known = {row.label for row in result.scored}
-    asked = [
-        (cause, question, fill, result[first].per_image[MEASURE, fill] - result[second].per_image[MEASURE, fill])
-        for cause, contrasts in CONTRASTS.items()
-        for question, (first, second) in contrasts.items()
-        if {first, second} <= known
-        for fill in result.fills
-    ]
-    totals = unit_totals(torch.stack([values for *_, values in asked]), result.units)[0]
-    corrected = holm(sign_flip_p_values(totals, permutations=permutations)).tolist()
-    return [
-        Difference(
-            *names,
-            float(values.nanmean()),
-            *bootstrap_interval(values, result.interval_units, resamples=resamples),
-            p_value,
-        )
-        for (*names, values), p_value in zip(asked, corrected, strict=True)
-    ]
+def steps_table(found: Sequence[Difference], fills: Sequence[str]) -> str:
+    """The way from each other method's own maps to CMS, whose steps add up."""
+    known = {(d.cause, d.question, d.fill): d for d in found}
+    rows: list[tuple] = [("from the own maps of", "fill", "to CMS in all", "carried over", "averaged", "occlusion")]
+    for name in OTHERS:
+        for fill in fills:
+            cells = [known.get((*step, fill)) for step in steps(name)]
+            if all(cells):
+                rows.append((name, fill, *cells))
+    return table(rows)
 
 
 def contrasts_table(found: Sequence[Difference], fills: Sequence[str]) -> str:
     """A row for each question, a column for each fill."""
     rows: list[tuple] = [("may come from", "difference", *(f"fill {fill}" for fill in fills))]
-    for cause, contrasts in CONTRASTS.items():
-        for question in contrasts:
-            cells = {d.fill: str(d) for d in found if (d.cause, d.question) == (cause, question)}
-            if cells:
-                rows.append((cause, question, *(cells[fill] for fill in fills)))
+    for cause, question in questions():
+        cells = {d.fill: str(d) for d in found if (d.cause, d.question) == (cause, question)}
+        if cells:
+            rows.append((cause, question, *(cells[fill] for fill in fills)))
     return table(rows)
 
 
@@ -165,56 +115,83 @@ def value(result: cc.BenchmarkResult, label: str, fill: str) -> str:
     return f"{result[label].value(MEASURE, fill):.1f} [{low:.1f}, {high:.1f}]"
 
 
-def sentences(found: Mapping[str, Sequence[Difference]]) -> list[str]:
-    """For each cause what came out, over all networks and fills."""
-    parts = []
-    for cause, contrasts in CONTRASTS.items():
-        told = []
-        for question in contrasts:
-            cases = [d for network in found.values() for d in network if (d.cause, d.question) == (cause, question)]
-            if cases:
-                told.append(f"{question}: {counted(cases)}")
-        if told:
-            parts.append(f"- **{cause[0].upper()}{cause[1:]}.** {'. '.join(told)}.")
-    return parts
+def quoted_table(benchmarks: Mapping[str, cc.BenchmarkResult], titles: Mapping[str, str]) -> str:
+    """What an earlier measurement gave beside what the same maps give here, with the fill that it had."""
+    rows: list[tuple] = [("network", "maps", "earlier", "here", "agree")]
+    for tasks, entries in QUOTED.items():
+        for title in (titles[name] for name in tasks if name in titles):
+            result = benchmarks[title]
+            known = {row.label for row in result.scored}
+            for low, high, maps in entries:
+                earlier = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+                rows += [
+                    (title, told, earlier, value(result, label, "zero"), agreement(result, label, low, high))
+                    for told, label in maps.items()
+                    if label in known
+                ]
+    return table(rows)
 
 
-def counted(cases: Sequence[Difference]) -> str:
-    """How often the first was better, and by how much."""
-    outcomes = [case.outcome for case in cases]
-    means = sorted(case.mean for case in cases)
-    middle = float(torch.tensor(means, dtype=torch.float64).quantile(0.5))
-    return (
-        f"higher in {outcomes.count(1)} of {len(cases)}, lower in {outcomes.count(-1)}, no difference detected in "
-        f"{outcomes.count(0)} (median {middle:+.1f}, from {means[0]:+.1f} to {means[-1]:+.1f})"
-    )
+def agreement(result: cc.BenchmarkResult, label: str, low: float, high: float) -> str:
+    """Whether the interval of a row reaches the range of an earlier measurement."""
+    ours = result.interval(label, MEASURE, "zero")
+    return "lower here" if ours[1] < low else "higher here" if ours[0] > high else "yes"
+
+
+EARLIER = (
+    "One run on the same photographs, without intervals, before there was this script: fill zero, the mass of Eq. 10 "
+    "(which depends on the maps that are compared) rather than 10 % of the face, means of the same class that leave "
+    "the photograph out. It did not say which gender network, and gave single occlusion maps as one range for all. "
+    "'yes': the 95 % interval here reaches the earlier value or range."
+)
 
 
 def table_of_causes(results: Results, path: Path) -> Figure:
-    """The factorial of every network, its contrasts, sentences about all of them, and a page without photographs."""
-    benchmarks = {results.task(name).title: scored(results, name) for name in FACTORIAL}
+    """The factorial of every network, its contrasts, and a page without photographs."""
+    titles = {name: results.task(name).title for name in FACTORIAL}
+    benchmarks = {title: scored(results, name) for name, title in titles.items()}
     permutations, resamples = results.settings.permutations, results.settings.resamples
     found = {title: differences(result, resamples, permutations) for title, result in benchmarks.items()}
-    parts = ["### Over all networks and fills", "", *sentences(found), ""]
+    parts = ["### Over all networks and fills", "", OVERALL, "", overall_table(found), ""]
+    parts += ["### Beside an earlier measurement", "", EARLIER, "", quoted_table(benchmarks, titles), ""]
     for title, result in benchmarks.items():
-        parts += [f"### {title}, n = {len(result.clean_scores)}", ""]
+        parts += [f"### {title}, n = {len(result.clean_scores)}", "", confidence_of(result), ""]
+        parts += [steps_table(found[title], result.fills), ""]
         for fill in result.fills:
             parts += [cells_table(result, fill), ""]
         parts += [rest_table(result), "", contrasts_table(found[title], result.fills), ""]
     draw(benchmarks, results.settings.fills[0], path)
     counts = ", ".join(f"{title} {len(result.clean_scores)}" for title, result in benchmarks.items())
-    text = (
-        f"Average Drop % of negative explanation images that hide 10 % of the face; higher is better. n: {counts}. "
-        f"Classes of fewer than {FEWEST} photographs are left out, so that each class can have a mean map of its own, "
-        "made without the photographs of the fold that it is scored on. 'Per image' maps of all methods are carried to "
-        "the face of that alignment and back; 'none' hides one place after the other of the whole crop, which is a "
-        "square around the face already: milder than raw photographs. Differences are of the same photographs, in "
-        "points; intervals (95 %) draw photographs anew; bold where a two-sided sign-flip test, corrected by Holm over "
-        "all differences and fills of a network, is below 0.05: what is not bold is no difference detected, not none."
-    )
-    figure = Figure("where the advantage of CMS comes from", text, len(results.faces), "\n".join(parts))
+    figure = Figure("where the advantage of CMS comes from", TEXT.format(counts), len(results.faces), "\n".join(parts))
     write_answer(results, figure)
     return figure
+
+
+OVERALL = (
+    "For each network the smallest and the largest difference over its fills, and in how many of them it was detected."
+)
+TEXT = (
+    "Average Drop % of negative explanation images that hide 10 % of the face; higher is better. n: {}. "
+    f"Classes of fewer than {FEWEST} photographs are left out, so that each class can have a mean map of its own, "
+    "made without the photographs of the fold that it is scored on (5 folds). Occlusion explains the confidence, as in "
+    "the paper; 'Occlusion (log-odds)' and all other methods explain the log-odds of the class, where there are any "
+    "(the confidence of an age bin is explained as it is). 'Per image' maps of all methods are carried to the face of "
+    "that alignment and back; 'none' hides one place after the other of the whole crop, as densely as the others do on "
+    "the face, and leaves other methods' maps as they are. The crop is a square around the face already: milder than "
+    "raw photographs. Differences are of the same photographs, in points; intervals (95 %) draw photographs anew, and "
+    "hold the mean maps and the folds as they are; who is on the photographs is not known. Bold where a two-sided "
+    "sign-flip test, corrected by Holm over all differences and fills of a network, is below 0.05: what is not bold is "
+    "no difference detected, not none."
+)
+
+
+def confidence_of(result: cc.BenchmarkResult) -> str:
+    """How confident the network is to begin with: little can fall where nothing can rise."""
+    low, middle, high = result.clean_scores.quantile(result.clean_scores.new_tensor([0.1, 0.5, 0.9])).tolist()
+    return (
+        f"Confidence in the answer: median {middle:.3f}; a tenth of the photographs is below {low:.3f}, a tenth above "
+        f"{high:.3f}. The steps from another method's own maps to CMS, each after those before it, add up:"
+    )
 
 
 def draw(benchmarks: Mapping[str, cc.BenchmarkResult], fill: str, path: Path) -> None:
@@ -250,9 +227,9 @@ def write_answer(results: Results, figure: Figure) -> None:
         "",
         figure.text,
         "",
-        figure.table,
+        figure.table.replace("### ", "## "),
         "",
-        "### Settings and versions",
+        "## Settings and versions",
         "",
         table([("setting", "value"), *facts(results)]),
         "",

@@ -85,9 +85,12 @@ def occlusions(task: Task, alignment: str) -> dict[str, Any]:
     return {OCCLUSION: task.confidence} | ({LOG_ODDS: task.explained} if links else {})
 
 
-def occluding(task: Task, forward: Any, settings: Settings, mesh: Any = None, face: Any = None) -> tuple[Any, dict]:
+def occluding(
+    task: Task, forward: Any, settings: Settings, mesh: cc.FaceMesh | None = None, face: cc.CanonicalFace | None = None
+) -> tuple[Any, dict]:
     """Canonical occlusion with its arguments."""
-    points = settings.points if face is None else min(settings.points, face.num_points)
+    everywhere = face is not None and (face.topology or "").startswith("grid")  # no alignment: all cells of its grid
+    points = face.num_points if everywhere else settings.points
     arguments = {"patch_size": task.patch, "num_points": points, "baselines": task.fill}
     return RememberedOcclusion(forward, mesh, face), arguments
 

@@ -31,7 +31,6 @@ SOURCES: Sources = {
     "pose": ("Head pose (9 bins), landmark net", TASKS["pose"][0], lambda net: net.landmarks.dense3),
 }
 CLASS_NAMES = {"gender": ("male", "female"), "gender_mini": ("woman", "man")}
-GRID = 14  # cells a side of the grid that stands for "no alignment": half a patch, as the paper's windows overlap
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Settings:
     """How much is computed. All of it is written into the page."""
 
     photos: int | None = None  # the first so many; None: all
-    points: int = 64  # occlusion points of each face
+    points: int = 256  # occlusion points of each face
     fills: tuple[str, ...] = ("zero", "mean", "blur", "imputed")  # the first as in the paper
     resamples: int = 1000
     permutations: int = 10_000
@@ -222,10 +221,15 @@ class Results:
         return torch.from_numpy(found["maps"]), torch.from_numpy(found["coverage"])
 
     def alignments(self, task: Task) -> dict[str, tuple[cc.FaceMesh, cc.CanonicalFace]]:
-        """Dense meshes, five keypoints, and none: a grid over the whole crop, drawn on the mean of the crops."""
+        """Dense meshes, five keypoints, and none: a grid over the whole crop, drawn on the mean of the crops.
+
+        The grid's cells lie as densely as the occlusion points on a face, so that no alignment has the finer maps.
+        """
         points = keypoints_468(task.mesh.vertices[..., :2])
-        grid = PixelGrid(GRID, GRID)
-        mean = task.photos.mean(0).expand(3, -1, -1)
+        surface = torch.ones(1, 1, *self.canonical.size)
+        share = float(cc.CanonicalProjector(None).reproject(surface, task.mesh).double().mean())
+        side = round((self.settings.points / share) ** 0.5)
+        grid, mean = PixelGrid(side, side), task.photos.mean(0).expand(3, -1, -1)
         return {
             "canonical": (task.mesh, self.canonical),
             "keypoint": (KeypointAligner()(task.photos, points=points), self.canonical),
