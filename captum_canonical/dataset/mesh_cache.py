@@ -78,11 +78,13 @@ class MeshOnDisk:
     """A face that lies in a file of the cache: a thousand of them take no more memory than a photograph.
 
     Attributes:
-        path: the file.
+        folder: of the cache.
+        key: of the face.
         box: see :attr:`StoredMesh.box`.
     """
 
-    path: Path
+    folder: Path
+    key: str
     box: tuple[float, float, float, float]
 
     def stored(self) -> StoredMesh:
@@ -91,11 +93,12 @@ class MeshOnDisk:
         Raises:
             CanonicalError: the file went away or was damaged since.
         """
+        path = path_of(self.folder, self.key)
         try:
-            return decode(self.path.read_bytes(), self.path.stem)
+            return decode(path.read_bytes(), self.key)
         except (OSError, CanonicalError) as error:
             raise CanonicalError(
-                f"cache: expected {self.path}, a mesh that was found before, but it cannot be read any more ({error}); "
+                f"cache: expected {path}, a mesh that was found before, but it cannot be read any more ({error}); "
                 "make the data set again."
             ) from error
 
@@ -134,7 +137,7 @@ class MeshCache:
         """The result of this key, if it is known."""
         if key in self._memory or self.folder is None:
             return self._memory.get(key)
-        path = self._path(self.folder, key)
+        path = path_of(self.folder, key)
         try:
             return decode(path.read_bytes(), key)
         except (FileNotFoundError, NotADirectoryError):
@@ -147,7 +150,7 @@ class MeshCache:
         """What to keep of a result that was got or put: no more than where it lies, if it lies on the disk."""
         if self.folder is None or key in self._memory or not result.found:
             return result
-        return MeshOnDisk(self._path(self.folder, key), result.box)
+        return MeshOnDisk(self.folder, key, result.box)
 
     def put(self, key: str, result: StoredMesh) -> None:
         """Keeps a result, on disk if that is possible, else in memory."""
@@ -158,7 +161,7 @@ class MeshCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(encode(key, result))
-            os.replace(temporary, self._path(self.folder, key))
+            os.replace(temporary, path_of(self.folder, key))
         except OSError as error:  # no space, no permission, a folder that went away
             self._writes = False
             self._memory[key] = result
@@ -179,9 +182,10 @@ class MeshCache:
                 stacklevel=depth_of_the_call(),
             )
 
-    @staticmethod
-    def _path(folder: Path, key: str) -> Path:
-        return folder / f"{key}.npz"
+
+def path_of(folder: Path, key: str) -> Path:
+    """Where a cache keeps the result of a key."""
+    return folder / f"{key}.npz"
 
 
 def encode(key: str, result: StoredMesh) -> bytes:

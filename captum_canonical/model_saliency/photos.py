@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.runs import Records, RunFolder
-
-CHUNK = 32  # photographs that are read at once, always the same ones, so that sums have the same rounding
+from captum_canonical.runs.folder import CHUNK
 
 
 class Source(Protocol):
@@ -153,7 +152,7 @@ class Photos:
         return out
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Maps and coverage of a few photographs at a time, read when they are needed."""
+        """Maps and coverage of a few photographs at a time, always the same ones: so sums have the same rounding."""
         for part in self.places.split(CHUNK):
             pieces = [self.sources[source].read(start, stop) for source, start, stop in _spans(part.tolist())]
             maps, coverage = zip(*pieces, strict=True)

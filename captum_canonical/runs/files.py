@@ -15,6 +15,11 @@ from captum_canonical.runs.row_file import RowFile
 MANIFEST, FACE, MAPS, COVERAGE = "manifest.json", "canonical_face.npz", "maps.npy", "coverage.npy"
 STOPPING = "stopping.json"
 MAP_TYPE, COVERAGE_TYPE = np.dtype(np.float32), np.dtype(np.int16)
+COLUMNS = (
+    *("name", "place", "group", "identity", "label", "target", "predicted", "score", "status", "reason"),
+    *("yaw", "pitch"),
+)
+"""What a record holds, beside the number of its row."""
 
 
 class RunFiles:
@@ -31,13 +36,13 @@ class RunFiles:
         self.maps = RowFile(root / MAPS, (count, 1, *size), MAP_TYPE)
         self.coverage = RowFile(root / COVERAGE, (count, 1, *size), COVERAGE_TYPE)
 
-    def records(self) -> dict[int, dict[str, Any]]:
-        """Row -> its record, of all photographs that are finished; each process of a run wrote a file of its own."""
+    def records(self) -> dict[int, tuple[Any, ...]]:
+        """Row -> its :data:`COLUMNS`, of all photographs that are finished; each process wrote a file of its own."""
         found = {}
         for path in record_files(self.root):
             for record in _lines(path):
                 if 0 <= record["row"] < self.maps.shape[0]:
-                    found[record["row"]] = record
+                    found[record["row"]] = tuple(map(record.get, COLUMNS))
         return found
 
 

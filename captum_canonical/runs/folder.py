@@ -14,15 +14,11 @@ from torch import Tensor
 
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.runs.files import FACE, MANIFEST, STOPPING, RunFiles
+from captum_canonical.runs.files import COLUMNS, FACE, MANIFEST, STOPPING, RunFiles
 from captum_canonical.runs.manifest import Manifest, read_json
 from captum_canonical.runs.photographs import Photographs, read_photographs
 
-COLUMNS = (
-    *("name", "place", "group", "identity", "label", "target", "predicted", "score", "status", "reason"),
-    *("yaw", "pitch"),
-)
-CHUNK = 32  # rows that are read at once
+CHUNK = 8  # rows that are read at once: enough to keep a processor busy, and no more memory than that
 Records = dict[str, list[Any]]
 """Column -> one entry for each row."""
 
@@ -81,7 +77,9 @@ class RunFolder:
         self._stopped = stopped is not None and stopped <= rows
         self._rows: int = stopped if stopped is not None and self._stopped else rows
         self._beyond = sum(row > rows for row in found)
-        self.records: Records = {name: [found[row].get(name) for row in range(self._rows)] for name in COLUMNS}
+        self.records: Records = {
+            name: [found[row][place] for row in range(self._rows)] for place, name in enumerate(COLUMNS)
+        }
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> RunFolder:
