@@ -223,11 +223,8 @@ def test_strata(face: CanonicalFace) -> None:
         "score 0.1 to 0.45": 4,
         "score 0.45 to 0.9": 4,
     }
-    assert means("score", bins=[0, 0.25, 0.5]) == {
-        "score 0 to 0.25": 2.5,
-        "score 0.25 to 0.5": 5.0,
-        "not known": 2.75 + 0,
-    }
+    scores = {"score 0 to 0.25": 2.5, "score 0.25 to 0.5": 5.0, "not known": 8 / 3}
+    assert means("score", bins=[0, 0.25, 0.5]) == pytest.approx(scores)
     assert means("pose") == {"yaw -90 to -15": 0, "yaw -15 to 15": 1.5, "yaw 15 to 90": 4.0, "not known": 6.5}
     assert list(means(["group", "correct"])) == ["a, correct", "b, correct", "b, wrong", "not known"]
     assert means(list("xxyyxxyy")) == {"x": 2.5, "y": 4.5}
@@ -288,8 +285,10 @@ def test_too_few_people_are_said_to_be_too_few(face: CanonicalFace) -> None:
         "5 photographs are too few for a test: no p value can be below 0.0625, and 0.05 is asked for."
     )
     assert ModelSaliency.from_maps(torch.ones(6, 1, SIZE, SIZE), None, face).significance().mask.all()
-    nothing = ModelSaliency.from_maps(maps[:0], None, face).significance()
-    assert not nothing.mask.any() and "0 photographs are too few" in nothing.sentence
+    for clusters in (False, True):
+        nothing = ModelSaliency.from_maps(maps[:0], None, face).significance(clusters=clusters)
+        assert not nothing.mask.any() and not nothing.tested.any() and nothing.t.shape == (1, SIZE, SIZE)
+        assert nothing.sentence.startswith("0 photographs are too few for a test: no p value can be below 1,")
 
 
 def test_pooled_maps_are_tested_pooled(face: CanonicalFace) -> None:

@@ -234,8 +234,8 @@ patterns of 40 photographs).
         settings = Settings(permutations, alpha, seed, clusters, forming, share)
         photos, face = self.single_maps("significance"), self.face("significance")
         units = units_of(photos)
-        patterns = sign_patterns(max(1, units.count), permutations, seed)
-        bands = unit_bands(photos, units, face.size, self.symmetric) if len(photos) else ()
+        patterns = sign_patterns(units.count, permutations, seed)
+        bands = unit_bands(photos, units, face.size, self.symmetric)
         return significance_of(bands, face.size, patterns, OneSample, settings, units.word, "mean other than 0")
 
     def strata(self, by: By, bins: Bins = None) -> dict[str, ModelSaliency]:

@@ -78,7 +78,7 @@ def cluster_test(
     size = values.shape[1:]
     made = statistic(values.flatten(1).to(kind_for(patterns)), covered.flatten(1), share)
     limit = thresholds.numpy()
-    step = max(1, AT_ONCE // values[0].numel())
+    step = max(1, AT_ONCE // size.numel())
     largest = np.zeros(len(patterns))
     for start in range(0, len(patterns), step):
         for place, t in enumerate(made.of(patterns.rows[start : start + step]).reshape(-1, *size).numpy(), start):

@@ -44,7 +44,7 @@ def sign_patterns(units: int, permutations: int, seed: int) -> Patterns:
     """Signs of U units: all 2^(U - 1) up to a common sign if there are at most so many, else random ones.
 
     Args:
-        units: U, at least 1.
+        units: U; of none there is one pattern, which is empty.
         permutations: number of random patterns.
         seed: of these; the global random state is not used.
 
@@ -54,8 +54,9 @@ def sign_patterns(units: int, permutations: int, seed: int) -> Patterns:
         tensor([[ 1,  1],
                 [ 1, -1]], dtype=torch.int8)
     """
-    if units < 60 and 2 ** (units - 1) <= permutations:
-        codes = torch.arange(2 ** (units - 1))[:, None] >> torch.arange(units).flip(0) & 1
+    every = 2 ** max(0, units - 1)
+    if every <= permutations:
+        codes = torch.arange(every)[:, None] >> torch.arange(units).flip(0) & 1
         return Patterns((1 - 2 * codes).to(torch.int8), exhaustive=True)
     generator = torch.Generator().manual_seed(seed)
     rows = torch.ones(permutations + 1, units, dtype=torch.int8)

@@ -64,7 +64,7 @@ def unit_means(values: Tensor, covered: Tensor, units: Tensor) -> tuple[Tensor, 
         (tensor([[2., 0.],
                 [5., 6.]]), tensor([False,  True]))
     """
-    count = int(units.max()) + 1
+    count = _number_of(units)
     if count == len(values):  # each unit has one image: only their order may differ
         order = units.argsort()
         return (values, covered) if torch.equal(order, torch.arange(count)) else (values[order], covered[order])
@@ -84,6 +84,10 @@ def unit_sums(values: Tensor, covered: Tensor, units: Tensor) -> tuple[Tensor, T
         covered: (N, P) bool.
         units: (N,) int64, from 0 to U - 1.
     """
-    sums = torch.zeros(int(units.max()) + 1, values.shape[1], dtype=torch.float64)
+    sums = torch.zeros(_number_of(units), values.shape[1], dtype=torch.float64)
     hits = torch.zeros_like(sums).index_add_(0, units, covered.double())
     return sums.index_add_(0, units, values.double()), hits
+
+
+def _number_of(units: Tensor) -> int:
+    return int(units.max()) + 1 if len(units) else 0
