@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from os import PathLike
 from typing import IO, Any
@@ -71,5 +70,5 @@ def read_fields(path: File) -> dict[str, Any]:
             "topology": str(arrays["topology"]) or None,
             "progressive": bool(arrays["progressive"]),
         }
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a damaged archive zipfile, its decompressors, numpy and OpenCV raise a dozen kinds
         raise CanonicalError(f"{path}: expected a file written by CanonicalFace.save, but {error}.") from error

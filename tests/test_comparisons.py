@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -249,7 +250,7 @@ def test_groups_that_cannot_be_compared(face: CanonicalFace) -> None:
         compare_groups(one, two, "pose")
     with pytest.raises(CanonicalError, match="two ModelSaliency, got a Tensor"):
         compare_groups(one, maps)
-    for bad in ({"alpha": 0}, {"permutations": 0}, {"share": 2}, {"clusters": "size"}, {"seed": -1}):
+    for bad in ({"alpha": 0}, {"permutations": 0}, {"share": 2}, {"clusters": "size"}, {"seed": -1}, {"level": 1}):
         with pytest.raises(CanonicalError, match=f"{next(iter(bad))}: expected"):
             compare_groups(one, two, **bad)
     two_and_two = ModelSaliency.from_maps(maps[:2], None, face), ModelSaliency.from_maps(maps[2:4], None, face)
@@ -266,6 +267,13 @@ def test_models_that_cannot_be_compared(face: CanonicalFace) -> None:
         compare_models(one, ModelSaliency.from_maps(maps.clone(), None, face))
     with pytest.raises(CanonicalError, match="a name of its own"):
         compare_models(one, ModelSaliency.from_maps(maps.clone(), None, face, name=list("aabcde")))
+    with pytest.raises(CanonicalError, match="expected a ModelSaliency as the first side, got a Tensor"):
+        compare_models(maps, one)
+    with pytest.raises(CanonicalError, match="vertices lie in other places"):
+        moved = replace(face, vertices=face.vertices + 1)
+        compare_models(one, ModelSaliency.from_maps(maps.clone(), None, moved, name=list("abcdef")))
+    with pytest.raises(CanonicalError, match="level: expected a number above 0 and below 1, got 95"):
+        compare_models(one, one, level=95)
     with pytest.raises(CanonicalError, match="one map of the canonical face's size"):
         compare_models(one, torch.ones(8, 8))
     with pytest.raises(CanonicalError, match="positive values in the map of 'b' to normalise"):

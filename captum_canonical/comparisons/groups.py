@@ -18,6 +18,7 @@ from captum_canonical.comparisons.sides import (
     effect_size,
     p_values_of_numbers,
     rows_of,
+    settings_note,
 )
 from captum_canonical.errors import CanonicalError
 from captum_canonical.model_saliency import ModelSaliency
@@ -27,7 +28,7 @@ from captum_canonical.region_stats.regions import region_masks, regions_version
 from captum_canonical.region_stats.values import own_region_values
 from captum_canonical.statistics.max_t import TwoSamples
 from captum_canonical.statistics.patterns import Patterns, group_patterns
-from captum_canonical.statistics.ratios import Estimate, difference, ratios
+from captum_canonical.statistics.ratios import Estimate, check_level, difference, ratios
 
 
 class Group(NamedTuple):
@@ -87,6 +88,7 @@ def compare_groups(
         [('chin', 0.001)]
     """
     settings = Settings(permutations, alpha, seed, clusters, forming, share)
+    check_level(level)
     face = check_sides(a, b, "compare_groups")
     sides = [side.single_maps("compare_groups") for side in (a, b)]
     shared = sides[0].shared(sides[1])
@@ -186,6 +188,6 @@ def _own(side: Group, level: float) -> tuple[Estimate, Estimate]:
 
 
 def _notes(first: Group, second: Group, told: Matching | None) -> tuple[str, ...]:
-    notes = [] if told is None else [told.sentence]
+    notes = settings_note(first.result, second.result) + ([] if told is None else [told.sentence])
     notes += [side.units.caution for side in (first, second) if side.units.caution]
     return tuple(dict.fromkeys(notes))

@@ -19,6 +19,7 @@ from captum_canonical.comparisons.sides import (
     effect_size,
     p_values_of_numbers,
     rows_of,
+    settings_note,
 )
 from captum_canonical.errors import CanonicalError
 from captum_canonical.model_saliency import ModelSaliency, Photos
@@ -28,7 +29,7 @@ from captum_canonical.region_stats.regions import region_masks, regions_version
 from captum_canonical.region_stats.values import own_region_values
 from captum_canonical.statistics.max_t import OneSample
 from captum_canonical.statistics.patterns import Patterns, sign_patterns
-from captum_canonical.statistics.ratios import influences, ratios
+from captum_canonical.statistics.ratios import check_level, influences, ratios
 from captum_canonical.statistics.rows import SAME, unit_means
 
 
@@ -81,12 +82,17 @@ def compare_models(
         [('chin', 1.0)]
     """
     settings = Settings(permutations, alpha, seed, clusters, forming, share)
+    check_level(level)
+    if not isinstance(a, ModelSaliency):
+        raise CanonicalError(f"compare_models: expected a ModelSaliency as the first side, got a {type(a).__name__}.")
     face = a.face("compare_models")
     notes: list[str] = []
     fixed = None if isinstance(b, ModelSaliency) else _fixed(b, face, a.symmetric)
     if isinstance(b, ModelSaliency):
         check_sides(a, b, "compare_models")
-        a, b, notes = _paired(a, b)
+        notes = settings_note(a, b, expected=("network", "target"))
+        a, b, left_out = _paired(a, b)
+        notes += left_out
     scaled = fixed is not None if normalise is None else bool(normalise)
     other = fixed if fixed is not None else b
     assert isinstance(other, ModelSaliency)

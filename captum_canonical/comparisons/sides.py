@@ -11,6 +11,7 @@ from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.comparisons.result import RegionDifference
 from captum_canonical.errors import CanonicalError
 from captum_canonical.model_saliency import ModelSaliency
+from captum_canonical.model_saliency.kinds import check_same_faces, differing_settings, in_words
 from captum_canonical.model_saliency.significance import Settings
 from captum_canonical.region_stats.regions import region_masks
 from captum_canonical.region_stats.values import RegionValues, region_values
@@ -31,15 +32,20 @@ def check_sides(a: ModelSaliency, b: ModelSaliency, who: str) -> CanonicalFace:
         if not isinstance(side, ModelSaliency):
             raise CanonicalError(f"{who}: expected two ModelSaliency, got a {type(side).__name__}.")
     faces = [side.face(who) for side in (a, b)]
-    kinds = [
-        (face.size, face.topology, len(face.vertices), side.symmetric) for face, side in zip(faces, (a, b), strict=True)
-    ]
-    if kinds[0] != kinds[1]:
-        raise CanonicalError(
-            f"{who}: expected maps with the same (height, width), topology, number of vertices and symmetric = "
-            f"{kinds[0]}, got {kinds[1]}."
-        )
+    check_same_faces(a, b, who)
     return faces[0]
+
+
+def settings_note(a: ModelSaliency, b: ModelSaliency, expected: Sequence[str] = ()) -> list[str]:
+    """What to say where the maps of both sides were not made alike.
+
+    Args:
+        a, b: the sides.
+        expected: settings that differ anyway.
+    """
+    different = {name: pair for name, pair in differing_settings(a, b).items() if name not in expected}
+    told = f"The maps of the two sides were not made alike: {in_words(different)}. A difference may come from that."
+    return [told] if different else []
 
 
 def correlation(first: ModelSaliency, mean: Tensor, covered: Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from captum_canonical.statistics.rows import unit_sums
 GROUPS = 100
 """The jackknife leaves out one of so many groups of units at a time; one unit at a time up to so many units."""
 NAMES = ("entropy", "effective_area", "gini")
+Bands = Iterable[tuple[slice, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,20 @@ class Concentration:
     intervals: dict[str, tuple[float, float]]
     note: str
     level: float = 0.95
+
+    @classmethod
+    def of(cls, mean: Tensor, covered: Tensor, note: str, level: float) -> Concentration:
+        """Of a mean map (P,) where it is covered, without intervals."""
+        entropy, area, gini = measures(mean[None], covered)[0].tolist()
+        return cls(entropy, area, gini, {}, {}, note, level)
+
+    @classmethod
+    def with_intervals(cls, mean: Tensor, covered: Tensor, bands: Bands, units: Units, level: float) -> Concentration:
+        """Of a mean map (P,) and the single maps behind it, in bands as of :func:`photo_bands`."""
+        corrected, ends = jackknife(bands, units, covered, level)
+        note = f"Intervals ({level:.0%}) leave out some of {units.word} at a time. {units.caution}".strip()
+        plain = cls.of(mean, covered, note if ends else f"No intervals: {units.word}.", level)
+        return replace(plain, corrected=corrected, intervals=ends)
 
     def as_json(self) -> dict[str, Any]:
         """For a file; what is not defined is null."""
@@ -84,7 +99,7 @@ def measures(means: Tensor, covered: Tensor) -> Tensor:
 
 
 def jackknife(
-    bands: Iterable[tuple[slice, Tensor, Tensor]], units: Units, covered: Tensor, level: float
+    bands: Bands, units: Units, covered: Tensor, level: float
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Corrected values and intervals of :func:`measures`, leaving out one group of units at a time.
 

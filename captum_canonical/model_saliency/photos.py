@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,8 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.errors import CanonicalError
 from captum_canonical.runs import Records, RunFolder
 from captum_canonical.runs.folder import CHUNK
+from captum_canonical.runs.manifest import flat
+
+VALUES = ("method", "arguments", "target")
+"""Settings of a run that decide the values of its maps; the others decide which photographs, and in which order."""
 
 
 class Source(Protocol):
@@ -25,6 +30,9 @@ class Source(Protocol):
 
     def photo(self, row: int) -> Hashable:
         """What is equal for two rows only if they are of the same photograph."""
+
+    def made_with(self) -> dict[str, str] | None:
+        """The network and the settings that decide the values of the maps, None where they are not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +54,9 @@ class InMemory:
         """The place in memory."""
         return self.maps[row].data_ptr()
 
+    def made_with(self) -> None:
+        """Not known."""
+
 
 @dataclass(frozen=True, eq=False)
 class InFolder:
@@ -64,6 +75,11 @@ class InFolder:
     def photo(self, row: int) -> Hashable:
         """The data set and the place in it, whatever the network."""
         return self.run.data, self.run.records["place"][row]
+
+    def made_with(self) -> dict[str, str]:
+        """As the manifest of the run says."""
+        told = {name: self.run.settings[name] for name in VALUES if name in self.run.settings}
+        return {"network": self.run.network} | {name: str(value) for name, value in flat(told)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +140,11 @@ class Photos:
         """For each photograph, what is equal only if it is the same one."""
         return [self.sources[source].photo(row) for source, row in self.places.tolist()]
 
+    def made_with(self) -> list[dict[str, str]]:
+        """What :meth:`Source.made_with` says of each source of which it is known; the same only once."""
+        known = [source.made_with() for source in self.sources]
+        return [each for number, each in enumerate(known) if each is not None and each not in known[:number]]
+
     def with_column(self, name: str, column: Sequence[Any]) -> Photos:
         """The same with one more column, or another one of that name."""
         return Photos(self.sources, self.places, {**self.records, name: list(column)})
@@ -168,6 +189,19 @@ class Photos:
         pieces = [[array[row, 0, start:stop] for array in arrays[source]] for source, row in self.places.tolist()]
         maps, coverage = (torch.from_numpy(np.stack(each)) for each in zip(*pieces, strict=True))
         return maps, coverage
+
+
+def checked_columns(columns: Mapping[str, Any], count: int, who: str) -> dict[str, list[Any]]:
+    """Columns as lists.
+
+    Raises:
+        CanonicalError: one has not one entry for each of the ``count`` photographs.
+    """
+    lists = {name: each.tolist() if hasattr(each, "tolist") else list(each) for name, each in columns.items()}
+    wrong = {name: len(column) for name, column in lists.items() if len(column) != count}
+    if wrong:
+        raise CanonicalError(f"{who}: expected one entry for each of the {count} maps, got {wrong}.")
+    return lists
 
 
 def _places(rows: Sequence[int]) -> Tensor:

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency.concentration import Concentration, jackknife, measures
-from captum_canonical.model_saliency.photos import Photos
-from captum_canonical.model_saliency.saved import read_summary, write_summary
+from captum_canonical.model_saliency.concentration import Concentration
+from captum_canonical.model_saliency.kinds import check_addable
+from captum_canonical.model_saliency.mean_map import MeanMap
+from captum_canonical.model_saliency.photos import Photos, checked_columns
+from captum_canonical.model_saliency.saved import read_summary
 from captum_canonical.model_saliency.significance import Clusters, Settings, Significance, significance_of
 from captum_canonical.model_saliency.strata import Bins, By, strata_of
 from captum_canonical.model_saliency.sums import Pixels, check_symmetric, merge_moments, summed
@@ -23,6 +25,7 @@ from captum_canonical.model_saliency.units import photo_bands, unit_bands, units
 from captum_canonical.runs import Records, RunFolder
 from captum_canonical.statistics.max_t import OneSample
 from captum_canonical.statistics.patterns import sign_patterns
+from captum_canonical.statistics.ratios import check_level
 
 SUMMARY = "summary.npz"
 NO_SINGLE_MAPS = (
@@ -31,7 +34,7 @@ NO_SINGLE_MAPS = (
 )
 
 
-class ModelSaliency:
+class ModelSaliency(MeanMap):
     """The mean of the maps of n photographs on one canonical face (CMS, Eq. 6), how sure it is, and what is behind it.
 
     :func:`explain_dataset`, :meth:`CanonicalModelSaliency.compute`, :meth:`open`, :meth:`from_maps` and :meth:`load`
@@ -57,29 +60,8 @@ class ModelSaliency:
         (tensor([4., 4., 4., 4.], dtype=torch.float64), ['a', 'a', 'b'])
     """
 
-    def __init__(
-        self,
-        mean: Tensor,
-        variance: Tensor,
-        count: Tensor,
-        coverage: Tensor,
-        n: int,
-        *,
-        canonical_face: CanonicalFace | None = None,
-        symmetric: bool = False,
-    ) -> None:
-        """Of what is known already; single maps come with :meth:`open` and :meth:`from_maps` only.
-
-        Args:
-            mean, variance, count, coverage: see the properties.
-            n, canonical_face, symmetric: see above.
-        """
-        self._pixels: Pixels | None = Pixels(mean, variance, count, coverage)
-        self.n = n
-        self.canonical_face = canonical_face
-        self.symmetric = symmetric
-        self.photos: Photos | None = None
-        self.run: RunFolder | None = None
+    photos: Photos | None = None
+    run: RunFolder | None = None
 
     # -------------------------------------------------------------------------------------------------- making
     @classmethod
@@ -132,12 +114,7 @@ class ModelSaliency:
         values = values if values.is_floating_point() else values.float()
         hits = torch.ones_like(values) if coverage is None else torch.as_tensor(coverage).detach().cpu()
         records = {"identity": identities, **columns} if identities is not None else dict(columns)
-        lists = {name: each.tolist() if hasattr(each, "tolist") else list(each) for name, each in records.items()}
-        wrong = {name: len(column) for name, column in lists.items() if len(column) != len(values)}
-        if wrong:
-            raise CanonicalError(
-                f"ModelSaliency.from_maps: expected one entry for each of the {len(values)} maps, got {wrong}."
-            )
+        lists = checked_columns(records, len(values), "ModelSaliency.from_maps")
         pixels, n = summed([(values, hits)], canonical_face, symmetric, "ModelSaliency.from_maps")
         result = cls.of_photos(Photos.in_memory(values, hits, lists), canonical_face, symmetric)
         result._pixels, result.n = pixels, n
@@ -153,42 +130,25 @@ class ModelSaliency:
         result._pixels, result.symmetric, result.photos = None, symmetric, photos
         return result
 
-    # -------------------------------------------------------------------------------------------------- pixels
-    @property
-    def mean(self) -> Tensor:
-        """(1, H, W) float64, per pixel over the images in which it was covered; 0 where that is none."""
-        return self._all().mean
-
-    @property
-    def variance(self) -> Tensor:
-        """(1, H, W) float64, between the same images (ddof 1); NaN where fewer than two cover the pixel."""
-        return self._all().variance
-
-    @property
-    def count(self) -> Tensor:
-        """(1, H, W) int64, the number of images that cover each pixel."""
-        return self._all().images
-
-    @property
-    def coverage(self) -> Tensor:
-        """(1, H, W) float64, the number of hits in all images."""
-        return self._all().coverage
-
-    @property
-    def standard_error(self) -> Tensor:
-        """(1, H, W) float64, of the mean, if the images are independent (photographs of one person are not)."""
-        return (self.variance / self.count).sqrt()
-
-    def _all(self) -> Pixels:
-        if self._pixels is None:
-            assert self.photos is not None and self.canonical_face is not None  # as of_photos makes them
-            self._pixels, _ = summed(self.photos.chunks(), self.canonical_face, self.symmetric, "ModelSaliency")
-        return self._pixels
+    # ------------------------------------------------------------------------------------------- single maps
+    def _summed(self) -> Pixels:
+        photos, face = self.single_maps("the mean"), self.face("the mean")
+        return summed(photos.chunks(), face, self.symmetric, "ModelSaliency")[0]
 
     @property
     def records(self) -> Records:
         """Column -> one entry for each photograph with a map; empty where single photographs are not known."""
         return {} if self.photos is None else self.photos.records
+
+    def single_maps(self, what: str) -> Photos:
+        """:attr:`photos`, if there are any.
+
+        Raises:
+            CanonicalError: this result has been streamed or loaded; ``what`` is named.
+        """
+        if self.photos is None:
+            raise CanonicalError(f"ModelSaliency: {what} cannot be had. {NO_SINGLE_MAPS}")
+        return self.photos
 
     # ----------------------------------------------------------------------------------------------- evidence
     def significance(
@@ -271,57 +231,32 @@ patterns of 40 photographs).
             intervals: whether to give them. Default: where there are single maps of two people (or photographs).
 
         Raises:
-            CanonicalError: intervals are asked for, but there are no single maps.
+            CanonicalError: intervals are asked for, but there are no single maps; or ``level`` does not fit.
         """
+        check_level(level)
         wanted = self.photos is not None if intervals is None else intervals
-        entropy, area, gini = measures(self.mean.reshape(1, -1), self.count.reshape(-1) > 0)[0].tolist()
+        covered = self.count.reshape(-1) > 0
         if not wanted:
             note = NO_SINGLE_MAPS if self.photos is None else "Intervals were not asked for."
-            return Concentration(entropy, area, gini, {}, {}, note, level)
+            return Concentration.of(self.mean.reshape(-1), covered, note, level)
         photos, face = self.single_maps("intervals of the concentration"), self.face("concentration")
-        units = units_of(photos)
         bands = photo_bands(photos, face.size, self.symmetric)
-        corrected, ends = jackknife(bands, units, self.count.reshape(-1) > 0, level)
-        note = f"Intervals ({level:.0%}) leave out some of {units.word} at a time. {units.caution}".strip()
-        return Concentration(
-            entropy, area, gini, corrected, ends, note if ends else f"No intervals: {units.word}.", level
-        )
-
-    def single_maps(self, what: str) -> Photos:
-        """:attr:`photos`, if there are any.
-
-        Raises:
-            CanonicalError: this result has been streamed or loaded; ``what`` is named.
-        """
-        if self.photos is None:
-            raise CanonicalError(f"ModelSaliency: {what} cannot be had. {NO_SINGLE_MAPS}")
-        return self.photos
-
-    def face(self, what: str) -> CanonicalFace:
-        """:attr:`canonical_face`, if it is known.
-
-        Raises:
-            CanonicalError: it is not; ``what`` is named.
-        """
-        if self.canonical_face is None:
-            raise CanonicalError(f"ModelSaliency: {what} cannot be had, because the canonical face is not known.")
-        return self.canonical_face
+        return Concentration.with_intervals(self.mean.reshape(-1), covered, bands, units_of(photos), level)
 
     # ------------------------------------------------------------------------------------------------- adding
     def __add__(self, other: ModelSaliency) -> ModelSaliency:
         """The same as of all photographs together, in any order; single maps are kept if both have them.
 
         Raises:
-            CanonicalError: they are on different faces, only one is pooled with its mirror image, or some photographs
-                are certainly in both.
+            CanonicalError: they are on different faces, only one is pooled with its mirror image, they are known to be
+                of other networks or settings, or some photographs are certainly in both.
         """
         if not isinstance(other, ModelSaliency):
             return NotImplemented
-        self._check_same_kind(other)
-        ours, theirs = self._all(), other._all()
-        moments = merge_moments(torch.stack([ours.moments(), theirs.moments()]))
+        check_addable(self, other)
+        moments = merge_moments(torch.stack([self.pixels.moments(), other.pixels.moments()]))
         total = ModelSaliency(
-            *Pixels.of_moments(moments, (ours.coverage + theirs.coverage)[0]),
+            *Pixels.of_moments(moments, (self.coverage + other.coverage)[0]),
             self.n + other.n,
             canonical_face=self.canonical_face or other.canonical_face,
             symmetric=self.symmetric,
@@ -330,38 +265,7 @@ patterns of 40 photographs).
             total.photos = self.photos.joined(other.photos)
         return total
 
-    def _check_same_kind(self, other: ModelSaliency) -> None:
-        ours, theirs = self._kind(), other._kind()
-        if ours != theirs:
-            raise CanonicalError(
-                f"ModelSaliency + ModelSaliency: expected the same (height, width), topology, symmetric = {ours}, got "
-                f"{theirs}."
-            )
-        twice = 0 if self.photos is None or other.photos is None else self.photos.shared(other.photos)
-        if twice or self is other:
-            raise CanonicalError(
-                f"ModelSaliency + ModelSaliency: expected different photographs, but {twice or self.n} are in both; "
-                "counted twice, they would make the map look surer than it is."
-            )
-
-    def _kind(self) -> tuple[tuple[int, ...], str | None, bool]:
-        face = self.canonical_face
-        size = tuple(self.mean.shape[1:]) if face is None else face.size
-        return size, None if face is None else face.topology, self.symmetric
-
     # -------------------------------------------------------------------------------------------------- files
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Writes the pixels, n and the canonical face to an ``.npz`` file; single maps are not in it.
-
-        The same result gives the same bytes. :meth:`load` reads it.
-
-        Raises:
-            CanonicalError: the file cannot be written; what was there before stays.
-        """
-        names = ("mean", "standard_error", "variance", "count", "coverage", "n", "symmetric")
-        write_summary(Path(path), {name: getattr(self, name) for name in names}, self.canonical_face)
-        return Path(path)
-
     def save_summary(self) -> Path:
         """Writes ``summary.npz`` into the run folder.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -46,14 +45,23 @@ def read_summary(path: str | PathLike[str]) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         pixels = {name: torch.from_numpy(arrays[name]) for name in PIXELS}
-        if any(each.ndim != 3 or each.shape != pixels["mean"].shape for each in pixels.values()):
-            raise ValueError(f"its arrays have the shapes {[tuple(each.shape) for each in pixels.values()]}")
         face = CanonicalFace.load(io.BytesIO(arrays[FACE].tobytes())) if FACE in arrays else None
+        _check(pixels, face)
         return {
             **pixels,
             "n": int(arrays["n"]),
             "symmetric": bool(arrays["symmetric"]),
             "canonical_face": face,
         }
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a damaged archive zipfile, its decompressors and numpy raise a dozen kinds
         raise CanonicalError(f"{path}: expected a file written by ModelSaliency.save, but {error}.") from error
+
+
+def _check(pixels: Mapping[str, torch.Tensor], face: CanonicalFace | None) -> None:
+    shapes = {name: tuple(each.shape) for name, each in pixels.items()}
+    wanted = shapes["mean"] if face is None else (1, *face.size)
+    if len(wanted) != 3 or set(shapes.values()) != {wanted}:
+        raise ValueError(f"its arrays have the shapes {shapes} instead of {wanted}")
+    types = {name: each.dtype for name, each in pixels.items()}
+    if types.pop("count") != torch.int64 or set(types.values()) != {torch.float64}:
+        raise ValueError(f"its arrays are {types}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
@@ -47,7 +48,7 @@ def strata_of(records: Records, count: int, by: By, bins: Bins = None) -> dict[s
     elif len(by) != count or (len(by) and all(isinstance(name, str) and _known(records, name) for name in by)):
         labels, order = _crossed(records, by, bins)
     else:
-        labels, order = _by_value("stratum", list(by), bins)
+        labels, order = _by_value("stratum", by.tolist() if hasattr(by, "tolist") else list(by), bins)
     if count and set(labels) <= {UNKNOWN}:
         raise CanonicalError(f"strata: expected something about the photographs in {by!r}, but nothing is known.")
     found: dict[str, list[int]] = {name: [] for name in order}
@@ -96,6 +97,7 @@ def _column(records: Records, name: str) -> list[Any]:
 
 
 def _by_value(name: str, values: list[Any], bins: Bins) -> tuple[list[str], list[str]]:
+    values = [None if isinstance(value, Real) and math.isnan(value) else value for value in values]
     known = [value for value in values if value is not None]
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in known)
     if bins is not None or (numbers and len(set(known)) > MANY and any(value != int(value) for value in known)):
@@ -108,11 +110,27 @@ def _binned(name: str, values: list[Any], bins: int | Sequence[float]) -> tuple[
     """Bins [edge, next edge), the last one with its upper edge; values outside of all are not known."""
     numbers = np.array([np.nan if value is None else value for value in values], np.float64)
     edges = _edges(name, numbers, bins)
-    names = [f"{name} {low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    names = [f"{name} {low} to {high}" for low, high in pairwise(_written(edges))]
     place = np.searchsorted(edges, numbers, side="right") - 1
     place = np.where(numbers == edges[-1], len(names) - 1, place)
     inside = np.isfinite(numbers) & (place >= 0) & (place < len(names))
     return [names[at] if good else UNKNOWN for at, good in zip(place, inside, strict=True)], names
+
+
+def _written(edges: list[float]) -> list[str]:
+    """With as many digits as it takes to tell bins apart: networks are sure by 0.9991 or 0.9998.
+
+    Example::
+
+        >>> _written([0.0, 0.5, 1.0]), _written([0.99912, 0.99943, 0.99981])
+        (['0', '0.5', '1'], ['0.9991', '0.9994', '0.9998'])
+    """
+    written = [f"{edge:.3g}" for edge in edges]
+    for digits in range(4, 18):
+        if len(set(written)) == len(set(edges)):
+            break
+        written = [f"{edge:.{digits}g}" for edge in edges]
+    return written
 
 
 def _edges(name: str, numbers: np.ndarray, bins: int | Sequence[float]) -> list[float]:

@@ -18,7 +18,7 @@ from captum_canonical.model_saliency.result import NO_SINGLE_MAPS
 from captum_canonical.region_stats.regions import region_masks, regions_version, side_pairs
 from captum_canonical.region_stats.values import RegionValues, own_region_values
 from captum_canonical.region_stats.writing import Interval, grid, with_ends, without_nan
-from captum_canonical.statistics.ratios import ratios
+from captum_canonical.statistics.ratios import check_level, ratios
 
 UNKNOWN: Interval = (math.nan, math.nan)
 POOLED = "Left and right cannot be compared: each map was pooled with its mirror image (symmetric=True)."
@@ -160,8 +160,7 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
         >>> row.region, row.mean, row.share, row.share_interval
         ('nose_tip', 2.0, 1.0, (1.0, 1.0))
     """
-    if isinstance(level, bool) or not 0 < level < 1:
-        raise CanonicalError(f"level: expected a number above 0 and below 1, got {level!r}.")
+    check_level(level)
     face = result.face("a table of regions")
     names, masks = region_masks(face, "region_table")
     wanted = result.photos is not None if intervals is None else intervals

@@ -89,7 +89,7 @@ class Manifest:
 
     def _deciding(self) -> dict[str, Any]:
         # Through JSON, so that a tuple equals the list that is read back.
-        settings = dict(_flat(json.loads(json.dumps(dict(self.settings)))))
+        settings = dict(flat(json.loads(json.dumps(dict(self.settings)))))
         return settings | {
             "number of photographs": self.count,
             "size of the maps": list(self.size),
@@ -98,10 +98,17 @@ class Manifest:
         }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of nested settings.
+
+    Example::
+
+        >>> dict(flat({"method": {"class": "IntegratedGradients", "steps": 50}, "seed": 0}))
+        {'method.class': 'IntegratedGradients', 'method.steps': 50, 'seed': 0}
+    """
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

@@ -12,11 +12,20 @@ References:
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 from scipy import stats
 from torch import Tensor
+
+from captum_canonical.errors import CanonicalError
+
+
+def check_level(level: object) -> None:
+    """Raises CanonicalError unless a level of intervals is a number above 0 and below 1."""
+    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < float(level) < 1:
+        raise CanonicalError(f"level: expected a number above 0 and below 1, got {level!r}.")
 
 
 class Estimate(NamedTuple):

@@ -1,0 +1,130 @@
+"""Strata: photographs sorted by what is known about them."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated_maps import SIZE
+
+from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency
+from captum_canonical.model_saliency.photos import InMemory
+from captum_canonical.model_saliency.strata import strata_of
+
+
+@pytest.fixture(scope="module")
+def face() -> CanonicalFace:
+    return CanonicalFace.default(SIZE)
+
+
+def test_strata(face: CanonicalFace) -> None:
+    maps = torch.arange(8.0)[:, None, None, None].expand(8, 1, SIZE, SIZE)
+    columns = {
+        "group": ["a", "a", "b", "b", "b", None, "a", "b"],
+        "label": [0, 1, 1, 0, 1, 0, None, 1],
+        "predicted": [0, 1, 0, 0, 1, 1, 1, 0],
+        "score": [0.1, 0.9, 0.5, 0.6, 0.7, 0.2, 0.3, 0.4],
+        "yaw": [-50, -10, 0, 15, 30, 90, 91, None],
+    }
+    result = ModelSaliency.from_maps(maps, None, face, **columns)
+
+    def means(*arguments, **more) -> dict[str, float]:
+        return {name: float(each.mean.mean()) for name, each in result.strata(*arguments, **more).items()}
+
+    assert means("group") == {"a": 7 / 3, "b": 4.0, "not known": 5.0}
+    assert means("correct") == {"correct": 2.0, "wrong": 14 / 3, "not known": 6.0}
+    assert list(means("true_predicted")) == [
+        "0 taken for 0",
+        "0 taken for 1",
+        "1 taken for 0",
+        "1 taken for 1",
+        "not known",
+    ]
+    assert {name: each.n for name, each in result.strata("confidence", bins=2).items()} == {
+        "score 0.1 to 0.45": 4,
+        "score 0.45 to 0.9": 4,
+    }
+    scores = {"score 0 to 0.25": 2.5, "score 0.25 to 0.5": 5.0, "not known": 8 / 3}
+    assert means("score", bins=[0, 0.25, 0.5]) == pytest.approx(scores)
+    assert means("pose") == {"yaw -90 to -15": 0, "yaw -15 to 15": 1.5, "yaw 15 to 90": 4.0, "not known": 6.5}
+    assert list(means(["group", "correct"])) == ["a, correct", "b, correct", "b, wrong", "not known"]
+    assert means(list("xxyyxxyy")) == {"x": 2.5, "y": 4.5}
+    assert result.strata("group")["b"].records["score"] == [0.5, 0.6, 0.7, 0.4]
+    for bad, message in (
+        ("colour", r"a column among \['group'"),
+        (["group", "colour"], "a column, several of them"),
+        (list("abc"), "got 3 entries such as"),
+    ):
+        with pytest.raises(CanonicalError, match=message):
+            result.strata(bad)
+    with pytest.raises(CanonicalError, match="rising edges"):
+        result.strata("score", bins=[1, 0])
+    empty = ModelSaliency.from_maps(maps, None, face, group=[None] * 8)
+    with pytest.raises(CanonicalError, match="nothing is known"):
+        empty.strata("group")
+
+
+NUMBERS = st.one_of(st.none(), st.just(math.nan), st.floats(-2, 2))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(NUMBERS, min_size=1, max_size=30), st.lists(st.floats(-2, 2), min_size=2, max_size=6, unique=True))
+def test_bins_with_edges_equal_a_loop(scores: list[float | None], edges: list[float]) -> None:
+    edges = sorted(edges)
+    want: list[list[int]] = [[] for _ in edges]  # the last one of those in no bin
+    for number, score in enumerate(scores):
+        place = len(edges) - 1
+        for at in range(len(edges) - 1):
+            last = at == len(edges) - 2
+            if score is not None and edges[at] <= score and (score < edges[at + 1] or (last and score == edges[-1])):
+                place = at
+        want[place].append(number)
+    if len(want[-1]) == len(scores):
+        with pytest.raises(CanonicalError, match="nothing is known"):
+            strata_of({"score": scores}, len(scores), "confidence", edges)
+        return
+    assert list(strata_of({"score": scores}, len(scores), "confidence", edges).values()) == [
+        each for each in want if each
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60, unique=True), st.integers(1, 5))
+def test_bins_by_number_hold_equally_many_and_every_photograph_once(scores: list[float], bins: int) -> None:
+    found = strata_of({"score": scores}, len(scores), "confidence", bins)
+    assert sorted(number for each in found.values() for number in each) == list(range(len(scores)))
+    sizes = [len(each) for each in found.values()]
+    assert max(sizes) - min(sizes) <= 2 or len(scores) < 2 * bins
+    ends = [(min(scores[number] for number in each), max(scores[number] for number in each)) for each in found.values()]
+    assert all(high < low for (_, high), (low, _) in pairwise(ends))
+
+
+def test_bins_of_a_network_that_is_always_sure_keep_apart() -> None:
+    scores = [0.99912, 0.99930, 0.99943, 0.99960, 0.99981, 0.99999]
+    assert list(strata_of({"score": scores}, 6, "confidence").values()) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_what_is_no_number_is_not_known_and_tensors_are_entries() -> None:
+    many = [number + 0.5 for number in range(20)]
+    found = strata_of({"age": [*many, math.nan]}, 21, "age")
+    assert [len(each) for each in found.values()] == [7, 6, 7, 1] and found["not known"] == [20]
+    assert strata_of({"age": [3.0, math.nan]}, 2, "age") == {"3.0": [0], "not known": [1]}
+    assert strata_of({}, 3, torch.tensor([1, 0, 1])) == {"0": [1], "1": [0, 2]}
+
+
+def test_all_strata_together_read_each_map_once(face: CanonicalFace, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    usual = InMemory.read
+    result = ModelSaliency.from_maps(torch.ones(30, 1, SIZE, SIZE), None, face, group=[n % 4 for n in range(30)])
+
+    def counted(self: InMemory, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        read.extend(range(start, stop))
+        return usual(self, start, stop)
+
+    monkeypatch.setattr(InMemory, "read", counted)
+    assert [each.mean.mean() for each in result.strata("group").values()] == [1.0] * 4
+    assert sorted(read) == list(range(30))
