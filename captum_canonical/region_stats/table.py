@@ -18,9 +18,13 @@ from captum_canonical.model_saliency.result import NO_SINGLE_MAPS
 from captum_canonical.region_stats.regions import region_masks, regions_version, side_pairs
 from captum_canonical.region_stats.values import RegionValues, own_region_values
 from captum_canonical.region_stats.writing import Interval, grid, with_ends, without_nan
-from captum_canonical.statistics.ratios import check_level, ratios
+from captum_canonical.statistics.ratios import Estimate, check_level, ratios
 
 UNKNOWN: Interval = (math.nan, math.nan)
+AT_THE_END = (
+    "A share of exactly 0 or 1 and an index of exactly -1 or 1 have no interval: the pixels that count as positive are "
+    "held fixed, so that they could not move. See the region's mean instead."
+)
 POOLED = "Left and right cannot be compared: each map was pooled with its mirror image (symmetric=True)."
 
 
@@ -158,7 +162,7 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
         >>> table = region_table(ModelSaliency.from_maps(maps, None, face))
         >>> row = table.sorted()[0]
         >>> row.region, row.mean, row.share, row.share_interval
-        ('nose_tip', 2.0, 1.0, (1.0, 1.0))
+        ('nose_tip', 2.0, 1.0, (nan, nan))
     """
     check_level(level)
     face = result.face("a table of regions")
@@ -174,6 +178,9 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
     if result.symmetric:
         notes.append(POOLED)
     pairs = () if result.symmetric else _asymmetries(result, names, masks, values, level)
+    at_the_end = any(row.share in (0, 1) for row in rows) or any(abs(pair.index) == 1 for pair in pairs)
+    if values is not None and values.units.count > 1 and at_the_end:
+        notes.append(AT_THE_END)
     positive = result.mean.reshape(-1).clamp(min=0)
     whole = float(positive.sum())
     outside = float(positive[~masks.any(0)].sum()) / whole if whole > 0 else math.nan
@@ -208,9 +215,9 @@ def _rows(
     of_mean, of_share = ratios(values.means, units, level), ratios(values.mass, values.total, level)
     found = []
     for number, row in enumerate(rows):
-        share_ends = _ends(of_share.low[number], of_share.high[number], 0.0, 1.0)
+        share_ends = _ends(of_share, number, 0.0, 1.0)
         density_ends = (share_ends[0] / row.area, share_ends[1] / row.area) if row.area else UNKNOWN
-        ends = (_ends(of_mean.low[number], of_mean.high[number]), share_ends, density_ends)
+        ends = (_ends(of_mean, number), share_ends, density_ends)
         found.append(RegionRow(row.region, row.area, row.mean, row.share, row.density, *ends))
     return found
 
@@ -226,15 +233,17 @@ def _asymmetries(
         ends = UNKNOWN
         if values is not None:
             sides = values.mass[:, [left]], values.mass[:, [right]]
-            estimate = ratios(sides[0] - sides[1], sides[0] + sides[1], level)
-            ends = _ends(estimate.low[0], estimate.high[0], -1.0, 1.0)
+            ends = _ends(ratios(sides[0] - sides[1], sides[0] + sides[1], level), 0, -1.0, 1.0)
         found.append(Asymmetry(name, index, ends))
     return tuple(found)
 
 
-def _ends(low: Tensor, high: Tensor, least: float = -math.inf, most: float = math.inf) -> Interval:
-    """Cut off where no value can be."""
-    return (float(low.clamp(least, most)), float(high.clamp(least, most)))
+def _ends(estimate: Estimate, number: int, least: float = -math.inf, most: float = math.inf) -> Interval:
+    """Cut off where no value can be; not known if the value lies there itself (see :data:`AT_THE_END`)."""
+    value, low, high = estimate.value[number], estimate.low[number], estimate.high[number]
+    if not least < value < most:
+        return UNKNOWN
+    return float(low.clamp(least, most)), float(high.clamp(least, most))
 
 
 def _csv(rows: Sequence[RegionRow]) -> str:
