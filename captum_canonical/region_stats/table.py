@@ -141,8 +141,9 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
     Shares are of the positive values of the mean map, those that speak for the target: section IV of the paper.
     Intervals are by person where identities are known, else by photograph, from the influence of each on the mean map
     (:mod:`~captum_canonical.statistics.ratios`); the pixels that count as positive are held fixed. 95 % intervals of
-    shares were met by {COVERED} % (100 people) and {COVERED_40} % (40 people) of simulated data sets whose truth is
-    known; where a region truly has nothing, the share of noise in it is above 0 all the same, and so is its interval.
+    shares held the truth in 95.3 % (100 people) and 95.9 % (40 people) of 1,000 simulated data sets, which is the mean
+    over regions (``tests/test_calibration.py``); where a region truly has nothing, the share of noise in it is above 0
+    all the same, and so is its interval.
 
     Args:
         result: on a canonical face with regions.
