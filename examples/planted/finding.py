@@ -14,7 +14,9 @@ from planted.photographs import PATCH, SIZE
 from planted.trials import AGAIN, Trial
 
 CMS, IMAGE, GRAD_CAM = "CMS", "image-space mean", "Grad-CAM"
-POINTS = 96  # occlusion points of a face of 64 pixels
+METHODS = (CMS, IMAGE, GRAD_CAM)
+# Occlusion points of a face of 64 pixels. Patches must leave no gaps: with 96, no patch covers the middle of the chin.
+POINTS = 192
 PERMUTATIONS = 999
 
 
@@ -32,8 +34,11 @@ class Finding:
         method: its name.
         top: the region with the largest share of the positive mass for its area, in the mean map of both groups.
         peak: the region that holds the largest value of that map, or nothing.
-        different: regions whose means differ between groups A and B (max-T over regions, family-wise error 5 %).
-        again: the same of group B and as many other photographs of group B.
+        different: regions whose means or shares are larger in group A than in B (max-T over all of these, two-sided,
+            family-wise error 5 %).
+        pixels: whether a pixel of the planted region is larger in group A (max-T over pixels).
+        again, again_pixels: regions, and whether any pixel, that differ between group B and as many other photographs
+            of group B.
         density: share of positive mass over share of area, of the planted region and of the decoy's.
     """
 
@@ -41,7 +46,9 @@ class Finding:
     top: str
     peak: str
     different: tuple[str, ...]
+    pixels: bool
     again: tuple[str, ...]
+    again_pixels: bool
     density: tuple[float, float]
 
 
@@ -57,19 +64,32 @@ def find(method: str, result: cc.ModelSaliency, trial: Trial) -> Finding:
     both = sides["A"] + sides["B"]
     table = cc.region_table(both, intervals=False)
     density = {row.region: row.density for row in table.rows}
+    groups, same = _compared(sides["A"], sides["B"], trial.seed), _compared(sides["B"], sides[AGAIN], trial.seed)
+    region = both.face("a planted region").region_mask(trial.names[0])
     return Finding(
         method,
         table.sorted()[0].region,
         _peak(both),
-        _different(sides["A"], sides["B"], trial.seed),
-        _different(sides["B"], sides[AGAIN], trial.seed),
-        tuple(density[name] for name in trial.names),  # type: ignore[arg-type]
+        more_in_first(groups),
+        bool((groups.significance.mask & (groups.difference > 0) & region).any()),
+        tuple(each.region for each in (*same.different_regions, *same.different_shares)),
+        bool(same.significance.mask.any()),
+        (density[trial.names[0]], density[trial.names[1]]),
     )
 
 
-def _different(first: cc.ModelSaliency, second: cc.ModelSaliency, seed: int) -> tuple[str, ...]:
-    found = cc.compare_groups(first, second, permutations=PERMUTATIONS, seed=seed)
-    return tuple(difference.region for difference in found.different_regions)
+def _compared(first: cc.ModelSaliency, second: cc.ModelSaliency, seed: int) -> cc.GroupComparison:
+    return cc.compare_groups(first, second, permutations=PERMUTATIONS, seed=seed)
+
+
+def more_in_first(comparison: cc.GroupComparison) -> tuple[str, ...]:
+    """The regions whose means or shares are larger on the first side.
+
+    Shares add up to 1: where one grows, those of other regions shrink, and that is no finding about them.
+    """
+    means = [each.region for each in comparison.different_regions if each.mean_difference > 0]
+    shares = [each.region for each in comparison.different_shares if each.share_difference > 0]
+    return tuple(dict.fromkeys(means + shares))
 
 
 def _peak(result: cc.ModelSaliency) -> str:

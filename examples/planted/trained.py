@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical.dataset import FaceBatch
-from planted.finding import CMS, GRAD_CAM, IMAGE, POINTS, Finding, canonical, fill, find, occlusion_maps
+from planted.finding import CMS, GRAD_CAM, IMAGE, METHODS, POINTS, canonical, fill, occlusion_maps
 from planted.photographs import NOISE, PATCH, Photographs
 from planted.trials import Trial, drawn
 
@@ -84,30 +85,34 @@ def accuracy(net: nn.Module, trial: Trial, photos: Tensor | None = None) -> dict
     return {"A": float(right[in_a].mean()), "B": float(right[~in_a].mean())}
 
 
-def explained(net: nn.Sequential, trial: Trial) -> tuple[list[Finding], dict[str, cc.ModelSaliency]]:
-    """What CMS, image-space means and Grad-CAM say of the trial, and their maps: drops in log-odds of the answer."""
+def explained(net: nn.Sequential, trial: Trial, methods: Sequence[str] = METHODS) -> dict[str, cc.ModelSaliency]:
+    """For each method the maps of all photographs of a trial: drops in the log-odds of the network's answer."""
     confidence = cc.ClassConfidence(net, link="log_odds")
-    photos, mesh = trial.photos, trial.photographs.mesh
-    count, labels = len(photos), trial.labels.long()
-    names = [f"{number:03d}" for number in range(count)]
-    batch = FaceBatch(photos, mesh, labels, list(trial.groups), [None] * count, names, torch.arange(count))
+    photos = trial.photos
     projector = cc.CanonicalProjector(LayerGradCam(confidence, last_convolution(net)), canonical_face=canonical())
-    occlusion = {"patch_size": PATCH, "num_points": POINTS, "baselines": fill(photos)}
-    with tempfile.TemporaryDirectory() as folder:
-        runs = {
-            CMS: ({"canonical_face": canonical()} | occlusion),
-            GRAD_CAM: {"method": projector, "relu_attributions": True},
-        }
-        results = {
-            name: _in_memory(
-                cc.explain_dataset(confidence, batch, Path(folder) / name, show_progress=False, **arguments)
+    occlusion = {"canonical_face": canonical(), "patch_size": PATCH, "num_points": POINTS, "baselines": fill(photos)}
+    ways = {CMS: occlusion, GRAD_CAM: {"method": projector, "relu_attributions": True}}
+    results = {}
+    for method in methods:
+        if method == IMAGE:
+            with torch.no_grad():
+                predicted = net(photos).argmax(1)
+            results[method] = occlusion_maps(confidence, trial, predicted, aligned=False)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            run = cc.explain_dataset(
+                confidence, _batch(trial), Path(folder) / "run", show_progress=False, **ways[method]
             )
-            for name, arguments in runs.items()
-        }
-    with torch.no_grad():
-        predicted = net(photos).argmax(1)
-    results[IMAGE] = occlusion_maps(confidence, trial, predicted, aligned=False)
-    return [find(name, result, trial) for name, result in results.items()], results
+            results[method] = _in_memory(run)
+    return results
+
+
+def _batch(trial: Trial) -> FaceBatch:
+    count = len(trial.photographs)
+    names = [f"{number:03d}" for number in range(count)]
+    nobody: list[str | None] = [None] * count
+    rows = torch.arange(count)
+    return FaceBatch(trial.photos, trial.photographs.mesh, trial.labels.long(), list(trial.groups), nobody, names, rows)
 
 
 def last_convolution(net: nn.Sequential) -> nn.Module:

@@ -90,7 +90,9 @@ def make_trial(pool: Photographs, seed: int, effect: float = 1.0, same_colour: b
         members = torch.nonzero(here).flatten()
         rows.append(members[torch.randperm(len(members), generator=generator)[:count]])
     photographs = pool.rows(torch.cat(rows))
-    labels = (torch.rand(len(GROUPS), generator=generator) < 0.5).float()
+    # As many of each class in each group: with few marks in group A by chance, no test could find anything.
+    halves = torch.arange(EACH) % 2
+    labels = torch.cat([halves[torch.randperm(EACH, generator=generator)] for _ in range(3)]).float()
     carries, decoyed = drawn(labels, photographs.in_a, effect, generator)
     colours = (BLUE, BLUE) if same_colour else (BLUE, RED) if seed % 2 else (RED, BLUE)
     return Trial(seed, photographs, *places(seed), colours, carries, decoyed, labels)
