@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import peers
 import pytest
 from documentation import KINDS, PAGES, ROOT, Block, blocks_of, check_command, commands_of, python_of, written_files
 from documentation_setup import names_of, write_files
@@ -28,6 +29,13 @@ WITH_COMMANDS = [page for page in PAGES if any(block.kind == "sh" for block in b
 
 def _name(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def _other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages and examples may import pytorch-grad-cam and Quantus: the packages where installed, else stand-ins."""
+    for name in peers.NAMES:
+        peers.provide(name, monkeypatch)
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=_name)

@@ -46,7 +46,8 @@ def as_explain_func(
             among them is an error: for metrics that explain perturbed images (those of robustness, ``SmoothMPRT``)
             give an aligner.
         **arguments: of the method's ``attribute``; for other methods also ``reduce`` (``"sum"``, ``"abs"`` or
-            ``"max"`` over channels). ``explain_func_kwargs`` of the metric win over them.
+            ``"max"`` over channels). ``explain_func_kwargs`` of the metric win over them; ``method`` among these, the
+            name under which ``quantus.evaluate`` reports, is ignored.
 
     Returns:
         A function that returns (N, 1, H, W) float32 (or wider), 0 where no face is seen. It runs on the network's
@@ -64,7 +65,9 @@ def as_explain_func(
         >>> explain_func(net, np.zeros((5, 3, 4, 4)), np.array([0, 1, 1, 0, 1])).shape
         (5, 1, 4, 4)
 
-    With Quantus: ``quantus.MPRT()(model=net, x_batch=x, y_batch=y, explain_func=explain_func)``.
+    With Quantus: ``quantus.MPRT()(model=net, x_batch=x, y_batch=y, explain_func=explain_func)``. Re-projected maps are
+    0 wherever no face is seen. Measures that compare whole maps take that for similarity (``MPRT``, ``RandomLogit``):
+    give them a ``similarity_func`` that looks at the other pixels only.
     """
     lookup = _aligner(faces, images)
     if isinstance(method, Attribution):
@@ -78,6 +81,7 @@ def as_explain_func(
         attribution = _attribution_of(method, model)
         _check_faces(attribution, lookup)
         x = _photos(inputs, model, device)
+        more.pop("method", None)  # a name, from quantus.evaluate
         given = {**arguments, **more}
         if taken := sorted(set(given) & set(OURS)):
             raise CanonicalError(
