@@ -192,7 +192,8 @@ def test_clusters_equal_a_loop_with_scipy(measure) -> None:
     covered = torch.ones(9, 8, 8, dtype=torch.bool)
     limit = 2.0
     patterns = sign_patterns(9, 256, 0)
-    got = cluster_test(values, covered, patterns, OneSample, torch.full((8, 8), limit).double(), measure)
+    everywhere, limits = torch.ones(8, 8, dtype=torch.bool), torch.full((64,), limit).double()
+    got = cluster_test(values.flatten(1), covered.flatten(1), everywhere, patterns, OneSample, limits, measure)
 
     def sizes(sign: np.ndarray) -> list[tuple[float, np.ndarray]]:
         t = stats.ttest_1samp(sign[:, None, None] * values.numpy(), 0).statistic
@@ -211,5 +212,14 @@ def test_clusters_equal_a_loop_with_scipy(measure) -> None:
     assert_close(got.p_values, torch.from_numpy(want))
     assert sum(cluster.pixels for cluster in got.clusters) == int((want < 1).sum())
     assert [cluster.p_value for cluster in got.clusters] == sorted(cluster.p_value for cluster in got.clusters)
+    # A pixel that is not tested belongs to no cluster, and parts them.
+    places = torch.ones(8, 8, dtype=torch.bool)
+    places[:, 3] = False
+    parted = cluster_test(
+        values[:, places], covered[:, places], places, patterns, OneSample, torch.full((56,), limit).double(), measure
+    )
+    assert not parted.t[:, 3].any() and (parted.p_values[:, 3] == 1).all()
+    assert_close(parted.t[places], got.t[places])
+    assert len([each for each in parted.clusters if each.sign == 1]) > len([e for e in got.clusters if e.sign == 1])
     best = got.clusters[0]
     assert best.sign == 1 and 2 <= best.peak[0] < 5 and 2 <= best.peak[1] < 5

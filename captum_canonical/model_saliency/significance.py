@@ -12,8 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics.clusters import Cluster, Measure, cluster_test
-from captum_canonical.statistics.max_t import Statistic, max_t
+from captum_canonical.statistics.clusters import Cluster, ClusterTest, Measure, cluster_test
+from captum_canonical.statistics.max_t import Statistic, kind_for, max_t, testable
 from captum_canonical.statistics.patterns import Patterns
 
 Clusters = bool | Literal["mass", "extent"]
@@ -190,25 +190,20 @@ def significance_of(
         units, subject, kind: for the verdict.
     """
     whole = (1, *size)
+    flags: list[Tensor] = []
+
+    def seen() -> Iterable[tuple[Tensor, Tensor]]:
+        for _, values, covered in bands:
+            flags.append(_tested(covered, patterns, statistic, settings.share))
+            yield values, covered
+
     if settings.clusters:
-        parts = [(values, covered) for _, values, covered in bands]
-        values, covered = (torch.cat(each, 1) for each in zip(*parts, strict=True))
-        tested = _tested(covered, patterns, statistic, settings.share)
-        thresholds = _forming_thresholds(covered, statistic, settings.forming).reshape(size)
-        values, covered = values.reshape(-1, *size), covered.reshape(-1, *size)
-        test = cluster_test(values, covered, patterns, statistic, thresholds, settings.measure, settings.share)
+        test = _clusters_of(seen(), size, patterns, statistic, settings)
         t, p_values, clusters, critical = test.t.reshape(-1), test.p_values.reshape(-1), test.clusters, None
     else:
-        flags: list[Tensor] = []
-
-        def seen() -> Iterable[tuple[Tensor, Tensor]]:
-            for _, values, covered in bands:
-                flags.append(_tested(covered, patterns, statistic, settings.share))
-                yield values, covered
-
         found = max_t(seen(), patterns, statistic, settings.share)
-        tested, t, p_values, clusters = torch.cat(flags), found.t, found.p_values, None
-        critical = found.critical_value(settings.alpha)
+        t, p_values, clusters, critical = found.t, found.p_values, None, found.critical_value(settings.alpha)
+    tested = torch.cat(flags)
     t, p_values = (torch.where(tested, each, torch.nan).reshape(whole) for each in (t, p_values))
     mask = p_values <= settings.alpha  # NaN is not
     return kind(
@@ -224,6 +219,26 @@ def significance_of(
         patterns.smallest,
         subject,
     )
+
+
+def _clusters_of(
+    bands: Iterable[tuple[Tensor, Tensor]],
+    size: tuple[int, int],
+    patterns: Patterns,
+    statistic: type[Statistic],
+    settings: Settings,
+) -> ClusterTest:
+    """Clusters need all pixels at once: only those are kept that can be tested."""
+    places, parts = [], []
+    for values, covered in bands:
+        some = testable(covered, statistic, settings.share)
+        places.append(some)
+        parts.append((values[:, some].to(kind_for(patterns)), covered[:, some]))
+    values, covered = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+    parts.clear()
+    thresholds = _forming_thresholds(covered, statistic, settings.forming)
+    where = torch.cat(places).reshape(size)
+    return cluster_test(values, covered, where, patterns, statistic, thresholds, settings.measure, settings.share)
 
 
 def _tested(covered: Tensor, patterns: Patterns, statistic: type[Statistic], share: float) -> Tensor:

@@ -59,6 +59,7 @@ class ClusterTest:
 def cluster_test(
     values: Tensor,
     covered: Tensor,
+    places: Tensor,
     patterns: Patterns,
     statistic: type[Statistic],
     thresholds: Tensor,
@@ -70,20 +71,27 @@ def cluster_test(
     A significant cluster says that there is an effect somewhere in it, not that there is one at each of its pixels.
 
     Args:
-        values, covered: (U, H, W) values, 0 where not covered, and whether they are.
+        values, covered: (U, P) values, 0 where not covered, and whether they are, of some pixels.
+        places: (H, W) bool, where these pixels are.
         patterns, statistic, share: as in :func:`max_t`.
-        thresholds: (H, W) magnitude of t above which a pixel belongs to a cluster.
+        thresholds: (P,) magnitude of t above which a pixel belongs to a cluster.
         measure: of a cluster: the sum of abs(t), or the number of pixels. Pixels touch at corners, too.
     """
-    size = values.shape[1:]
-    made = statistic(values.flatten(1).to(kind_for(patterns)), covered.flatten(1), share)
-    limit = thresholds.numpy()
-    step = max(1, AT_ONCE // size.numel())
+    made = statistic(values.to(kind_for(patterns)), covered, share)
+    limit = thresholds.new_full(places.shape, torch.inf).masked_scatter_(places, thresholds).numpy()
+    step = max(1, AT_ONCE // places.numel())
     largest = np.zeros(len(patterns))
+
+    def grids(rows: Tensor) -> Tensor:
+        t = made.of(rows)
+        grid = t.new_zeros(len(rows), *places.shape)
+        grid[:, places] = t
+        return grid
+
     for start in range(0, len(patterns), step):
-        for place, t in enumerate(made.of(patterns.rows[start : start + step]).reshape(-1, *size).numpy(), start):
+        for place, t in enumerate(grids(patterns.rows[start : start + step]).numpy(), start):
             largest[place] = max((sizes.max(initial=0) for _, sizes, _ in _labelled(t, limit, measure)), default=0)
-    t = made.of(patterns.rows[:1]).reshape(size).double()
+    t = grids(patterns.rows[:1])[0].double()
     clusters, p_values = _observed(t.numpy(), limit, measure, torch.from_numpy(largest), patterns)
     return ClusterTest(tuple(clusters), t, torch.from_numpy(p_values), patterns.exhaustive)
 
@@ -110,8 +118,8 @@ def _labelled(t: np.ndarray, limit: np.ndarray, measure: Measure) -> list[tuple[
     for sign in (1, -1):
         beyond = sign * t > limit
         if beyond.any():
-            count, labels = cv2.connectedComponents(beyond.astype(np.uint8), connectivity=8)
-            weights = np.abs(t).ravel() if measure == "mass" else None
-            sizes = np.bincount(labels.ravel(), weights, count)[1:].astype(np.float64)
+            count, labels = cv2.connectedComponents(beyond.view(np.uint8), connectivity=8)
+            weights = np.abs(t[beyond]) if measure == "mass" else None
+            sizes = np.bincount(labels[beyond], weights, count)[1:].astype(np.float64)
             found.append((sign, sizes, labels))
     return found

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from captum_canonical.statistics.patterns import Patterns
 
-AT_ONCE = 500_000  # statistics that are computed at once: few enough for the processor's cache
+AT_ONCE = 2_000_000  # statistics that are computed at once: products large enough for several threads, 8 MB each
 TINY = 1e-30  # variance of values that are all 0; their t is 0
 FLATTEST = 1e-6
 """Variance below this share of the mean square counts as this much: t stays finite where all values are the same."""
@@ -109,8 +109,9 @@ class TwoSamples:
         # Centred, so that sums of squares in float32 keep the digits of the variance.
         self._values = torch.where(covered, values - center, 0).to(values)
         self._squares = self._values.square()
-        self._covered = covered.to(values)
-        self._same = bool(covered.all())
+        # Neighbouring pixels are mostly covered by the same units: one product for all that are.
+        different, self._which = covered.unique(dim=1, return_inverse=True)
+        self._covered = different.to(values)
         self._count = count.to(values)
         self._square = self._squares.sum(0)
         self._share = share
@@ -130,9 +131,10 @@ class TwoSamples:
         members = patterns.to(self._values)
         size = members.sum(1, keepdim=True)
         sums, squares = members @ self._values, members @ self._squares
-        count = size if self._same else members @ self._covered
+        count = members @ self._covered
+        count = count if count.shape[1] == 1 else count[:, self._which]
         mean, error, good = _side(sums, squares, count, size, self._share)
-        rest = (self._count if not self._same else len(self._values)) - count
+        rest = (self._count if count.shape[1] > 1 else self._count[:1]) - count
         mean_of_rest, error_of_rest, more = _side(
             sums.neg_(), torch.sub(self._square, squares, out=squares), rest, len(members[0]) - size, self._share
         )  # the values are centred: both sums add up to 0
@@ -200,11 +202,29 @@ def max_t(
     maxima = torch.zeros(len(patterns), dtype=torch.float64)
     observed = []
     for values, covered in bands:
-        made = statistic(values.to(kind_for(patterns)), covered, share)
-        observed.append(made.of(patterns.rows[:1])[0].double())
-        _raise(maxima, made, patterns, values.shape[1])
+        some = testable(covered, statistic, share)
+        made = statistic(values[:, some].to(kind_for(patterns)), covered[:, some], share)
+        observed.append(torch.zeros(len(some), dtype=torch.float64))
+        observed[-1][some] = made.of(patterns.rows[:1])[0].double()
+        _raise(maxima, made, patterns, int(some.sum()))
     t = torch.cat(observed) if observed else torch.zeros(0, dtype=torch.float64)
     return MaxT(t, p_values_of(t.abs(), maxima, patterns), maxima, patterns.exhaustive)
+
+
+def testable(covered: Tensor, statistic: type[Statistic], share: float) -> Tensor:
+    """(P,) bool, pixels that enough units cover for any pattern; of the others nothing need be computed.
+
+    Args:
+        covered: (U, P) bool.
+        statistic, share: as in :func:`max_t`.
+
+    Example::
+
+        >>> testable(torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 0]]) > 0, OneSample, share=0.5)
+        tensor([ True,  True, False])
+    """
+    count = covered.sum(0)
+    return (count >= 2 * statistic.groups) & (count >= share * len(covered))
 
 
 def _raise(maxima: Tensor, statistic: Statistic, patterns: Patterns, pixels: int) -> None:
