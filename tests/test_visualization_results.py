@@ -334,7 +334,7 @@ def test_band_is_the_spread_over_seeds(test_of_layers: RandomizationTest, net: N
     one = model_randomization(Saliency(net), photos[:1], target=1, seeds=[0])
     alone = drawn(show_randomization(one))
     assert not curve_axis(alone).collections and len(alone.axes) == 1  # no maps were kept
-    assert curve_axis(alone).get_legend().get_title().get_text() == "mean over 1 image, one seed"
+    assert curve_axis(alone).get_legend().get_title().get_text() == "mean over 1 map, one seed"
 
 
 def test_hollow_where_something_is_undefined(test_of_layers: RandomizationTest) -> None:

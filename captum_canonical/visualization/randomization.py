@@ -239,8 +239,8 @@ def _draw_curve(axis: Axes, result: RandomizationTest, measure: str, color: str)
 
 def _how(result: RandomizationTest) -> str:
     """What the means are over."""
-    images, seeds = len(result.flags), len(result.seeds)
-    told = f"mean over {images} image{'s' * (images > 1)}"
+    maps, seeds = len(result.flags), len(result.seeds)
+    told = f"mean over {maps} map{'s' * (maps > 1)}"
     if seeds == 1:
         return f"{told}, one seed"
     return f"{told} and {seeds} seeds, ± standard deviation over seeds"

@@ -45,7 +45,10 @@ def figure_01(results: Results, path: Path) -> Figure:
         regions = largest_regions(mean, results.canonical)
         rows.append((task.title, len(maps), largest, task.unit, f"{reliability.mean:.2f}", regions))
     face_maps(columns, results.canonical, path, ("mean drop (CMS)", "standard error"))
-    text = "Model-level maps (Eq. 6) with their standard error, on the scale above each column. " + results.people[1]
+    text = (
+        "Model-level maps (Eq. 6) with their standard error, on the scale above each column, in the table's units. "
+        + results.people[1]
+    )
     return Figure("where networks for five tasks look", text, len(results.faces), table(rows))
 
 
@@ -73,13 +76,14 @@ def figure_03(results: Results, path: Path) -> Figure:
         with torch.no_grad():
             drop = clean - float(task.explained(hidden[None])[0, task.target[0]])
         picture(axis, hidden, f"point {point} hidden", f"drop {drop:+.2f}")
-    picture(axes[0, 5], face.image, "drops at the same places", "canonical face (CIS)")
     scale = float(heat.abs().max()) or 1.0
+    picture(axes[0, 5], face.image, "drops at the same places", f"canonical face (CIS), red: up to {scale:.1f}")
     axes[0, 5].imshow(heat, cmap="RdBu_r", vmin=-scale, vmax=scale, alpha=0.75)
     figure.savefig(path, bbox_inches="tight")
     text = (
         f"A {task.patch} x {task.patch} patch hides one facial point after the other; the drop of the answer's "
-        f"log-odds is written at the same point of the canonical face. {results.settings.points} points here."
+        "log-odds is written at the same point of the canonical face, red for a drop, blue for a rise. "
+        f"{results.settings.points} points here."
     )
     return Figure("the procedure", text, 1)
 
@@ -134,8 +138,9 @@ def figure_05(results: Results, path: Path) -> Figure:
     rows = [("network", *(f"{n // 2} + {n // 2}" for n in counts))]
     rows += [(title, *(f"{value:.2f}" for value in y)) for title, (_, y, _) in series.items()]
     text = (
-        "Maps of the first photographs, each row on a scale of its own, and the correlation of maps of two random "
-        "halves (mean of the splits, their standard deviation shaded). The paper shows 100 to 10,000."
+        "Maps of the first photographs (drops in log-odds), each row on a scale of its own, and the correlation of "
+        "maps of two random halves (mean of the splits, their standard deviation shaded). The paper shows 100 to "
+        "10,000."
     )
     return Figure("number of photographs", text, total, table(rows), more=("fig05_curve.png",))
 
@@ -179,7 +184,8 @@ def figure_13(results: Results, path: Path) -> Figure:
     r = float(torch.corrcoef(torch.stack([cms(results, name)[seen] for name in names]))[0, 1])
     agree = float(((results.task(names[0]).target == 0) == (results.task(names[1]).target == 1)).double().mean())
     text = (
-        f"The maps correlate at {r:.2f}; the networks give the same answer for {100 * agree:.0f} % of the photographs."
+        f"Drops in log-odds. The maps correlate at {r:.2f}; the networks give the same answer for {100 * agree:.0f} % "
+        "of the photographs."
     )
     return Figure("two networks for one task", text, len(results.faces))
 
@@ -204,7 +210,8 @@ def figure_16(results: Results, path: Path) -> Figure:
         rows.append((results.task(name).title, f"{single:.3g}", f"{mean:.3g}", f"{single / mean:.1f}"))
     face_maps(columns, results.canonical, path, ["gender", "recognition"], by="row")
     text = (
-        "Each row has its own scale. Variances are per pixel, averaged over the face, in squared units of the map; "
+        "Drops in log-odds (gender) and in cosine (recognition); each row has its own scale. Variances are "
+        "per pixel, averaged over the face, in squared units of the map; "
         f"halves hold {len(results.faces) // 2} photographs, so independent photographs give that ratio."
     )
     return Figure("single maps and their mean", text, len(results.faces), table(rows))
@@ -226,5 +233,5 @@ def figure_18(results: Results, path: Path) -> Figure:
     for side, values in stacks.items():
         cells = [torch.corrcoef(torch.stack([values.mean(0), other.mean(0)]))[0, 1] for other in stacks.values()]
         rows.append((f"{side}", *(f"{float(cell):.2f}" for cell in cells)))
-    text = "All points of the face; correlations of the means of these photographs."
+    text = f"Drops in {task.unit}, all points of the face; correlations of the means of these photographs."
     return Figure("patch size", text, count, table(rows))

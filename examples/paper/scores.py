@@ -33,20 +33,20 @@ def figure_09(results: Results, path: Path) -> Figure:
     task, (maps, coverage) = results.task("expression"), results.maps("expression")
     photos, rows = (
         [],
-        [("photograph", "clean", "map, negative", "map, positive", "corner, negative", "corner, positive")],
+        [("photograph", "clean", "map, negative", "map, positive", "background, negative", "background, positive")],
     )
     for index in range(min(3, len(task.photos))):
         one = task.rows([index])
         rest = [row for row in range(len(maps)) if row != index]
         mean = mean_map(maps[rest], coverage[rest], results.canonical)
         heat = cc.CanonicalProjector(None).reproject(mean[None, None].float(), one.mesh)
-        corner = torch.zeros_like(heat)  # what a method that misses the face would say
-        corner[..., : heat.shape[2] // 3, : heat.shape[3] // 3] = 1
+        surface = torch.ones(1, 1, *results.canonical.size)
+        background = 1 - cc.CanonicalProjector(None).reproject(surface, one.mesh)  # what misses the face would say this
         area = torch.ones_like(heat, dtype=torch.bool)
         clean = confidence(one, one.photos)
         cells = [f"{clean:.3f}"]
         photos.append((one.photos[0], "photograph", f"{clean:.3f}"))
-        for label, shown in (("map", heat), ("corner", corner)):
+        for label, shown in (("map", heat), ("background", background)):
             masks = explanation_masks(shown, area)
             for explanation in ("negative", "positive"):
                 image = explanation_images(one.photos, masks, explanation=explanation, fill="zero")
@@ -56,7 +56,9 @@ def figure_09(results: Results, path: Path) -> Figure:
     strip(photos, path, columns=5)
     text = (
         "Confidence in the answer below each picture; 10 % of the image is hidden (negative) or shown (positive), "
-        "filled with 0. A negative image of a map that misses the face changes nothing: it cannot pass for a good one."
+        "filled with 0. The map is the CMS of the other photographs; 'background' is what a method that misses the "
+        "face would say. Where the network is as sure of a negative image as of the photograph, the map has not hidden "
+        "enough."
     )
     return Figure("one map as positive and as negative image", text, 3, table(rows))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from captum.attr import GuidedBackprop, NoiseTunnel, Occlusion, Saliency
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from torch import Tensor
 
 import captum_canonical as cc
@@ -169,6 +171,8 @@ def figure_19(results: Results, path: Path) -> Figure:
             heat.imshow(known[pose], cmap="RdBu_r", vmin=-scale, vmax=scale, alpha=0.75)
         else:
             nothing(heat, f"fewer than {FEW}:\nno map")
+    shades = ScalarMappable(Normalize(-scale, scale), "RdBu_r")
+    figure.colorbar(shades, ax=axes, label="mean drop in membership", shrink=0.6, aspect=40, pad=0.01)
     figure.savefig(path, bbox_inches="tight")
     few = [task.class_name(pose) for pose in range(9) if counts[pose] < FEW]
     text = (
