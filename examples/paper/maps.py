@@ -77,7 +77,7 @@ def figure_03(results: Results, path: Path) -> Figure:
             drop = clean - float(task.explained(hidden[None])[0, task.target[0]])
         picture(axis, hidden, f"point {point} hidden", f"drop {drop:+.2f}")
     scale = float(heat.abs().max()) or 1.0
-    picture(axes[0, 5], face.image, "drops at the same places", f"canonical face (CIS), red: up to {scale:.1f}")
+    picture(axes[0, 5], face.image, "drops at the same places", f"CIS, red: up to {scale:.1f}")
     axes[0, 5].imshow(heat, cmap="RdBu_r", vmin=-scale, vmax=scale, alpha=0.75)
     figure.savefig(path, bbox_inches="tight")
     text = (

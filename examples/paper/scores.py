@@ -13,6 +13,7 @@ from captum_canonical.faithfulness import explanation_images, explanation_masks
 from paper.drawing import COLOURS, bars, face_maps, new_figure, strip
 from paper.methods import CAMS, FACTORIAL, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED, compared, scored
 from paper.page import Figure, table
+from paper.stimuli import unfolded
 from paper.study import SOURCES, Results, mean_map
 
 METRICS = {
@@ -39,9 +40,9 @@ def figure_09(results: Results, path: Path) -> Figure:
         one = task.rows([index])
         rest = [row for row in range(len(maps)) if row != index]
         mean = mean_map(maps[rest], coverage[rest], results.canonical)
-        heat = cc.CanonicalProjector(None).reproject(mean[None, None].float(), one.mesh)
-        surface = torch.ones(1, 1, *results.canonical.size)
-        background = 1 - cc.CanonicalProjector(None).reproject(surface, one.mesh)  # what misses the face would say this
+        both = torch.stack([mean, torch.ones_like(mean)])[:, None].float()
+        heat, face = cc.CanonicalProjector(None).reproject(both, unfolded(one.mesh).repeat_interleave(2)).split(1)
+        background = 1 - face  # what a method that misses the face would say
         area = torch.ones_like(heat, dtype=torch.bool)
         clean = confidence(one, one.photos)
         cells = [f"{clean:.3f}"]
