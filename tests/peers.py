@@ -37,10 +37,11 @@ def provide(name: str, monkeypatch: pytest.MonkeyPatch, real: bool | None = None
         for module in STAND_INS[name]():
             monkeypatch.setitem(sys.modules, module.__name__, module)
         return
-    if name == "pytorch_grad_cam" and not installed("torchvision"):
-        for module in _torchvision():
-            monkeypatch.setitem(sys.modules, module.__name__, module)
-    importlib.import_module(name)
+    with monkeypatch.context() as only_here:  # others look for a torchvision too, and must not find this one
+        if name == "pytorch_grad_cam" and not installed("torchvision"):
+            for module in _torchvision():
+                only_here.setitem(sys.modules, module.__name__, module)
+        importlib.import_module(name)
 
 
 def _module(name: str, **contents: Any) -> ModuleType:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
@@ -95,6 +95,8 @@ def solved_densely(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 8), st.integers(2, 8), st.floats(0.05, 0.95), st.integers(0, 10_000))
+@example(8, 8, 0.5, 1)
+@example(8, 8, 0.95, 2)
 def test_imputation_equals_a_dense_solve(height: int, width: int, share: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     image, hidden = random.random((3, height, width)), random.random((height, width)) < share

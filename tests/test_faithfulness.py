@@ -252,6 +252,22 @@ def test_each_image_has_its_own_score(net: Net, fill: str, explanation: str) -> 
         assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 32])
+def test_a_fill_may_have_an_entry_for_each_image(net: Net, size: int) -> None:
+    """Whatever the batches, and although an image in which nothing is hidden is not run."""
+    images, maps, target = rows()
+    fill, masks = torch.rand(9, 3, 8, 8), explanation_masks(maps, budget=0.2)
+    clean = net(images)[range(9), target].detach()
+    got = score_explanations(net, images, masks, target, fill=fill, clean_scores=clean, batch_size=size)
+    curves = removal_curves(net, images, maps, target, fill=fill, fractions=[0, 1], batch_size=size)
+    for n in range(9):
+        single = images[n] + masks.values[n].float() * (fill[n] - images[n])
+        assert_close(float(got[n]), net(single[None])[0, target[n]].item(), rtol=1e-5, atol=0)
+        assert_close(float(curves.morf[n, 1]), net(fill[n : n + 1])[0, target[n]].item(), rtol=1e-5, atol=0)
+    with pytest.raises(CanonicalError, match="does not broadcast"):
+        score_explanations(net, images, masks, target, fill=fill[:4], batch_size=4)
+
+
 def test_a_zero_map_has_no_drop_and_no_increase(net: Net) -> None:
     images, maps, target = rows()
     clean = score_explanations(net, images, explanation_masks(maps * 0), target, batch_size=9)
@@ -316,6 +332,7 @@ def test_arguments_follow_their_image(net: Net) -> None:
         ({"clean_scores": torch.zeros(3)}, r"of one N, got \[9, 9, 3\]"),
         ({"clean_scores": torch.full((9,), math.nan)}, "finite scores"),
         ({"batch_size": 0}, "batch_size: expected an integer from 1 on, got 0"),
+        ({"batch_size": True}, "batch_size: expected an integer from 1 on, got True"),
         ({"target": None}, "say which one to explain"),
         ({"explanation": "both"}, "explanation: .* got 'both'"),
     ],

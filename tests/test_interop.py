@@ -38,6 +38,8 @@ from captum_canonical import (
     CanonicalProjector,
     ClassConfidence,
     FaceMesh,
+    LayerGradCamPlusPlus,
+    LayerScoreCam,
     benchmark,
     model_randomization,
 )
@@ -46,6 +48,7 @@ from captum_canonical.benchmarking.methods import Method
 from captum_canonical.benchmarking.notes import notes_of
 from captum_canonical.benchmarking.photos import prepare
 from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.faithfulness import ImputedFill
 
 SIDE = 32
 QUICK = {"folds": 2, "budget": 0.1, "resamples": 5, "permutations": 5, "batch_size": 4, "seed": 0}
@@ -400,6 +403,50 @@ def test_grad_cam_in_a_benchmark_is_told_to_be_scaled_and_scored_as_captums(
     assert_close(theirs.explained["negative", "mean"], ours.explained["negative", "mean"], rtol=0, atol=1e-3)
     assert not torch.equal(result.mean_maps["package"], result.mean_maps["captum"])
     assert all(p.grad is None for p in net.parameters())  # the package's backward pass leaves gradients behind
+
+
+@pytest.fixture
+def real_grad_cam(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return _peer("pytorch_grad_cam", "package", monkeypatch)
+
+
+def _as_the_package_shows(maps: Tensor) -> Tensor:
+    """Clipped, scaled, enlarged, and scaled again."""
+    for size in (None, (SIDE, SIDE)):
+        maps = maps.clamp(min=0) if size is None else F.interpolate(maps, size, mode="bilinear", align_corners=False)
+        maps = maps - maps.amin((1, 2, 3), keepdim=True)
+        maps = maps / maps.amax((1, 2, 3), keepdim=True)
+    return maps
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_our_cams_are_those_of_the_package(
+    real_grad_cam: ModuleType, net: Net, photos: Tensor, monkeypatch: pytest.MonkeyPatch, label: int
+) -> None:
+    """Score-CAM in its soft-maxed variant; the package enlarges its masks with aligned corners, we do not."""
+    output = importlib.import_module("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+    monkeypatch.setattr(torch.nn, "UpsamplingBilinear2d", lambda size: torch.nn.Upsample(size=size, mode="bilinear"))
+    with torch.no_grad():
+        net.head.weight.mul_(100)  # the package adds 1e-6 to the denominators of Grad-CAM++
+    with real_grad_cam.GradCAMPlusPlus(net, [net.features]) as cam:
+        theirs = torch.from_numpy(cam(photos, [output(label)] * 4))[:, None]
+    ours = LayerGradCamPlusPlus(net, net.features).attribute(photos, label)
+    assert_close(theirs, _as_the_package_shows(ours), rtol=0, atol=1e-4)
+    assert float(theirs.std()) > 0.05
+    with torch.no_grad():
+        net.head.weight.div_(20)
+    with real_grad_cam.ScoreCAM(net, [net.features]) as cam:
+        theirs = torch.from_numpy(cam(photos, [output(label)] * 4))[:, None]
+    ours = LayerScoreCam(net, net.features).attribute(photos, label, weighting="softmax")
+    assert_close(theirs, _as_the_package_shows(ours), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 11), (20, 16)])
+def test_imputed_pixels_are_those_of_the_package(real_grad_cam: ModuleType, size: tuple[int, int]) -> None:
+    imputer = importlib.import_module("pytorch_grad_cam.metrics.road").NoisyLinearImputer(noise=0.0)
+    image, hidden = torch.rand(3, *size), torch.rand(size) < 0.6
+    ours = ImputedFill(noise=0.0)(image[None], hidden[None, None])[0]
+    assert_close(ours, imputer(image, (~hidden).float()), rtol=0, atol=1e-5)
 
 
 def test_quantus_randomises(

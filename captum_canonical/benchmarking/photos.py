@@ -106,6 +106,11 @@ def prepare(
     if not isinstance(data, Tensor) or data.ndim != 4 or not data.dtype.is_floating_point or not len(data):
         told = f"{data.dtype} {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
         raise CanonicalError(f"data: expected floating point images (N, C, H, W), got {told}.")
+    broken = torch.nonzero(~torch.isfinite(data).flatten(1).all(1)).flatten().tolist()
+    if broken:
+        raise CanonicalError(
+            f"data: expected finite values, got NaN or infinity in images {broken[:10]}; leave them out."
+        )
     count = len(data)
     names = names_of(identities, count)
     images = data.detach()

@@ -90,13 +90,14 @@ class Evaluations:
                 handle.remove()
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
-        if not self._depth:
-            first = next((x for x in inputs if isinstance(x, Tensor) and x.ndim), None)
-            self._rows[id(module)] = self._rows.get(id(module), 0) + (0 if first is None else len(first))
         self._depth += 1
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Counts here: methods such as DeepLift hand over tuples, of which hooks of theirs make a batch meanwhile."""
         self._depth -= 1
+        if not self._depth:
+            first = next((x for x in (*inputs, output) if isinstance(x, Tensor) and x.ndim), None)
+            self._rows[id(module)] = self._rows.get(id(module), 0) + (0 if first is None else len(first))
 
 
 class Counted:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions._faces import FacesArgument
 from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.fills import Fill, as_fill, fill_name, fill_pixels
+from captum_canonical.faithfulness.fills import Fill, fill_name, fill_pixels, filled_once
 from captum_canonical.faithfulness.orders import RemovalOrder, canonical_order, image_order
 from captum_canonical.inference import Scorer
 
@@ -207,7 +208,7 @@ def score_batches(
     """
     _check_batch_size(batch_size)
     scores = [torch.zeros(0, dtype=torch.float64)]
-    for rows in torch.arange(len(images)).split(batch_size):
+    for rows in torch.arange(len(images)).split(int(batch_size)):
         if len(rows):
             scores.append(scorer((picture(rows),), images[rows]).cpu())
             tick()
@@ -224,10 +225,8 @@ class _Pictures:
     """Images with a share of the face hidden."""
 
     def __init__(self, images: Tensor, order: RemovalOrder, shares: Tensor, fill: str | float | Tensor | Fill) -> None:
-        self.images, self.order, self.shares, self.fill = images, order, shares, as_fill(fill)
-        self.filled = None
-        if not getattr(self.fill, "uses_hidden", True):
-            self.filled = fill_pixels(images, order.hideable.to(images.device), self.fill)
+        self.images, self.order, self.shares, self.fill = images, order, shares, fill
+        self.filled = filled_once(images, fill)
 
     def __call__(self, image: Tensor, least_first: Tensor, step: Tensor) -> Tensor:
         hidden = self.order.hidden(image, least_first == 1, self.shares[step]).to(self.images.device)
@@ -246,8 +245,8 @@ def _jobs(order: RemovalOrder, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return image, least_first, step
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+def _check_batch_size(batch_size: Any) -> None:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
         raise CanonicalError(f"batch_size: expected an integer from 1 on, got {batch_size!r}.")
 
 

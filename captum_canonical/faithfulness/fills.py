@@ -267,3 +267,13 @@ def fill_pixels(images: Tensor, hidden: Tensor, fill: str | float | Tensor | Fil
             f"{tuple(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__}."
         )
     return filled.to(images)
+
+
+def filled_once(images: Tensor, fill: str | float | Tensor | Fill) -> Tensor | None:
+    """(N, C, H, W), what any pixels of the images become, or None where that depends on which are hidden.
+
+    Batches of the images take their rows from it, so that a tensor may have an entry for each image.
+    """
+    if getattr(as_fill(fill), "uses_hidden", True):
+        return None
+    return fill_pixels(images, torch.ones_like(images[:, :1], dtype=torch.bool), fill)

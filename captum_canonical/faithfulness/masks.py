@@ -185,6 +185,13 @@ def explanation_images(
     """
     check_explanation(explanation)
     values = masks.values if isinstance(masks, ExplanationMasks) else masks
+    check_masked(images, values)
+    hide = (values if explanation == "negative" else 1 - values.double()).to(images.device)
+    return torch.lerp(images.detach(), fill_pixels(images.detach(), hide > 0, fill), hide.to(images.dtype))
+
+
+def check_masked(images: Tensor, values: Tensor) -> None:
+    """Raises CanonicalError unless these are images and what is hidden of each."""
     if not images.dtype.is_floating_point or images.ndim != 4 or values.shape != (len(images), 1, *images.shape[2:]):
         raise CanonicalError(
             f"explanation_images: expected floating point images (N, C, H, W) and masks (N, 1, H, W), got "
@@ -194,8 +201,6 @@ def explanation_images(
         raise CanonicalError(
             f"explanation_images: expected masks in 0..1, got {float(values.min()):g} to {float(values.max()):g}."
         )
-    hide = (values if explanation == "negative" else 1 - values.double()).to(images.device)
-    return torch.lerp(images.detach(), fill_pixels(images.detach(), hide > 0, fill), hide.to(images.dtype))
 
 
 def check_explanation(explanation: str) -> None:

@@ -21,8 +21,14 @@ from torch import Tensor
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.curves import score_batches
-from captum_canonical.faithfulness.fills import Fill
-from captum_canonical.faithfulness.masks import Explanation, ExplanationMasks, check_explanation, explanation_images
+from captum_canonical.faithfulness.fills import Fill, filled_once
+from captum_canonical.faithfulness.masks import (
+    Explanation,
+    ExplanationMasks,
+    check_explanation,
+    check_masked,
+    explanation_images,
+)
 from captum_canonical.inference import Scorer
 
 Direction = Literal["higher", "lower"]
@@ -84,7 +90,7 @@ def score_explanations(
     Args:
         forward_func, inputs, target, additional_forward_args: as in :class:`CanonicalOcclusion`.
         masks: what is hidden (negative) or shown (positive), of these inputs.
-        explanation, fill: as in :func:`explanation_images`.
+        explanation, fill: as in :func:`explanation_images`; a tensor may have an entry for each input.
         clean_scores: (N,) scores of the images themselves. If they are given, a negative image in which nothing is
             hidden is not run again but has its clean score: no drop, no increase, not even by rounding.
         batch_size: images per forward call.
@@ -107,10 +113,13 @@ def score_explanations(
     scorer = Scorer(forward_func, target, format_forward_args(additional_forward_args), len(inputs))
     copied = masks.empty.cpu() & (clean is not None and explanation == "negative")
     images = torch.nonzero(~copied).flatten()
+    check_masked(inputs, masks.values)
+    filled = filled_once(inputs, fill)
 
     def picture(rows: Tensor) -> Tensor:
         chosen = images[rows].to(inputs.device)
-        return explanation_images(inputs[chosen], masks.values.to(inputs.device)[chosen], explanation, fill)
+        behind = fill if filled is None else filled[chosen]
+        return explanation_images(inputs[chosen], masks.values.to(inputs.device)[chosen], explanation, behind)
 
     scores = torch.zeros(len(inputs), dtype=torch.float64) if clean is None else clean
     scores[images] = score_batches(scorer, picture, images, batch_size)
