@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,12 @@ def _peak(result: cc.ModelSaliency) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- maps
 def occlusion_maps(
-    net: nn.Module, trial: Trial, target: Tensor | None = None, more: Sequence[Tensor] = (), aligned: bool = True
+    net: nn.Module,
+    trial: Trial,
+    target: Tensor | None = None,
+    more: Sequence[Tensor] = (),
+    aligned: bool = True,
+    inference: Literal["auto", "dense"] = "dense",
 ) -> cc.ModelSaliency:
     """Maps of all photographs of a trial, on the canonical face or left in image space.
 
@@ -109,7 +115,7 @@ def occlusion_maps(
     the mean mesh, which is as much as can be done without alignment.
     """
     photos, mesh, face = trial.photos, trial.photographs.mesh, canonical()
-    maps, coverage = cc.CanonicalOcclusion(net, canonical_face=face, inference="dense").attribute(
+    maps, coverage = cc.CanonicalOcclusion(net, canonical_face=face, inference=inference).attribute(
         photos,
         target=target,
         faces=mesh,

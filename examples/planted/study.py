@@ -48,6 +48,16 @@ class Outcome:
         """For a file."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Outcome:
+        """What :meth:`as_json` gave."""
+        changes = {name: Effect(**effect) for name, effect in told["interventions"].items()}
+        findings = tuple(
+            Finding(**{name: tuple(part) if isinstance(part, list) else part for name, part in finding.items()})
+            for finding in told["findings"]
+        )
+        return cls(**{**told, "interventions": changes, "findings": findings})
+
 
 def photographs_of(faces: Sequence[Source], seed: int) -> Photographs:
     """The photographs of one trial, which no other has."""

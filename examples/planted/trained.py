@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import captum_canonical as cc
 from captum_canonical.dataset import FaceBatch
 from planted.finding import CMS, GRAD_CAM, IMAGE, METHODS, POINTS, canonical, fill, occlusion_maps
-from planted.photographs import NOISE, PATCH, Photographs
+from planted.photographs import PATCH, Mark, Photographs
 from planted.trials import Trial, drawn
 
 STEPS, BATCH, RATE = 250, 64, 1e-2
@@ -52,23 +52,27 @@ def train(pool: Photographs, trial: Trial, effect: float, steps: int = STEPS) ->
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(weights)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    painted = [
-        pool.marks[:, place, None] * pool.light * torch.tensor(colour).view(3, 1, 1)
-        for place, colour in zip((trial.planted, trial.decoy), trial.colours, strict=True)
-    ]
+    # What the first two layers make of each photograph does not change: with and without mark, with and without decoy.
+    seen = torch.stack([net[:2](photos) for photos in _versions(pool, trial)], 1)
     in_a = pool.in_a
     for _ in range(steps):
         rows = torch.randint(len(pool), (BATCH,), generator=generator)
         labels = (torch.rand(BATCH, generator=generator) < 0.5).float()
-        carries, decoyed = (each.view(-1, 1, 1, 1) for each in drawn(labels, in_a[rows], effect, generator))
-        photos = (pool.images[rows] + carries * painted[0][rows] + decoyed * painted[1][rows]).clamp(0, 1)
-        photos = photos + NOISE * torch.randn(photos.shape, generator=generator)
-        loss = F.cross_entropy(net(photos), labels.long())
+        carries, decoyed = drawn(labels, in_a[rows], effect, generator)
+        logits = net[2:](seen[rows, (2 * carries + decoyed).long()])
+        loss = F.cross_entropy(logits, labels.long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     return net.eval()
+
+
+def _versions(pool: Photographs, trial: Trial) -> list[Tensor]:
+    """The pool's photographs plain, with the decoy, with the mark, and with both."""
+    every = torch.ones(len(pool))
+    mark, decoy = Mark(trial.planted, every, trial.colours[0]), Mark(trial.decoy, every, trial.colours[1])
+    return [pool.marked(*marks) for marks in ((), (decoy,), (mark,), (mark, decoy))]
 
 
 def log_odds(net: nn.Module, photos: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ def explained(net: nn.Sequential, trial: Trial, methods: Sequence[str] = METHODS
         if method == IMAGE:
             with torch.no_grad():
                 predicted = net(photos).argmax(1)
-            results[method] = occlusion_maps(confidence, trial, predicted, aligned=False)
+            results[method] = occlusion_maps(confidence, trial, predicted, aligned=False, inference="auto")
             continue
         with tempfile.TemporaryDirectory() as folder:
             run = cc.explain_dataset(
