@@ -684,12 +684,22 @@ def test_similarity_falls_for_a_real_network(shared: Path) -> None:
     x = torch.stack(photos)
     target, before = net(x).argmax(1), state(net)
     layers = ["model.conv_in", "model.block1", "model.main1", "model.fc_gender"]
-    test = model_randomization(method, x, target=target, layers=layers, seeds=[0, 1], num_points=100)
+    options: dict[str, Any] = {"target": target, "num_points": 100}
+    test = model_randomization(method, x, layers=layers, seeds=[0, 1], keep_maps=True, **options)
     unchanged(net, before)
     assert test.layers == tuple(layers[::-1]) and test.flags == ("",) * 3
     for measure in MEASURES:
         assert (test.control[measure] > 0.999).all()
         assert test.summary(measure).mean[-1] < 0.6, measure
+    for falling in ("spearman", "top_share", "mass_overlap", "magnitude"):
+        means = test.summary(falling).mean
+        assert means[0] > means[-1] and means[0] > means[1], falling
+    # The mean map (CMS) as well, on the pixels that all of the photographs show.
+    seen = (method.attribute(x, return_coverage=True, **options)[1] > 0).all(0)[0]
+    mean = test.original.mean(0)[0][seen]
+    drawn = [[spearman(mean, maps.mean(0)[0][seen]) for maps in seeds] for seeds in test.maps]
+    similarity = torch.tensor(drawn).mean(1)
+    assert similarity[0] < 0.6 and similarity[-1] < 0.2 and similarity[0] > similarity[-1]
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input
