@@ -1,6 +1,7 @@
 """What corrected tests of model-level maps cost: seconds and memory of max-T, of clusters and of the group test.
 
-    python benchmarks/significance.py [--maps 1000] [--size 224] [--permutations 10000] [--rounds 3] [--threads 1] [--json FILE]
+    python benchmarks/significance.py [--maps 1000] [--size 224] [--permutations 10000] [--rounds 3] [--threads 1]
+        [--json FILE]
 
 A run folder is written with so many maps, smooth noise on the canonical face, of which each photograph shows another
 part (a turned head hides a strip at one side). Each measurement is a process of its own that opens the folder, looks at

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from captum_canonical.model_saliency.units import Units
 from captum_canonical.statistics.rows import unit_sums
+from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 GROUPS = 100
 """The jackknife leaves out one of so many groups of units at a time; one unit at a time up to so many units."""
+TINY = 1e-30  # of means: nothing remains of those that are not positive
 NAMES = ("entropy", "effective_area", "gini")
 Bands = Iterable[tuple[slice, Tensor, Tensor]]
 
@@ -25,7 +27,7 @@ class Concentration:
     """Of the positive part of a mean map, over the pixels that it covers, as shares that add up to 1.
 
     A network that hangs on one spot has a small entropy and effective area and a large Gini coefficient. Noise in the
-    mean map adds spots of its own: compare maps of equally many photographs.
+    mean map adds spots of its own: compare :attr:`corrected` values, or maps of equally many photographs.
 
     Attributes:
         entropy: in nats; 0 for a single pixel, ln of the number of covered pixels for a map that is the same
@@ -33,8 +35,8 @@ class Concentration:
         effective_area: exp(entropy) over the number of covered pixels, 0..1: the part of the face that a map of equal
             values with this entropy takes.
         gini: Gini coefficient of the pixels, 0 (all the same) to 1 (all in one pixel).
-        corrected: name -> the value corrected for what noise in the mean map adds, by a jackknife over people or
-            photographs; empty where there are no single maps.
+        corrected: name -> the value corrected for what noise in the mean map adds, see :func:`jackknife`; empty where
+            there are no single maps of 20 people (or photographs) at least.
         intervals: name -> lower and upper end, about the corrected value; empty where there are none.
         note: what the intervals resample, or why there are none.
         level: coverage that intervals aim at.
@@ -56,10 +58,13 @@ class Concentration:
 
     @classmethod
     def with_intervals(cls, mean: Tensor, covered: Tensor, bands: Bands, units: Units, level: float) -> Concentration:
-        """Of a mean map (P,) and the single maps behind it, in bands as of :func:`photo_bands`."""
+        """Of a mean map (P,) and the single maps behind it, in bands as of ``units.photo_bands``."""
+        if units.count < FEWEST_IDENTITIES:
+            note = f"No intervals: {units.word}, and {FEWEST_IDENTITIES} are needed."
+            return cls.of(mean, covered, note, level)
         corrected, ends = jackknife(bands, units, covered, level)
         note = f"Intervals ({level:.0%}) leave out some of {units.word} at a time. {units.caution}".strip()
-        plain = cls.of(mean, covered, note if ends else f"No intervals: {units.word}.", level)
+        plain = cls.of(mean, covered, note if ends else "No intervals: nothing is positive.", level)
         return replace(plain, corrected=corrected, intervals=ends)
 
     def as_json(self) -> dict[str, Any]:
@@ -103,21 +108,28 @@ def jackknife(
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Corrected values and intervals of :func:`measures`, leaving out one group of units at a time.
 
+    Noise is positive in half of the pixels that truly have nothing, and there are many of them: each pixel's mean m is
+    shrunk to m - v / m (to 0 where that is negative), v its squared standard error (the non-negative garrote). What
+    bias is left is estimated by the jackknife and subtracted.
+
     Args:
-        bands: of maps, as of :func:`photo_bands`.
+        bands: of maps, as of ``units.photo_bands``.
         units: of the photographs.
         covered: (P,) bool, the pixels of the mean map.
         level: coverage that is aimed at.
+
+    References:
+        Breiman: Better subset regression using the nonnegative garrote, Technometrics 37, 1995.
     """
     groups = min(units.count, GROUPS)
-    if groups < 2:
-        return {}, {}
     group = units.numbers % groups
     sums, hits = (torch.zeros(groups, len(covered), dtype=torch.float64) for _ in range(2))
     for pixels, values, seen in bands:
         sums[:, pixels], hits[:, pixels] = unit_sums(values, seen, group)
-    whole = measures(sums.sum(0, keepdim=True) / hits.sum(0).clamp(min=1), covered)[0]
-    without = measures((sums.sum(0) - sums) / (hits.sum(0) - hits).clamp(min=1), covered)
+    mean, means = sums.sum(0) / hits.sum(0).clamp(min=1), (sums.sum(0) - sums) / (hits.sum(0) - hits).clamp(min=1)
+    noise = (groups - 1) / groups * (means - mean).square().sum(0)
+    whole = measures(_shrunk(mean[None], noise), covered)[0]
+    without = measures(_shrunk(means, noise * groups / (groups - 1)), covered)
     corrected = groups * whole - (groups - 1) * without.mean(0)
     error = ((groups - 1) / groups * (without - without.mean(0)).square().sum(0)).sqrt()
     margin = float(stats.t.ppf((1 + level) / 2, groups - 1)) * error
@@ -128,3 +140,8 @@ def jackknife(
         if math.isfinite(float(half))
     }
     return {name: float(value) for name, value in zip(NAMES, corrected, strict=True) if name in intervals}, intervals
+
+
+def _shrunk(means: Tensor, noise: Tensor) -> Tensor:
+    """(M, P) means m less what their squared standard errors (P,) say is noise, 0 where nothing remains."""
+    return (means - noise / means.clamp(min=TINY)).clamp(min=0)

@@ -141,7 +141,7 @@ class Photos:
         return [self.sources[source].photo(row) for source, row in self.places.tolist()]
 
     def made_with(self) -> list[dict[str, str]]:
-        """What :meth:`Source.made_with` says of each source of which it is known; the same only once."""
+        """What ``Source.made_with`` says of each source of which it is known; the same only once."""
         known = [source.made_with() for source in self.sources]
         return [each for number, each in enumerate(known) if each is not None and each not in known[:number]]
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from captum_canonical.statistics.patterns import Patterns
 
 AT_ONCE = 2_000_000  # statistics that are computed at once: products large enough for several threads, 8 MB each
+UNITS_AT_ONCE = 64  # bounds the memory of what is summed in float64
 TINY = 1e-30  # variance of values that are all 0; their t is 0
 FLATTEST = 1e-6
 """Variance below this share of the mean square counts as this much: t stays finite where all values are the same."""
@@ -66,7 +67,7 @@ class OneSample:
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
         count = covered.sum(0)
         tested = (count >= 2) & (count >= share * len(values))
-        squares = values.double().square().sum(0)
+        squares = torch.stack([part.double().square().sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0)
         # The sum over the root of the sum of squares, z, gives t; 0 / 0 of a pixel without values counts as 0.
         self._values = values * torch.where(tested & (squares > 0), squares.rsqrt(), 0.0).to(values)
         self._count = torch.where(tested, count, 2).to(values)
@@ -105,7 +106,7 @@ class TwoSamples:
 
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
         count = covered.sum(0)
-        center = values.double().sum(0) / count.clamp(min=1)
+        center = torch.stack([part.double().sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0) / count.clamp(min=1)
         # Centred, so that sums of squares in float32 keep the digits of the variance.
         self._values = torch.where(covered, values - center, 0).to(values)
         self._squares = self._values.square()

@@ -8,5 +8,14 @@ from captum_canonical.visualization.benchmark import show_benchmark
 from captum_canonical.visualization.curves import show_curves
 from captum_canonical.visualization.maps import montage, show_canonical, show_on_photo
 from captum_canonical.visualization.randomization import show_randomization
+from captum_canonical.visualization.strata import show_strata
 
-__all__ = ["montage", "show_benchmark", "show_canonical", "show_curves", "show_on_photo", "show_randomization"]
+__all__ = [
+    "montage",
+    "show_benchmark",
+    "show_canonical",
+    "show_curves",
+    "show_on_photo",
+    "show_randomization",
+    "show_strata",
+]

@@ -19,19 +19,29 @@ def smooth_noise(count: int, generator: torch.Generator, size: int = SIZE) -> Te
     return F.conv2d(F.conv2d(noise, weights[None, None, :, None]), weights[None, None, None, :])
 
 
-def true_map(face: CanonicalFace) -> Tensor:
-    """(H, W) float64: both eyes, nose and mouth, one side more than the other, on a face that is not 0 anywhere."""
+def true_map(face: CanonicalFace, elsewhere: float = 0.1) -> Tensor:
+    """(H, W) float64: both eyes, nose and mouth, one side more than the other.
+
+    Args:
+        face: with the shipped regions.
+        elsewhere: what all pixels have besides; with 0, half of the face has nothing at all.
+    """
     rows, columns = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in face.size), indexing="ij")
-    total = torch.full(face.size, 0.1, dtype=torch.float64)
+    total = torch.zeros(face.size, dtype=torch.float64)
     for region, height in (("eye_left", 0.5), ("eye_right", 0.4), ("nose_tip", 0.3), ("upper_lip", 0.2)):
         inside = face.region_mask(region)
         distance = (rows - rows[inside].mean()) ** 2 + (columns - columns[inside].mean()) ** 2
         total += height * torch.exp(-distance / (2 * (face.size[0] / 10) ** 2))
-    return total
+    return total + elsewhere if elsewhere else torch.where(total > 0.02, total, 0.0)
 
 
 def people(
-    face: CanonicalFace, count: int, generator: torch.Generator, photos: int = 1, noise: float = 0.3
+    face: CanonicalFace,
+    count: int,
+    generator: torch.Generator,
+    photos: int = 1,
+    noise: float = 0.3,
+    elsewhere: float = 0.1,
 ) -> tuple[Tensor, list[str]]:
     """Maps (count * photos, 1, H, W) of so many people, and who is on each.
 
@@ -39,7 +49,7 @@ def people(
     most, and a lot for some people) plus smooth noise; with several photographs, half of the noise's variance is the
     person's own, the other half each photograph's.
     """
-    truth = true_map(face).float()
+    truth = true_map(face, elsewhere).float()
     size = face.size[0]
     strength = torch.empty(count, 1, 1, 1).exponential_(generator=generator)
     own = smooth_noise(count, generator, size)

@@ -1,0 +1,129 @@
+"""Do tests err as rarely, and do intervals hold as often, as they say? On simulated maps whose truth is known.
+
+    python benchmarks/calibration.py [--sets 1000] [--splits 200] [--json FILE]
+
+- ``splits``: random halves of the same 60 people (24 x 24 pixels, a tenth of them not covered, 199 permutations) are
+  compared: in how many does :func:`compare_groups` find any pixel, or any region, that differs?
+- ``shares``: how often the 95 % interval of a region's share of the positive mass holds the true one, mean over the
+  regions, by number of people.
+- ``concentration``: the same of entropy, effective area and Gini coefficient.
+- ``spread``: how often groups of 15 and 45 people with the same mean, the smaller group three times as spread out, are
+  said to differ.
+
+``everywhere`` is said of a true map that is above 0 in all pixels, ``half`` of one that is 0 in half of the face. The
+generator is ``people`` of ``simulated_maps.py``. The tests call the same functions (``tests/test_calibration.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, region_table
+from captum_canonical.region_stats.regions import region_masks
+from simulated_maps import SIZE, people, smooth_noise, true_map
+from timing import machine
+
+SPLITS = 200
+
+
+def errors_of_splits(
+    maps: Tensor, coverage: Tensor | None, face: CanonicalFace, permutations: int, splits: int = SPLITS
+) -> tuple[int, int]:
+    """In how many random halves of the same photographs pixels, and regions, are said to differ."""
+    pixels = regions = 0
+    generator = torch.Generator().manual_seed(7)
+    result = ModelSaliency.from_maps(maps, coverage, face)
+    for seed in range(splits):
+        half = torch.randperm(len(maps), generator=generator) % 2
+        sides = result.strata(["one" if number else "other" for number in half.tolist()])
+        found = compare_groups(sides["one"], sides["other"], permutations=permutations, seed=seed)
+        pixels += bool(found.significance.mask.any())
+        regions += bool(found.different_regions or found.different_shares)
+    return pixels, regions
+
+
+def errors_of_unequal_spread(face: CanonicalFace, splits: int = SPLITS) -> int:
+    """In how many data sets groups of one mean, the smaller one three times as spread out, are said to differ."""
+    generator = torch.Generator().manual_seed(1)
+    wrong = 0
+    for seed in range(splits):
+        maps = smooth_noise(60, generator)
+        maps[:15] *= 3
+        sides = ModelSaliency.from_maps(maps, None, face).strata(["one"] * 15 + ["other"] * 45)
+        found = compare_groups(sides["one"], sides["other"], permutations=199, seed=seed)
+        wrong += bool(found.significance.mask.any())
+    return wrong
+
+
+def covered_shares(face: CanonicalFace, count: int, sets: int, elsewhere: float = 0.1) -> Tensor:
+    """(R,) how often the 95 % interval of each region's share holds the true one."""
+    names, masks = region_masks(face, "the study")
+    mass = masks.double() @ true_map(face, elsewhere).flatten()
+    truth = mass / mass.sum()
+    generator = torch.Generator().manual_seed(4)
+    held = torch.zeros(len(names))
+    for _ in range(sets):
+        maps, who = people(face, count, generator, elsewhere=elsewhere)
+        rows = region_table(ModelSaliency.from_maps(maps, None, face, who)).rows
+        low, high = (torch.tensor([row.share_interval[end] for row in rows]) for end in (0, 1))
+        held += (low <= truth) & (truth <= high)
+    return held / sets
+
+
+def covered_concentration(face: CanonicalFace, count: int, sets: int, elsewhere: float = 0.1) -> dict[str, float]:
+    """Name of the measure -> how often its 95 % interval holds the true value."""
+    truth = ModelSaliency.from_maps(true_map(face, elsewhere)[None, None], None, face).concentration()
+    generator = torch.Generator().manual_seed(4)
+    held = dict.fromkeys(("entropy", "effective_area", "gini"), 0)
+    for _ in range(sets):
+        maps, who = people(face, count, generator, elsewhere=elsewhere)
+        found = ModelSaliency.from_maps(maps, None, face, who).concentration()
+        for name, (low, high) in found.intervals.items():
+            held[name] += low <= getattr(truth, name) <= high
+    return {name: number / sets for name, number in held.items()}
+
+
+def studies(sets: int, splits: int) -> dict[str, Any]:
+    """All numbers."""
+    face = CanonicalFace.default(SIZE)
+    generator = torch.Generator().manual_seed(0)
+    maps, _ = people(face, 60, generator)
+    coverage = torch.rand(maps.shape, generator=generator) > 0.1
+    pixels, regions = errors_of_splits(maps, coverage.float(), face, 199, splits)
+    found: dict[str, Any] = {
+        "sets": sets,
+        "splits": {"number": splits, "pixels": pixels / splits, "regions": regions / splits},
+        "spread": errors_of_unequal_spread(face, splits) / splits,
+    }
+    for truth, elsewhere in (("everywhere", 0.1), ("half", 0.0)):
+        shares = {}
+        for count in (100, 40, 20, 10):
+            held = covered_shares(face, count, sets, elsewhere)
+            shares[count] = {"mean": float(held.mean()), "least": float(held.min()), "most": float(held.max())}
+            print(truth, count, shares[count], flush=True)
+        concentration = {count: covered_concentration(face, count, sets, elsewhere) for count in (100, 40, 20)}
+        print(truth, concentration, flush=True)
+        found[truth] = {"shares": shares, "concentration": concentration}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=1000, help="simulated data sets for each interval")
+    parser.add_argument("--splits", type=int, default=SPLITS)
+    parser.add_argument("--json", type=Path, help="write the result into this file")
+    arguments = parser.parse_args()
+    result = {**machine(), **studies(arguments.sets, arguments.splits)}
+    print(json.dumps(result, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
