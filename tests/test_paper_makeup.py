@@ -12,11 +12,13 @@ from torch import Tensor, nn
 import captum_canonical as cc
 from face_nets import LUMA
 from paper import makeup
-from paper.makeup import BOTH, CONTROL, EYES, KINDS, LIPS, MINUS, effects, paint_masks, painted
+from paper.makeup import CHOSEN, MINUS, Half, beneath, effects, halves
+from paper.paint import BOTH, CONTROL, EYES, KINDS, LIPS, paint_masks, painted
 from paper.study import Settings, Task
 
 SIDE = 64
 PEOPLE = 6
+HALVES = [Half(torch.tensor([0, 2, 4]), EYES), Half(torch.tensor([1, 3, 5]), LIPS)]
 
 
 class Darkness(nn.Module):
@@ -128,7 +130,7 @@ def test_changes_are_of_the_log_odds_of_female_whatever_the_answer(name: str, co
     task = small_task(name, dark=column)
     assert makeup.female(task) == column
     darker = {kind: task.photos - 0.01 * (step + 1) for step, kind in enumerate(KINDS)}
-    found = {effect.kind: effect for effect in effects(task, darker, 50)}
+    found = {effect.kind: effect for effect in effects(task, darker, HALVES, {EYES: 0.5}, 50)}
     for step, kind in enumerate(KINDS):  # log-odds of two classes: the difference of their logits
         expected = torch.full((PEOPLE,), 0.2 * (step + 1), dtype=torch.float64)
         torch.testing.assert_close(found[kind].change, expected, rtol=0, atol=1e-4)
@@ -136,13 +138,56 @@ def test_changes_are_of_the_log_odds_of_female_whatever_the_answer(name: str, co
         assert found[kind].pixels == pytest.approx(2.55 * (step + 1), rel=1e-3)
     assert found[f"{EYES} {MINUS}"].mean == pytest.approx(-0.6, abs=1e-4)
     assert found[f"{EYES} {MINUS}"].flipped is None
+    assert found[EYES].beneath == 0.5 and found[LIPS].beneath is None
+
+
+def test_the_probability_changes_as_the_log_odds_say() -> None:
+    grey = torch.full((PEOPLE, 3, SIDE, SIDE), 0.5)  # log-odds 0, and 2 if a tenth darker: sigmoid(2) = 0.8808
+    found = effects(small_task(photos=grey), {kind: grey - 0.1 for kind in KINDS}, HALVES, {}, 50)
+    assert found[0].points == pytest.approx((38.08,) * 3, abs=0.01)
+    assert found[-1].points == pytest.approx((0,) * 3, abs=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------------- held out
+def maps_of(face: cc.CanonicalFace, kinds: list[str]) -> tuple[Tensor, Tensor]:
+    """One map for each kind of make-up, 1 beneath it and 0 elsewhere."""
+    masks = paint_masks(face)
+    maps = torch.stack([(masks[kind] > 0)[None].float() for kind in kinds])
+    return maps, torch.ones_like(maps)
+
+
+def test_each_half_is_chosen_for_by_the_other(face: cc.CanonicalFace) -> None:
+    """Maps that lie beneath the lips in one half make the other half wear lipstick, and never themselves."""
+    rows = [half.rows for half in halves(*maps_of(face, [EYES] * PEOPLE), face)]
+    assert sorted(torch.cat(rows).tolist()) == list(range(PEOPLE)) and len(rows[0]) == PEOPLE // 2
+    kinds = [LIPS if row in rows[0].tolist() else EYES for row in range(PEOPLE)]
+    first, second = halves(*maps_of(face, kinds), face)
+    assert (first.kind, second.kind) == (EYES, LIPS)
+
+
+def test_the_map_beneath_paint_is_weighted_by_its_opacity(face: cc.CanonicalFace) -> None:
+    values = beneath(*maps_of(face, [LIPS]), face)
+    masks = paint_masks(face)
+    assert values[LIPS] == pytest.approx(1.0, abs=1e-6) and values[f"{CONTROL} of {EYES}"] == 0
+    expected = float(masks[EYES][masks[LIPS] > 0].sum() / masks[EYES].sum())
+    assert values[EYES] == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_is_held_out_wears_what_was_chosen_for_it() -> None:
+    """Paint of the eyes darkens by 0.01, of the lips by 0.02, and their controls not at all: 0.2 and 0.4 log-odds."""
+    task = small_task()
+    darker = {EYES: 0.01, LIPS: 0.02}
+    found = effects(task, {kind: task.photos - darker.get(kind, 0) for kind in KINDS}, HALVES, {}, 50)[-1]
+    assert found.kind == f"{CHOSEN}, {MINUS}"
+    expected = torch.tensor([0.2] * 3 + [0.4] * 3, dtype=torch.float64)  # the first half's photographs, then the rest
+    torch.testing.assert_close(found.change, expected, rtol=0, atol=1e-4)
 
 
 def test_answers_that_change_are_counted() -> None:
     brightness = torch.tensor([0.48, 0.49, 0.51, 0.52, 0.6, 0.7]).view(-1, 1, 1, 1)
     task = small_task(photos=brightness.expand(-1, 3, SIDE, SIDE).contiguous())
     images = {kind: task.photos - 0.03 for kind in KINDS}
-    assert {effect.flipped for effect in effects(task, images, 50)[: len(KINDS)]} == {2}
+    assert {effect.flipped for effect in effects(task, images, HALVES, {}, 50)[: len(KINDS)]} == {2}
 
 
 def test_p_values_are_those_of_all_sign_patterns_corrected_for_their_number() -> None:
@@ -154,7 +199,8 @@ def test_p_values_are_those_of_all_sign_patterns_corrected_for_their_number() ->
 def test_what_is_not_detected_is_told_as_such() -> None:
     rows = [f"{kind}{more}" for kind in (EYES, LIPS, BOTH) for more in ("", f" {MINUS}")]
     found = [makeup.Effect("net", kind, torch.zeros(2), 0.25, 0.0, 0.5) for kind in rows]
-    text = makeup.told(found, [0.01, 0.5, *[0.01] * 4])
+    found.append(makeup.Effect("net", f"{CHOSEN}, {MINUS}", torch.zeros(2), 0.5, 0.1, 0.9))
+    text = makeup.told(found, [0.01, 0.5, *[0.01] * 5])
     assert text.startswith(f"net: {EYES} +0.25 (p = 0.01), no difference detected, +0.25 (p = 0.5) {MINUS}; {LIPS}")
     assert text.count("no difference detected") == 1
 
@@ -163,11 +209,15 @@ def test_what_is_not_detected_is_told_as_such() -> None:
 def test_the_figure_tells_every_paint_of_every_network(face: cc.CanonicalFace, tmp_path) -> None:
     photos = 0.3 + 0.4 * torch.rand(PEOPLE, 1, SIDE, SIDE)
     tasks = {"gender": small_task(), "gender_mini": small_task("gender_mini", dark=0, photos=photos)}
-    results = SimpleNamespace(task=tasks.get, canonical=face, settings=Settings(resamples=50, permutations=100))
+    maps = maps_of(face, [EYES] * PEOPLE)
+    results = SimpleNamespace(
+        task=tasks.get, maps=lambda name: maps, canonical=face, settings=Settings(resamples=50, permutations=100)
+    )
     figure = makeup.figure_17(results, tmp_path / "fig17.png")
     lines = figure.table.splitlines()
-    assert figure.n == PEOPLE and len(lines) == 2 + 2 * (len(KINDS) + 3)
+    assert figure.n == PEOPLE and len(lines) == 2 + 2 * (len(KINDS) + 4)
     # All paints darken, and this network calls dark faces female.
     assert all("| +" in line for line in lines[2:5])
-    assert np.isfinite([float(line.split("|")[4]) for line in lines[2:]]).all()
+    assert np.isfinite([float(line.split("|")[5]) for line in lines[2:]]).all()
+    assert f"gender net: {EYES} and {EYES}; gender_mini net: {EYES} and {EYES}." in figure.text
     assert (tmp_path / "fig17.png").stat().st_size > 5000

@@ -1,126 +1,35 @@
-"""Painted make-up and what it does to two gender networks: figure 17."""
+"""Painted make-up and what it does to two gender networks: figure 17.
+
+Two questions. What does make-up change, beyond what the same paint changes elsewhere? And does the model-level map of
+some photographs say which make-up will change others? For the second, the photographs are halved: the mean map of one
+half chooses between eyes and lips, and the other half is painted, and the other way round.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values
-from face_nets import LUMA
 from paper.drawing import SIDE, new_figure, picture
 from paper.page import Figure, table
-from paper.stimuli import unfolded
-from paper.study import Results, Task
+from paper.paint import BOTH, CONTROL, EYES, LIPS, paint_masks, painted
+from paper.study import Results, Task, mean_map
 
 NETWORKS = ("gender", "gender_mini")
 FEMALE = ("female", "woman")
-EYES, LIPS, BOTH, CONTROL = "eye make-up", "lipstick", "both", "control"
 MINUS = "minus its control"
-KINDS = (EYES, LIPS, BOTH, f"{CONTROL} of {EYES}", f"{CONTROL} of {LIPS}", f"{CONTROL} of {BOTH}")
+CHOSEN = "where the other half's map is larger"
 SHOWN = (EYES, LIPS, BOTH, f"{CONTROL} of {BOTH}")
 COMPARED = tuple((kind, f"{CONTROL} of {kind}") for kind in (EYES, LIPS, BOTH))
 SAMPLES = 3  # photographs of each answer in the picture
 LEVEL = 0.05
-
-# MediaPipe vertices on the person's right side; the left side is the mirror image.
-UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133)
-LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133)
-FOLD = (226, 247, 30, 29, 27, 28, 56, 190, 243)  # above the upper lid, halfway to the brow
-OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-
-LINER, SOFT = 0.012, 0.008  # width of the eyeliner, and of the edges' blur, as shares of the canonical face's side
-FAINT = 0.02  # opacities below this are none
-# What a fully painted pixel becomes: its luminance times these. It commutes with turning a photograph grey.
-TINTS = {EYES: (0.33, 0.22, 0.38), LIPS: (1.25, 0.25, 0.40)}
-OPACITY = {EYES: 0.75, LIPS: 0.65}
-# Where the control of each goes, as shares of the canonical face's side: eyes down to the cheeks, lips up to the brow.
-MOVED = {EYES: 0.19, LIPS: -0.54}
-
-
-# ---------------------------------------------------------------------------------------------------------- paint
-def paint_masks(face: cc.CanonicalFace) -> dict[str, Tensor]:
-    """(H_F, W_F) float32 how much of each pixel of the canonical face is painted, 0..1; symmetric left to right.
-
-    Returns:
-        Masks of eye make-up (shadow and liner) and of lipstick, and of the same shapes moved to where no make-up goes.
-    """
-    return {name: mask.clone() for name, mask in _masks(face).items()}
-
-
-@lru_cache(maxsize=2)
-def _masks(face: cc.CanonicalFace) -> dict[str, Tensor]:
-    shadow = 0.7 * _polygon(face, (*UPPER_LID, *FOLD[::-1]))
-    opening = _polygon(face, (*UPPER_LID, *LOWER_LID[-2:0:-1]))
-    liner = np.maximum(_line(face, UPPER_LID), _line(face, LOWER_LID)) * (1 - 0.6 * opening)
-    eye = _soft(np.maximum(shadow * (1 - opening), liner), face)
-    lips = _soft(_polygon(face, OUTER_LIPS) * (1 - _polygon(face, INNER_LIPS)), face)
-    masks = {EYES: np.maximum(eye, eye[:, ::-1]), LIPS: np.maximum(lips, lips[:, ::-1])}
-    for name, share in MOVED.items():
-        masks[f"{CONTROL} of {name}"] = np.roll(masks[name], round(share * face.size[0]), axis=0)
-    on_face = face.raster.covered
-    return {name: torch.from_numpy(mask.copy()) * on_face for name, mask in masks.items()}
-
-
-def _drawn(face: cc.CanonicalFace, vertices: Sequence[int]) -> np.ndarray:
-    """(K, 1, 2) int32 places of vertices, in sixteenths of a pixel from the centre of the first."""
-    return ((face.vertices[list(vertices), :2].numpy() - 0.5) * 16).round().astype(np.int32)[:, None]
-
-
-def _polygon(face: cc.CanonicalFace, vertices: Sequence[int]) -> np.ndarray:
-    mask = np.zeros(face.size, np.float32)
-    return cv2.fillPoly(mask, [_drawn(face, vertices)], 1.0, shift=4)
-
-
-def _line(face: cc.CanonicalFace, vertices: Sequence[int]) -> np.ndarray:
-    mask, width = np.zeros(face.size, np.float32), max(1, round(LINER * face.size[1]))
-    return cv2.polylines(mask, [_drawn(face, vertices)], False, 1.0, width, shift=4)
-
-
-def _soft(mask: np.ndarray, face: cc.CanonicalFace) -> np.ndarray:
-    blurred = cv2.GaussianBlur(mask, (0, 0), SOFT * face.size[1])
-    return np.where(blurred < FAINT, 0, blurred.clip(0, 1))
-
-
-def painted(task: Task, face: cc.CanonicalFace) -> dict[str, Tensor]:
-    """For each kind of paint (N, C, H, W), the photographs with it; pixels outside its mask stay as they were.
-
-    A control has the colour of its make-up and, in each photograph, as much of it as makes the sum of all pixels'
-    changes the same (unless paint that covers all would still change less).
-    """
-    changes = {}
-    for name, mask in paint_masks(face).items():
-        kind = name.removeprefix(f"{CONTROL} of ")
-        weight = cc.CanonicalProjector(None).reproject(mask[None, None], unfolded(task.mesh)).to(task.photos)
-        change = OPACITY[kind] * weight * (tinted(task.photos, TINTS[kind]) - task.photos)
-        if name != kind:  # a control, which comes after what it controls
-            factor = _size(changes[kind]) / _size(change).clamp(min=1e-6)
-            change = change * factor.clamp(max=1 / OPACITY[kind])[:, None, None, None]
-        changes[name] = change
-    changes[BOTH] = changes[EYES] + changes[LIPS]
-    changes[f"{CONTROL} of {BOTH}"] = changes[f"{CONTROL} of {EYES}"] + changes[f"{CONTROL} of {LIPS}"]
-    return {kind: (task.photos + changes[kind]).clamp(0, 1) for kind in KINDS}
-
-
-def tinted(photos: Tensor, tint: tuple[float, float, float]) -> Tensor:
-    """The photographs' luminance in a colour; grey photographs (N, 1, H, W) stay grey."""
-    luma, colour = photos.new_tensor(LUMA), photos.new_tensor(tint)
-    if photos.shape[1] == 1:
-        return photos * (luma @ colour)
-    return ((photos * luma.view(3, 1, 1)).sum(1, keepdim=True) * colour.view(3, 1, 1)).clamp(0, 1)
-
-
-def _size(change: Tensor) -> Tensor:
-    """(N,) sum of the magnitudes of all pixels' changes, averaged over channels."""
-    return change.abs().mean(1).sum((1, 2))
+SIDES = (("paint", ""), ("control", f"{CONTROL} of "))  # and what stands before the kind of make-up
 
 
 # ------------------------------------------------------------------------------------------------------- measures
@@ -132,8 +41,10 @@ class Effect:
         network, kind: titles.
         change: (N,) float64, log-odds of 'female' with paint minus without (or minus those with the control).
         mean, low, high: of the change, with its 95 % interval over photographs.
+        points: the same three of the probability of 'female', in percentage points.
         flipped: photographs whose answer is another.
         pixels: mean change of a pixel of the photograph, on the scale 0..255.
+        beneath: mean value of the CMS beneath the paint, in its unit.
     """
 
     network: str
@@ -142,8 +53,10 @@ class Effect:
     mean: float
     low: float
     high: float
+    points: tuple[float, float, float] = (0.0, 0.0, 0.0)
     flipped: int | None = None
     pixels: float | None = None
+    beneath: float | None = None
 
 
 def female(task: Task) -> int:
@@ -151,23 +64,72 @@ def female(task: Task) -> int:
     return next(index for index in (0, 1) if task.class_name(index) in FEMALE)
 
 
+@dataclass(frozen=True, eq=False)
+class Half:
+    """Photographs, and what the mean map of the others says of them.
+
+    Attributes:
+        rows: of the photographs.
+        kind: of make-up beneath which the map of the others is larger.
+    """
+
+    rows: Tensor
+    kind: str
+
+
+def halves(maps: Tensor, coverage: Tensor, face: cc.CanonicalFace) -> list[Half]:
+    """Two random halves of the photographs (fixed seed), and which make-up the other half's map chooses for each."""
+    order = torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))
+    parts = order[: len(order) // 2], order[len(order) // 2 :]
+    found = []
+    for rows, others in (parts, parts[::-1]):
+        value = beneath(maps[others], coverage[others], face)
+        found.append(Half(rows.sort().values, max((EYES, LIPS), key=value.__getitem__)))
+    return found
+
+
+def beneath(maps: Tensor, coverage: Tensor, face: cc.CanonicalFace) -> dict[str, float]:
+    """Mean of the CMS of some maps beneath each kind of paint, weighted by its opacity."""
+    mean = mean_map(maps, coverage, face)
+    return {kind: float((mean * mask).sum() / mask.sum()) for kind, mask in paint_masks(face).items()}
+
+
 @torch.no_grad()
-def effects(task: Task, images: dict[str, Tensor], resamples: int) -> list[Effect]:
-    """What each kind of paint changes, and by how much more than its control."""
+def effects(
+    task: Task, images: dict[str, Tensor], parts: Sequence[Half], values: dict[str, float], resamples: int
+) -> list[Effect]:
+    """What each kind of paint changes, by how much more than its control, and where the map of others points.
+
+    Args:
+        task: network and photographs.
+        images: the photographs with each kind of paint.
+        parts: all photographs, each in one of them.
+        values: of the CMS beneath the paints.
+        resamples: for intervals.
+    """
     column = female(task)
     plain = task.explained(task.photos)[:, column].double()
     odds = {kind: task.explained(photos)[:, column].double() for kind, photos in images.items()}
 
-    def effect(kind: str, change: Tensor, **more: float | int) -> Effect:
-        low, high = bootstrap_interval(change, torch.arange(len(change)), resamples=resamples)
-        return Effect(task.title, kind, change, float(change.mean()), low, high, **more)
+    def effect(kind: str, after: Tensor, before: Tensor, **more: float | None) -> Effect:
+        points = _interval(100 * (after.sigmoid() - before.sigmoid()), resamples)
+        return Effect(task.title, kind, after - before, *_interval(after - before, resamples), points, **more)
 
     found = []
-    for kind, values in odds.items():
-        flipped = int(((values > 0) != (plain > 0)).sum())
+    for kind, after in odds.items():
+        flipped = int(((after > 0) != (plain > 0)).sum())
         pixels = 255 * float((images[kind] - task.photos).abs().mean())
-        found.append(effect(kind, values - plain, flipped=flipped, pixels=pixels))
-    return found + [effect(f"{kind} {MINUS}", odds[kind] - odds[control]) for kind, control in COMPARED]
+        told = {"flipped": flipped, "pixels": pixels, "beneath": values.get(kind)}
+        found.append(effect(kind, after, plain, **told))
+    found += [effect(f"{kind} {MINUS}", odds[kind], odds[control]) for kind, control in COMPARED]
+    sides = {side: torch.cat([odds[before + part.kind][part.rows] for part in parts]) for side, before in SIDES}
+    return [*found, effect(f"{CHOSEN}, {MINUS}", sides["paint"], sides["control"])]
+
+
+def _interval(change: Tensor, resamples: int) -> tuple[float, float, float]:
+    """The mean of a change, and its 95 % interval over photographs."""
+    low, high = bootstrap_interval(change, torch.arange(len(change)), resamples=resamples)
+    return float(change.mean()), low, high
 
 
 def p_values(found: Sequence[Effect], permutations: int) -> list[float]:
@@ -182,25 +144,37 @@ def figure_17(results: Results, path: Path) -> Figure:
     tasks = {name: results.task(name) for name in NETWORKS}
     images = {name: painted(task, results.canonical) for name, task in tasks.items()}
     _draw(tasks[NETWORKS[0]], images[NETWORKS[0]], path)
-    found = [e for name, task in tasks.items() for e in effects(task, images[name], results.settings.resamples)]
+    found, choices = [], []
+    for name, task in tasks.items():
+        maps = results.maps(name)
+        parts, values = halves(*maps, results.canonical), beneath(*maps, results.canonical)
+        found += effects(task, images[name], parts, values, results.settings.resamples)
+        choices.append(f"{task.title}: {' and '.join(part.kind for part in parts)}")
     p = p_values(found, results.settings.permutations)
-    rows: list[tuple] = [
-        ("network", "paint", "change of the log-odds of 'female'", "p (Holm)", "answers changed", "mean pixel change")
-    ]
-    for effect, chance in zip(found, p, strict=True):
-        change = f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
-        measured = ("", "") if effect.pixels is None else (effect.flipped, f"{effect.pixels:.2f} of 255")
-        rows.append((effect.network, effect.kind, change, f"{chance:.3g}", *measured))
     text = (
         "Make-up is painted on the canonical face, carried into each photograph by its mesh and blended in (the paper "
         "collected photographs of people with and without it). The controls are the same shapes and colours on cheeks "
-        "and forehead, with as large a sum of pixel changes in each photograph. Log-odds are those of 'female', "
-        "whatever the network's answer; intervals draw photographs anew; p are two-sided sign-flip tests, corrected "
-        f"over all {len(found)} rows. In the picture the first photographs of each answer, with the probability of "
-        f"'female' of {tasks[NETWORKS[0]].title} below. "
-        f"Changes, positive towards 'female': {told(found, p)}"
+        "and forehead, with as large a sum of pixel changes in each photograph. Log-odds and probabilities are those "
+        "of 'female', whatever the network's answer; intervals draw photographs anew; p are two-sided sign-flip tests "
+        f"of the log-odds, corrected over all {len(found)} rows. None of the photographs is known to be new to the "
+        "networks. Held out: the mean map of one half of the photographs chooses the make-up beneath which it is "
+        "larger, the other half is painted, and the other way round; chosen for the first and the second half: "
+        f"{'; '.join(choices)}. In the picture the first photographs of each answer, with the probability of 'female' "
+        f"of {tasks[NETWORKS[0]].title} below. Changes, positive towards 'female': {told(found, p)}"
     )
-    return Figure("painted make-up", text, len(tasks[NETWORKS[0]].photos), table(rows))
+    return Figure("painted make-up", text, len(tasks[NETWORKS[0]].photos), _table(found, p))
+
+
+def _table(found: Sequence[Effect], p: Sequence[float]) -> str:
+    head = ("network", "paint", "change of the log-odds of 'female'", "of its probability, points", "p (Holm)")
+    rows: list[tuple] = [(*head, "answers changed", "mean pixel change", "CMS beneath")]
+    for effect, chance in zip(found, p, strict=True):
+        change = f"{effect.mean:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
+        points = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*effect.points)
+        measured = ("", "") if effect.pixels is None else (effect.flipped, f"{effect.pixels:.2f} of 255")
+        value = "" if effect.beneath is None else f"{effect.beneath:.3f}"
+        rows.append((effect.network, effect.kind, change, points, f"{chance:.3g}", *measured, value))
+    return table(rows)
 
 
 def told(found: Sequence[Effect], p: Sequence[float]) -> str:
@@ -213,6 +187,7 @@ def told(found: Sequence[Effect], p: Sequence[float]) -> str:
         kinds = [
             f"{kind} {_came_out(*own[kind])}, {_came_out(*own[f'{kind} {MINUS}'])} {MINUS}" for kind, _ in COMPARED
         ]
+        kinds.append(f"held out, {CHOSEN} {_came_out(*own[f'{CHOSEN}, {MINUS}'])} {MINUS}")
         parts.append(f"{network}: {'; '.join(kinds)}.")
     return " ".join(parts)
 
