@@ -223,7 +223,7 @@ def randomization(study: Study) -> Figure:
         num_points=256,
         keep_maps=[0],
     )
-    return cc.visualization.show_randomization(test, cc.CanonicalFace.default(), photos, unit="drop in logit")
+    return cc.visualization.show_randomization(test, cc.CanonicalFace.default(), unit="drop in logit")
 
 
 FIGURES: dict[str, Callable[[Study], Figure]] = {

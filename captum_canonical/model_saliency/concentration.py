@@ -35,7 +35,7 @@ class Concentration:
         effective_area: exp(entropy) over the number of covered pixels, 0..1: the part of the face that a map of equal
             values with this entropy takes.
         gini: Gini coefficient of the pixels, 0 (all the same) to 1 (all in one pixel).
-        corrected: name -> the value corrected for what noise in the mean map adds, see :func:`jackknife`; empty where
+        corrected: name -> the value corrected for what noise in the mean map adds, see ``jackknife``; empty where
             there are no single maps of 20 people (or photographs) at least.
         intervals: name -> lower and upper end, about the corrected value; empty where there are none.
         note: what the intervals resample, or why there are none.

@@ -211,7 +211,7 @@ patterns of 40 photographs).
 
         Returns:
             Name of the stratum -> its result, in order; what is not known is a stratum "not known". Draw them with
-            :func:`visualization.montage`, compare two with :func:`compare_groups`.
+            :func:`~captum_canonical.visualization.show_strata`, compare two with :func:`compare_groups`.
 
         Raises:
             CanonicalError: there are no single maps, a column is unknown or empty, or bins do not fit.
