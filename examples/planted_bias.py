@@ -1,6 +1,6 @@
 """Is a planted bias found? A mark decides in one group only; CMS, image-space means and Grad-CAM look for its place.
 
-    python examples/planted_bias.py [--quick] [--images DIR] [--out planted_bias_output]
+    python examples/planted_bias.py [--quick] [--trials N] [--images DIR] [--out planted_bias_output]
 
 Networks are wired by hand or trained on the spot; what they use is first checked by intervention. Photographs are
 drawn from the package's own face and scikit-image's astronaut, or from the faces in ``--images``. ``--out`` gets a
@@ -69,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="folder of photographs (default: a drawn face and the astronaut)")
     parser.add_argument("--quick", action="store_true", help="few trials: two minutes")
+    parser.add_argument("--trials", type=int, default=40, metavar="N", help="at most so many for each effect (40)")
     parser.add_argument("--out", type=Path, default=Path("planted_bias_output"), help="folder (planted_bias_output)")
     arguments = parser.parse_args()
     faces = sources(arguments.images)
@@ -76,13 +77,18 @@ def main() -> None:
         raise SystemExit(f"{arguments.images}: expected photographs with a face, found none.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     learning = draw_photographs(faces, [*"AB" * (LEARNING // 2)], torch.Generator().manual_seed(0))
-    sizes = QUICK if arguments.quick else FULL
+    full = QUICK if arguments.quick else FULL
+    sizes = {
+        network: {effect: min(count, arguments.trials) for effect, count in trials.items()}
+        for network, trials in full.items()
+    }
     settings = {"sizes": json.loads(json.dumps(sizes)), "images": str(arguments.images)}
     record = Record(arguments.out / "planted_bias.json", settings)
     for outcome in outcomes_of(sizes, faces, learning, record.outcomes):
         record.add(outcome)
     named = BUILT_IN if arguments.images is None else f"{len(faces)} faces of {arguments.images.name}"
     options = " --images DIR" * bool(arguments.images) + " --quick" * arguments.quick
+    options += f" --trials {arguments.trials}" * (arguments.trials < 40)
     draw_curves(record.outcomes, arguments.out / CURVES)
     draw_maps(list(examples_of(faces, learning)), arguments.out / MAPS)
     command = f"python examples/planted_bias.py{options}"
