@@ -200,7 +200,7 @@ def test_what_is_not_detected_is_told_as_such() -> None:
     rows = [f"{kind}{more}" for kind in (EYES, LIPS, BOTH) for more in ("", f" {MINUS}")]
     found = [makeup.Effect("net", kind, torch.zeros(2), 0.25, 0.0, 0.5) for kind in rows]
     found.append(makeup.Effect("net", f"{CHOSEN}, {MINUS}", torch.zeros(2), 0.5, 0.1, 0.9))
-    text = makeup.told(found, [0.01, 0.5, *[0.01] * 5])
+    (text,) = makeup.told(found, [0.01, 0.5, *[0.01] * 5])
     assert text.startswith(f"net: {EYES} +0.25 (p = 0.01), no difference detected, +0.25 (p = 0.5) {MINUS}; {LIPS}")
     assert text.count("no difference detected") == 1
 
@@ -210,9 +210,9 @@ def test_the_figure_tells_every_paint_of_every_network(face: cc.CanonicalFace, t
     photos = 0.3 + 0.4 * torch.rand(PEOPLE, 1, SIDE, SIDE)
     tasks = {"gender": small_task(), "gender_mini": small_task("gender_mini", dark=0, photos=photos)}
     maps = maps_of(face, [EYES] * PEOPLE)
-    results = SimpleNamespace(
-        task=tasks.get, maps=lambda name: maps, canonical=face, settings=Settings(resamples=50, permutations=100)
-    )
+    settings = Settings(resamples=50, permutations=100)
+    told = {"task": tasks.get, "maps": lambda name: maps, "canonical": face, "settings": settings}
+    results = SimpleNamespace(**told, out=tmp_path, command="RUN")
     figure = makeup.figure_17(results, tmp_path / "fig17.png")
     lines = figure.table.splitlines()
     assert figure.n == PEOPLE and len(lines) == 2 + 2 * (len(KINDS) + 4)
@@ -221,3 +221,6 @@ def test_the_figure_tells_every_paint_of_every_network(face: cc.CanonicalFace, t
     assert np.isfinite([float(line.split("|")[5]) for line in lines[2:]]).all()
     assert f"gender net: {EYES} and {EYES}; gender_mini net: {EYES} and {EYES}." in figure.text
     assert (tmp_path / "fig17.png").stat().st_size > 5000
+    page = (tmp_path / makeup.ALONE).read_text()
+    assert "![" not in page and "In the picture" not in page and "Written by `RUN`" in page
+    assert all(line in page for line in lines)

@@ -21,7 +21,7 @@ from paper.methods import (
     POOLED,
     scored,
 )
-from paper.page import Figure, facts, table
+from paper.page import Figure, table, write_alone
 from paper.study import Results
 
 ANSWER = "what_the_paper_leaves_open.md"
@@ -163,7 +163,9 @@ def table_of_causes(results: Results, path: Path) -> Figure:
     draw(benchmarks, results.settings.fills[0], path)
     counts = ", ".join(f"{title} {len(result.clean_scores)}" for title, result in benchmarks.items())
     figure = Figure("where the advantage of CMS comes from", TEXT.format(counts), len(results.faces), "\n".join(parts))
-    write_answer(results, figure)
+    write_alone(
+        results, figure, ANSWER, "What the paper leaves open: where the advantage of model-level maps comes from"
+    )
     return figure
 
 
@@ -217,23 +219,3 @@ def draw(benchmarks: Mapping[str, cc.BenchmarkResult], fill: str, path: Path) ->
     bars(groups, axes[0, 0], f"Average Drop % (higher is better), fill {fill}")
     axes[0, 0].legend(fontsize=7, frameon=False, ncols=2)
     figure.savefig(path, bbox_inches="tight")
-
-
-def write_answer(results: Results, figure: Figure) -> None:
-    """The tables alone, as a page that shows nobody."""
-    parts = [
-        "# What the paper leaves open: where the advantage of model-level maps comes from",
-        "",
-        f"Written by `{results.command}`, which leaves this file beside its other results. Networks and photographs "
-        "are not those of the paper.",
-        "",
-        figure.text,
-        "",
-        figure.table.replace("### ", "## "),
-        "",
-        "## Settings and versions",
-        "",
-        table([("setting", "value"), *facts(results)]),
-        "",
-    ]
-    (results.out / ANSWER).write_text("\n".join(parts), encoding="utf-8")

@@ -8,7 +8,7 @@ half chooses between eyes and lips, and the other half is painted, and the other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 import captum_canonical as cc
 from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values
 from paper.drawing import SIDE, new_figure, picture
-from paper.page import Figure, table
+from paper.page import Figure, table, write_alone
 from paper.paint import BOTH, CONTROL, EYES, LIPS, paint_masks, painted
 from paper.study import Results, Task, mean_map
 
@@ -27,6 +27,7 @@ MINUS = "minus its control"
 CHOSEN = "where the other half's map is larger"
 SHOWN = (EYES, LIPS, BOTH, f"{CONTROL} of {BOTH}")
 COMPARED = tuple((kind, f"{CONTROL} of {kind}") for kind in (EYES, LIPS, BOTH))
+ALONE, HEADING = "make_up.md", "Make-up and gender: what painted make-up changes"
 SAMPLES = 3  # photographs of each answer in the picture
 LEVEL = 0.05
 SIDES = (("paint", ""), ("control", f"{CONTROL} of "))  # and what stands before the kind of make-up
@@ -159,10 +160,19 @@ def figure_17(results: Results, path: Path) -> Figure:
         f"of the log-odds, corrected over all {len(found)} rows. None of the photographs is known to be new to the "
         "networks. Held out: the mean map of one half of the photographs chooses the make-up beneath which it is "
         "larger, the other half is painted, and the other way round; chosen for the first and the second half: "
-        f"{'; '.join(choices)}. In the picture the first photographs of each answer, with the probability of 'female' "
-        f"of {tasks[NETWORKS[0]].title} below. Changes, positive towards 'female': {told(found, p)}"
+        f"{'; '.join(choices)}. A map says where hiding changes the answer, which need not be where paint changes it "
+        "most. Changes, positive towards 'female':"
     )
-    return Figure("painted make-up", text, len(tasks[NETWORKS[0]].photos), _table(found, p))
+    sentences = told(found, p)
+    figure = Figure("painted make-up", text, len(tasks[NETWORKS[0]].photos), _table(found, p))
+    bullets = [f"- {sentence}" for sentence in sentences]
+    write_alone(
+        results, replace(figure, text="\n".join([f"n = {figure.n} photographs. {text}", "", *bullets])), ALONE, HEADING
+    )
+    shown = (
+        f"In the picture the first photographs of each answer; below, the probability of {tasks[NETWORKS[0]].title}."
+    )
+    return replace(figure, text=" ".join([text, *sentences, shown]))
 
 
 def _table(found: Sequence[Effect], p: Sequence[float]) -> str:
@@ -177,8 +187,8 @@ def _table(found: Sequence[Effect], p: Sequence[float]) -> str:
     return table(rows)
 
 
-def told(found: Sequence[Effect], p: Sequence[float]) -> str:
-    """Sentences about what came out."""
+def told(found: Sequence[Effect], p: Sequence[float]) -> list[str]:
+    """A sentence about each network."""
     parts = []
     for network in dict.fromkeys(effect.network for effect in found):
         own = {
@@ -189,7 +199,7 @@ def told(found: Sequence[Effect], p: Sequence[float]) -> str:
         ]
         kinds.append(f"held out, {CHOSEN} {_came_out(*own[f'{CHOSEN}, {MINUS}'])} {MINUS}")
         parts.append(f"{network}: {'; '.join(kinds)}.")
-    return " ".join(parts)
+    return parts
 
 
 def _came_out(effect: Effect, chance: float) -> str:

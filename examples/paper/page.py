@@ -82,6 +82,26 @@ def write_page(results: Results, figures: Mapping[str, str]) -> Path:
     return path
 
 
+def write_alone(results: Results, figure: Figure, name: str, heading: str) -> None:
+    """A figure's text and tables as a page that shows nobody."""
+    parts = [
+        f"# {heading}",
+        "",
+        f"Written by `{results.command}`, which leaves this file beside its other results. Networks and photographs "
+        "are not those of the paper.",
+        "",
+        figure.text,
+        "",
+        figure.table.replace("### ", "## "),
+        "",
+        "## Settings and versions",
+        "",
+        table([("setting", "value"), *facts(results)]),
+        "",
+    ]
+    (results.out / name).write_text("\n".join(parts), encoding="utf-8")
+
+
 def _section(name: str, heading: str, figure: Figure, out: Path) -> list[str]:
     lines = [f"## {heading}: {figure.title}", ""]
     if figure.missing:
