@@ -178,6 +178,16 @@ def test_less_in_group_a_is_not_taken_for_the_mark(pool: Photographs) -> None:
     assert trial.names[0] not in finding.different and not finding.pixels
 
 
+def test_what_differs_within_group_b_is_reported(pool: Photographs) -> None:
+    trial = make_trial(pool, 3)
+    result = in_regions(trial, trial.names[0], in_b=1.0)
+    maps = torch.tensor(result.single_maps("a test").maps)
+    maps[2 * EACH :, :, canonical().region_mask(trial.names[1])] += 1  # in the second half of B only
+    finding = find("known", cc.ModelSaliency.from_maps(maps, None, canonical(), group=trial.groups), trial)
+    assert trial.names[1] in finding.again and finding.again_pixels
+    assert not finding.different and not finding.pixels
+
+
 # ------------------------------------------------------------------------------------------------- 40 wired networks
 def test_wired_networks_use_the_mark_and_not_the_decoy(wired: list[Outcome]) -> None:
     assert all(outcome.uses_mark for outcome in wired)
