@@ -42,9 +42,9 @@ def outcomes() -> list[Outcome]:
 def test_the_page_counts_what_the_trials_say(outcomes: list[Outcome], tmp_path: Path) -> None:
     text = page.write_page(outcomes, tmp_path, "RUN", "two faces", 90.0).read_text(encoding="utf-8")
     assert "Written by `RUN` (20 trials of wired and 20 of trained networks, 2 minutes of one core)." in text
-    assert "| CMS | 10/10 [0.69, 1.00] | 0/10 [0.00, 0.31] | 10/10 [0.69, 1.00] | 10/10 [0.69, 1.00] | 2.0 |" in text
-    assert "| Grad-CAM | 0/10 [0.00, 0.31] | 10/10 [0.69, 1.00] | 0/10 [0.00, 0.31] | 0/10 [0.00, 0.31] | 0.0 |" in text
-    assert "| wired | CMS | 10/20 [0.27, 0.73] | 10/20 [0.27, 0.73] |" in text
+    always, never = "10/10 [0.69, 1.00]", "0/10 [0.00, 0.31]"
+    assert text.count(f"| CMS | {always} | {never} | {always} | {always} | {never} | {never} | 2.0 |") == 2
+    assert f"| Grad-CAM | {never} | {always} | {never} | {never} | {always} | {always} | 0.0 |" in text
     assert "| 1 | 10/10 [0.69, 1.00] | +1.00 | +2.00 | +3.00 | +5.00 | +6.00 | 90% | 50% |" in text
     # 2 / 2 ** 10, the sign test of 10 to 0, times the 9 rows that are corrected for.
     assert f"| trained | 1 | {study.TOP} | Grad-CAM | 10 | 0 | 0.018 |" in text
