@@ -1,23 +1,25 @@
 """Do tests err as rarely, and do intervals hold as often, as they say? On simulated maps whose truth is known.
 
-    python benchmarks/calibration.py [--sets 1000] [--splits 200] [--json FILE]
+    python benchmarks/calibration.py [--studies splits ...] [--sets 1000] [--splits 200] [--json FILE]
 
 - ``splits``: random halves of the same 60 people (24 x 24 pixels, a tenth of them not covered, 199 permutations) are
   compared: in how many does :func:`compare_groups` find any pixel, or any region, that differs?
-- ``shares``: how often the 95 % interval of a region's share of the positive mass holds the true one, mean over the
-  regions, by number of people.
-- ``concentration``: the same of entropy, effective area and Gini coefficient.
 - ``spread``: how often groups of 15 and 45 people with the same mean, the smaller group three times as spread out, are
   said to differ.
+- ``skew``: how often maps with a mean of 0 that are not symmetric about it are said to be other than 0, by number of
+  people.
+- ``everywhere`` and ``half``: how often the 95 % interval of a region's share of the positive mass holds the true one
+  (mean over the regions, least and most), by number of people, and the same of entropy, effective area and Gini
+  coefficient; where the true map is above 0 in all pixels, and where it is 0 in half of the face.
 
-``everywhere`` is said of a true map that is above 0 in all pixels, ``half`` of one that is 0 in half of the face. The
-generator is ``people`` of ``simulated_maps.py``. The tests call the same functions (``tests/test_calibration.py``).
+The generator is ``people`` of ``simulated_maps.py``. The tests call the same functions (``tests/test_calibration.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from simulated_maps import SIZE, people, smooth_noise, true_map
 from timing import machine
 
 SPLITS = 200
+STUDIES = ("splits", "spread", "skew", "everywhere", "half")
 
 
 def errors_of_splits(
@@ -61,6 +64,21 @@ def errors_of_unequal_spread(face: CanonicalFace, splits: int = SPLITS) -> int:
     return wrong
 
 
+def errors_of_skewed_maps(face: CanonicalFace, count: int, splits: int = SPLITS) -> int:
+    """In how many data sets maps whose mean is 0, and which are anything but symmetric about it, are said to be other.
+
+    Signs of whole maps are flipped, which supposes that a map is as likely as its negative. Here most people's maps are
+    a little negative and few are very positive.
+    """
+    generator = torch.Generator().manual_seed(2)
+    wrong = 0
+    for seed in range(splits):
+        strength = torch.empty(count, 1, 1, 1).exponential_(generator=generator) - 1
+        maps = 3 * strength * true_map(face).float() + smooth_noise(count, generator)
+        wrong += bool(ModelSaliency.from_maps(maps, None, face).significance(199, seed=seed).mask.any())
+    return wrong
+
+
 def covered_shares(face: CanonicalFace, count: int, sets: int, elsewhere: float = 0.1) -> Tensor:
     """(R,) how often the 95 % interval of each region's share holds the true one."""
     names, masks = region_masks(face, "the study")
@@ -89,40 +107,48 @@ def covered_concentration(face: CanonicalFace, count: int, sets: int, elsewhere:
     return {name: number / sets for name, number in held.items()}
 
 
-def studies(sets: int, splits: int) -> dict[str, Any]:
-    """All numbers."""
+def intervals(sets: int, elsewhere: float) -> dict[str, Any]:
+    """Coverage of shares and of the concentration, by number of people."""
     face = CanonicalFace.default(SIZE)
-    generator = torch.Generator().manual_seed(0)
+    shares = {}
+    for count in (100, 40, 20, 10):
+        held = covered_shares(face, count, sets, elsewhere)
+        shares[count] = {"mean": float(held.mean()), "least": float(held.min()), "most": float(held.max())}
+    concentration = {count: covered_concentration(face, count, sets, elsewhere) for count in (100, 40, 20)}
+    return {"sets": sets, "shares": shares, "concentration": concentration}
+
+
+def splits(number: int) -> dict[str, Any]:
+    """Error rates of pixels and regions."""
+    face, generator = CanonicalFace.default(SIZE), torch.Generator().manual_seed(0)
     maps, _ = people(face, 60, generator)
     coverage = torch.rand(maps.shape, generator=generator) > 0.1
-    pixels, regions = errors_of_splits(maps, coverage.float(), face, 199, splits)
-    found: dict[str, Any] = {
-        "sets": sets,
-        "splits": {"number": splits, "pixels": pixels / splits, "regions": regions / splits},
-        "spread": errors_of_unequal_spread(face, splits) / splits,
-    }
-    for truth, elsewhere in (("everywhere", 0.1), ("half", 0.0)):
-        shares = {}
-        for count in (100, 40, 20, 10):
-            held = covered_shares(face, count, sets, elsewhere)
-            shares[count] = {"mean": float(held.mean()), "least": float(held.min()), "most": float(held.max())}
-            print(truth, count, shares[count], flush=True)
-        concentration = {count: covered_concentration(face, count, sets, elsewhere) for count in (100, 40, 20)}
-        print(truth, concentration, flush=True)
-        found[truth] = {"shares": shares, "concentration": concentration}
-    return found
+    pixels, regions = errors_of_splits(maps, coverage.float(), face, 199, number)
+    return {"number": number, "pixels": pixels / number, "regions": regions / number}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=STUDIES)
     parser.add_argument("--sets", type=int, default=1000, help="simulated data sets for each interval")
-    parser.add_argument("--splits", type=int, default=SPLITS)
-    parser.add_argument("--json", type=Path, help="write the result into this file")
+    parser.add_argument("--splits", type=int, default=SPLITS, help="splits or data sets for each error rate")
+    parser.add_argument("--json", type=Path, help="add the result to this file")
     arguments = parser.parse_args()
-    result = {**machine(), **studies(arguments.sets, arguments.splits)}
-    print(json.dumps(result, indent=1))
+    face, number = CanonicalFace.default(SIZE), arguments.splits
+    works: dict[str, Callable[[], Any]] = {
+        "splits": lambda: splits(number),
+        "spread": lambda: errors_of_unequal_spread(face, number) / number,
+        "skew": lambda: {count: errors_of_skewed_maps(face, count, number) / number for count in (20, 40, 100)},
+        "everywhere": lambda: intervals(arguments.sets, 0.1),
+        "half": lambda: intervals(arguments.sets, 0.0),
+    }
+    result = {}
+    for name in arguments.studies:
+        result[name] = works[name]()
+        print(name, json.dumps(result[name]), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        there = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        arguments.json.write_text(json.dumps({**there, **machine(), **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

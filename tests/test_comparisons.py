@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from simulated_maps import SIZE, people
 from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
 from captum_canonical.comparisons.matching import matched
+from simulated_maps import SIZE, people
 
 
 @pytest.fixture(scope="module")
@@ -276,5 +276,9 @@ def test_models_that_cannot_be_compared(face: CanonicalFace) -> None:
         compare_models(one, one, level=95)
     with pytest.raises(CanonicalError, match="one map of the canonical face's size"):
         compare_models(one, torch.ones(8, 8))
+    with pytest.raises(CanonicalError, match="one map as a tensor or array, got a str"):
+        compare_models(one, "fixations.png")
+    with pytest.raises(CanonicalError, match="NaN everywhere"):
+        compare_models(one, torch.full((SIZE, SIZE), math.nan))
     with pytest.raises(CanonicalError, match="positive values in the map of 'b' to normalise"):
         compare_models(one, -torch.ones(SIZE, SIZE))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from simulated_maps import SIZE, people, smooth_noise, true_map
+from scipy import stats
 from torch.testing import assert_close
 
-from captum_canonical import CanonicalFace, ModelSaliency
+from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency
+from simulated_maps import SIZE, people, smooth_noise, true_map
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,29 @@ def test_pooled_maps_are_tested_pooled(face: CanonicalFace) -> None:
     assert_close(found.t, found.t.flip(-1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_t_is_students_of_the_means_of_people_where_they_are_covered(face: CanonicalFace, symmetric: bool) -> None:
+    generator = torch.Generator().manual_seed(5)
+    maps, who = people(face, 12, generator, photos=3)
+    coverage = torch.rand(maps.shape, generator=generator) > 0.6
+    coverage[:15, :, 3] = False  # five of twelve people, and nobody
+    coverage[:, :, :, 4] = coverage[:, :, :, SIZE - 5] = False
+    hidden = torch.where(coverage, maps, math.nan)
+    found = ModelSaliency.from_maps(hidden, coverage.float(), face, who, symmetric=symmetric).significance(99)
+    values = hidden[:, 0].double().numpy()
+    if symmetric:
+        values = np.stack([values, values[..., ::-1]])
+        count = np.isfinite(values).sum(0)
+        values = np.where(count > 0, np.nansum(values, 0) / np.maximum(count, 1), np.nan)
+    for r, c in itertools.product(range(0, SIZE, 3), range(0, SIZE, 2)):
+        own = [np.array([values[n, r, c] for n in range(36) if who[n] == name]) for name in dict.fromkeys(who)]
+        means = np.array([each[np.isfinite(each)].mean() for each in own if np.isfinite(each).any()])
+        if len(means) >= 6:
+            assert float(found.t[0, r, c]) == pytest.approx(stats.ttest_1samp(means, 0).statistic, rel=1e-3, abs=1e-4)
+        else:
+            assert math.isnan(found.t[0, r, c]) and math.isnan(found.p_values[0, r, c])
+
+
 # ---------------------------------------------------------------------------------------------------- concentration
 def test_concentration_by_hand(face: CanonicalFace) -> None:
     values = torch.zeros(1, 1, SIZE, SIZE)
@@ -89,10 +114,66 @@ def test_concentration_by_hand(face: CanonicalFace) -> None:
     every = np.concatenate([np.zeros(2 * SIZE - 4), share])
     gini = np.abs(every[:, None] - every).sum() / (2 * len(every) ** 2 * every.mean())
     assert found.gini == pytest.approx(gini)
-    assert not found.intervals and "1 photograph" in found.note
+    assert not found.intervals and found.note == "No intervals: 1 photograph, and 20 are needed."
     negative = ModelSaliency.from_maps(-torch.ones(3, 1, SIZE, SIZE), None, face).concentration()
     assert math.isnan(negative.entropy) and math.isnan(negative.gini) and not negative.intervals
     assert negative.as_json()["gini"] is None
+
+
+def test_corrected_concentration_equals_a_loop(face: CanonicalFace) -> None:
+    """Each person left out in turn; pixels that truly have nothing are shrunk by their noise."""
+    generator = torch.Generator().manual_seed(6)
+    maps, who = people(face, 21, generator, photos=2, elsewhere=0.0)
+    coverage = torch.rand(maps.shape, generator=generator) > 0.2
+    found = ModelSaliency.from_maps(maps, coverage.float(), face, who).concentration(level=0.9)
+    values, seen = maps[:, 0].double().numpy(), coverage[:, 0].numpy()
+
+    def mean_of(kept: list[int]) -> np.ndarray:
+        return (values * seen)[kept].sum(0) / seen[kept].sum(0).clip(1)
+
+    def measures_of(mean: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        shrunk = np.array([max(m - v / m, 0.0) if m > 0 else 0.0 for m, v in zip(mean.flat, noise.flat, strict=True)])
+        share = shrunk / shrunk.sum()
+        entropy = -sum(s * math.log(s) for s in share if s > 0)
+        gini = np.abs(share[:, None] - share).sum() / (2 * len(share))
+        return np.array([entropy, math.exp(entropy) / len(share), gini])
+
+    names = list(dict.fromkeys(who))
+    means = [mean_of([n for n in range(42) if who[n] != name]) for name in names]
+    mean = mean_of(list(range(42)))
+    noise = 20 / 21 * sum((each - mean) ** 2 for each in means)
+    without = np.array([measures_of(each, noise * 21 / 20) for each in means])
+    corrected = 21 * measures_of(mean, noise) - 20 * without.mean(0)
+    margin = stats.t.ppf(0.95, 20) * np.sqrt(20 / 21 * ((without - without.mean(0)) ** 2).sum(0))
+    for name, value, half in zip(("entropy", "effective_area", "gini"), corrected, margin, strict=True):
+        assert found.corrected[name] == pytest.approx(value)
+        most = math.log(SIZE * SIZE) if name == "entropy" else 1.0
+        assert found.intervals[name] == pytest.approx((max(0.0, value - half), min(most, value + half)))
+
+
+def test_few_people_have_no_interval_of_the_concentration(face: CanonicalFace) -> None:
+    maps, who = people(face, 20, torch.Generator().manual_seed(7))
+    few = ModelSaliency.from_maps(maps[1:], None, face, who[1:]).concentration()
+    assert not few.intervals and not few.corrected and few.note == "No intervals: 19 people, and 20 are needed."
+    assert ModelSaliency.from_maps(maps, None, face, who).concentration().intervals.keys() == {
+        "entropy",
+        "effective_area",
+        "gini",
+    }
+    with pytest.raises(CanonicalError, match="level: expected a number above 0 and below 1, got 95"):
+        ModelSaliency.from_maps(maps, None, face, who).concentration(level=95)
+
+
+def test_noise_where_the_face_has_nothing_is_corrected_for(face: CanonicalFace) -> None:
+    """40 people: noise adds 0.25 nats to the entropy of the plain map, and next to nothing to the corrected one."""
+    truth = ModelSaliency.from_maps(true_map(face, 0.0)[None, None], None, face).concentration().entropy
+    generator = torch.Generator().manual_seed(8)
+    found = [
+        ModelSaliency.from_maps(people(face, 40, generator, elsewhere=0.0)[0], None, face).concentration()
+        for _ in range(40)
+    ]
+    assert np.mean([each.entropy for each in found]) - truth > 0.2
+    assert abs(np.mean([each.corrected["entropy"] for each in found]) - truth) < 0.06
 
 
 def test_intervals_of_the_concentration_hold_the_truth(face: CanonicalFace) -> None:

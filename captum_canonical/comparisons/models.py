@@ -130,6 +130,10 @@ def compare_models(
 # ------------------------------------------------------------------------------------------------------ the sides
 def _fixed(given: Tensor | np.ndarray, face: CanonicalFace, symmetric: bool) -> ModelSaliency:
     """A map from elsewhere as a result of one photograph."""
+    if not isinstance(given, (Tensor, np.ndarray)):
+        raise CanonicalError(
+            f"compare_models: expected a ModelSaliency or one map as a tensor or array, got a {type(given).__name__}."
+        )
     values = torch.as_tensor(given).detach().cpu().double()
     if values.shape[-2:] != face.size or values.numel() != face.size[0] * face.size[1]:
         raise CanonicalError(
@@ -137,6 +141,8 @@ def _fixed(given: Tensor | np.ndarray, face: CanonicalFace, symmetric: bool) -> 
             f"{tuple(values.shape)}."
         )
     values = values.reshape(1, 1, *face.size)
+    if not torch.isfinite(values).any():
+        raise CanonicalError("compare_models: expected a map that is known somewhere, got one that is NaN everywhere.")
     return ModelSaliency.from_maps(values, torch.isfinite(values).float(), face, symmetric=symmetric)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
@@ -69,7 +70,8 @@ class Significance:
     """A map of corrected p values; see :meth:`ModelSaliency.significance`.
 
     Attributes:
-        t: (1, H, W) float64 Student's (of two groups Welch's) t; NaN where not tested.
+        t: (1, H, W) float64 Student's t, of two groups Welch's as the normal deviate z that is as unlikely; NaN where
+            not tested.
         p_values: (1, H, W) float64, corrected over all tested pixels; NaN where not tested. With clusters that of the
             pixel's cluster, 1 outside of all.
         mask: (1, H, W) bool, p at most alpha.
@@ -124,7 +126,7 @@ class Significance:
         if not found:
             return f"No {self.subject} detected in any of {tested:,} pixels (max-T, {family})."
         return (
-            f"{self.subject[:1].upper()}{self.subject[1:]} in {found:,} of {tested:,} pixels (|t| above "
+            f"{self.subject[:1].upper()}{self.subject[1:]} in {found:,} of {tested:,} pixels (|{self.letter}| above "
             f"{self.critical_value:.3g}; max-T, {family})."
         )
 
@@ -132,6 +134,11 @@ class Significance:
     def method(self) -> str:
         """How patterns come about, in words."""
         return f"sign patterns of {self.units}"
+
+    @property
+    def letter(self) -> str:
+        """Of the statistic."""
+        return "t"
 
     def _of_clusters(self, family: str) -> str:
         clusters = self.clusters or ()
@@ -168,6 +175,11 @@ class GroupSignificance(Significance):
     def method(self) -> str:
         """How patterns come about, in words."""
         return f"ways to deal {self.units} out to the groups"
+
+    @property
+    def letter(self) -> str:
+        """Of the statistic."""
+        return "z"
 
 
 def significance_of(
@@ -250,7 +262,8 @@ def _tested(covered: Tensor, patterns: Patterns, statistic: type[Statistic], sha
 
 
 def _forming_thresholds(covered: Tensor, statistic: type[Statistic], forming: float) -> Tensor:
-    """(P,) the t of a two-sided p value, by the number of units that cover the pixel."""
+    """(P,) the statistic of a two-sided p value, of t by the number of units that cover the pixel."""
     counts, inverse = covered.sum(0).unique(return_inverse=True)
-    limits = stats.t.ppf(1 - forming / 2, (counts.numpy() - statistic.groups).clip(min=1))
+    normal = np.full(len(counts), stats.norm.ppf(1 - forming / 2))
+    limits = stats.t.ppf(1 - forming / 2, (counts.numpy() - 1).clip(min=1)) if statistic.groups == 1 else normal
     return torch.from_numpy(limits)[inverse]
