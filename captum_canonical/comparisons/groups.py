@@ -61,8 +61,9 @@ def compare_groups(
     and, in the test of pixels, count once together. Shares are tested by the influence of each person on the share in
     the mean map of both groups, whose positive pixels are held fixed.
 
-    Where the smaller group is much more spread out, its mean is said to differ too often in spite of Welch's t: in
-    {SPREAD} % of simulations with 15 and 45 people and three times the spread (``benchmarks/calibration.py``).
+    Where the smaller group is much more spread out, groups with the same mean are said to differ too often in spite of
+    Welch's t: in 9 % instead of 5 % of simulations with 15 and 45 people and three times the spread
+    (``benchmarks/calibration.py``).
 
     A difference between groups need not come from the groups: with ``match``, only photographs that have a partner
     alike in pose or confidence are compared (as two samples, not as pairs, which is a little cautious).
