@@ -165,9 +165,9 @@ class ModelSaliency(MeanMap):
 
         Tested is, at each pixel, the mean over people (over photographs where identities are not known; all
         photographs of a person together count once) by Student's t and random signs of whole maps: without effect a
-        map is as likely as its negative (where that is not so, the test is approximate). P values are corrected by the largest t of each pattern of signs (max-T): the
-        chance of any false finding in the whole map is alpha. n people give no p value below 2 / 2^n: 6 at least are
-        needed for 0.05.
+        map is as likely as its negative, or else the test is approximate. P values are corrected by the largest t of
+        each pattern of signs (max-T): the chance of any false finding in the whole map is alpha. n people give no p
+        value below 2 / 2^n: 6 at least are needed for 0.05.
 
         Args:
             permutations: number of random patterns of signs; where there are no more, all are tried.
@@ -226,9 +226,8 @@ patterns of 40 photographs).
     def concentration(self, level: float = 0.95, intervals: bool | None = None) -> Concentration:
         """Entropy, effective area and Gini coefficient of the map, section V-G's indicator of robustness.
 
-        Intervals that aim at 95 % held the true values in 85 to 98 % of simulated data sets of 100 people, in 87 to 96 %
-        of 40 and in 64 to 93 % of 20 (``benchmarks/calibration.py``): noise looks like spots, and what of it cannot be
-        told from a faint true map stays in. Fewer than 20 people have none.
+        Intervals of 95 % held the true values in 85 to 98 % of simulated data sets of 100 people, 87 to 96 % of 40 and
+        64 to 93 % of 20 (``benchmarks/calibration.py``): noise looks like spots. Fewer than 20 people have none.
 
         Args:
             level: coverage that intervals aim at, above 0 and below 1.
