@@ -185,9 +185,8 @@ def test_the_documentation_says_what_was_measured() -> None:
     page = (root / "docs/results/calibration.md").read_text()
     rates = [measured["splits"]["pixels"], measured["splits"]["regions"], measured["spread"]]
     rates += [measured["skew"][count] for count in ("20", "40", "100")]
-    assert [row.split("|")[2].strip() for row in page.splitlines() if row.startswith("| `")] == [
-        f"{100 * rate:.1f} %" for rate in rates
-    ]
+    rows = [line.split("|")[2].strip() for line in page.splitlines() if line.startswith("| `")]
+    assert rows[: len(rates)] == [f"{100 * rate:.1f} %" for rate in rates]
     for count in ("100", "40", "20", "10"):
         shares = [measured[truth]["shares"][count] for truth in ("everywhere", "half")]
         cells = [f"{100 * s['mean']:.1f} % ({100 * s['least']:.1f} to {100 * s['most']:.1f})" for s in shares]
@@ -198,3 +197,16 @@ def test_the_documentation_says_what_was_measured() -> None:
         assert f"| {count} | {' | '.join(cells)} |" in page
     assert measured["everywhere"]["sets"] == measured["half"]["sets"] == 1000
     assert measured["splits"]["number"] == SPLITS
+
+
+def test_the_documentation_says_what_tests_cost() -> None:
+    root = Path(__file__).resolve().parents[1]
+    measured = json.loads((root / "benchmarks/results/significance.json").read_text())
+    assert (measured["maps"], measured["size"], measured["permutations"]) == (1000, 224, 10_000)
+    rows = [line for line in (root / "docs/results/calibration.md").read_text().splitlines() if line.endswith(" |")]
+    for row, name in zip(rows[-3:], ("pixels", "clusters", "groups"), strict=True):
+        most = measured["tests"][name]
+        told = (most["most_wall_seconds"], most["most_processor_seconds"], most["most_peak_megabytes"])
+        assert row.split(" | ")[1:] == [f"{told[0]:.1f}", f"{told[1]:.1f}", f"{told[2]:.0f} |"]
+    pixels = measured["tests"]["pixels"]
+    assert pixels["most_wall_seconds"] < 20 and pixels["most_peak_megabytes"] < 1000

@@ -39,10 +39,10 @@ class ModelSaliency(MeanMap):
 
     :func:`explain_dataset`, :meth:`CanonicalModelSaliency.compute`, :meth:`open`, :meth:`from_maps` and :meth:`load`
     make one. Only those of a run folder or of maps in memory have single maps (:attr:`photos`), which tests, intervals
-    by identity and strata need. Not to be changed once made.
+    and strata need. Not to be changed once made.
 
     Attributes:
-        n: photographs in which any pixel was covered; one in which no face was found does not count.
+        n: photographs in which any pixel was covered.
         canonical_face: the face that the maps are written on, None where it is not known.
         symmetric: whether each map was pooled with its mirror image, left with right.
         photos: the maps of single photographs with what is known about each (:class:`Photos`), or None.
@@ -104,8 +104,7 @@ class ModelSaliency(MeanMap):
             canonical_face: the face that the maps are written on.
             identities: who is on each photograph, where that is known.
             symmetric: pool each map with its mirror image.
-            **columns: more about each photograph (N entries each), such as ``group``, ``label``, ``predicted``,
-                ``score``, ``yaw`` and ``pitch``; see :meth:`strata`.
+            **columns: N entries each, such as ``group``, ``label``, ``predicted``, ``score``, ``yaw``: :meth:`strata`.
 
         Raises:
             CanonicalError: a shape or a number of entries does not fit, or a value is not finite where covered.
@@ -226,8 +225,8 @@ patterns of 40 photographs).
     def concentration(self, level: float = 0.95, intervals: bool | None = None) -> Concentration:
         """Entropy, effective area and Gini coefficient of the map, section V-G's indicator of robustness.
 
-        Intervals of 95 % held the true values in 85 to 98 % of simulated data sets of 100 people, 87 to 96 % of 40 and
-        64 to 93 % of 20 (``benchmarks/calibration.py``): noise looks like spots. Fewer than 20 people have none.
+        Noise looks like spots: intervals of 95 % held the true values in 85 to 98 % of simulated data sets of 100
+        people, 87 to 96 % of 40 and 64 to 93 % of 20 (``benchmarks/calibration.py``). Fewer people have none.
 
         Args:
             level: coverage that intervals aim at, above 0 and below 1.

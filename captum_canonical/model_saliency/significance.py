@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.statistics.clusters import Cluster, ClusterTest, Measure, cluster_test
-from captum_canonical.statistics.max_t import Statistic, kind_for, max_t, testable
+from captum_canonical.statistics.max_t import Statistic, counted, kind_for, max_t, testable
 from captum_canonical.statistics.patterns import Patterns
 
 Clusters = bool | Literal["mass", "extent"]
@@ -257,13 +257,13 @@ def _tested(covered: Tensor, patterns: Patterns, statistic: type[Statistic], sha
     """(P,) bool, pixels that enough units of the sample, or of both groups as they are, cover."""
     members = patterns.rows[0] > 0
     groups = [covered[members], covered[~members]] if (~members).any() else [covered]
-    enough = [(group.sum(0) >= 2) & (group.sum(0) >= share * len(group)) for group in groups]
-    return torch.stack(enough).all(0)
+    counts = [(counted(group), share * len(group)) for group in groups]
+    return torch.stack([(count >= 2) & (count >= least) for count, least in counts]).all(0)
 
 
 def _forming_thresholds(covered: Tensor, statistic: type[Statistic], forming: float) -> Tensor:
     """(P,) the statistic of a two-sided p value, of t by the number of units that cover the pixel."""
-    counts, inverse = covered.sum(0).unique(return_inverse=True)
+    counts, inverse = counted(covered).unique(return_inverse=True)
     normal = np.full(len(counts), stats.norm.ppf(1 - forming / 2))
     limits = stats.t.ppf(1 - forming / 2, (counts.numpy() - 1).clip(min=1)) if statistic.groups == 1 else normal
     return torch.from_numpy(limits)[inverse]

@@ -69,7 +69,7 @@ class OneSample:
     groups = 1
 
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
-        count = covered.sum(0)
+        count = counted(covered)
         tested = (count >= 2) & (count >= share * len(values))
         squares = torch.stack([part.double().square().sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0)
         # The sum over the root of the sum of squares, z, gives t; 0 / 0 of a pixel without values counts as 0.
@@ -111,7 +111,7 @@ class TwoSamples:
     groups = 2
 
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
-        count = covered.sum(0)
+        count = counted(covered)
         center = torch.stack([part.double().sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0) / count.clamp(min=1)
         # Centred, so that sums of squares in float32 keep the digits of the variance.
         self._values = torch.where(covered, values - center, 0).to(values)
@@ -237,6 +237,11 @@ def max_t(
     return MaxT(t, p_values_of(t.abs(), maxima, patterns), maxima, patterns.exhaustive)
 
 
+def counted(covered: Tensor) -> Tensor:
+    """(P,) int64, how many of (U, P) bools are true, without a copy of all of them as numbers."""
+    return torch.stack([part.sum(0) for part in covered.split(UNITS_AT_ONCE)]).sum(0)
+
+
 def testable(covered: Tensor, statistic: type[Statistic], share: float) -> Tensor:
     """(P,) bool, pixels that enough units cover for any pattern; of the others nothing need be computed.
 
@@ -249,7 +254,7 @@ def testable(covered: Tensor, statistic: type[Statistic], share: float) -> Tenso
         >>> testable(torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 0]]) > 0, OneSample, share=0.5)
         tensor([ True,  True, False])
     """
-    count = covered.sum(0)
+    count = counted(covered)
     return (count >= 2 * statistic.groups) & (count >= share * len(covered))
 
 
