@@ -113,6 +113,8 @@ def test_clusters(face: CanonicalFace) -> None:
     assert found.significance.clusters and "somewhere in each of" in found.verdict
     row, column = found.significance.clusters[0].peak
     assert face.region_mask("chin")[row, column]
+    beyond = found.significance.t.abs() > stats.norm.ppf(1 - 0.001 / 2)  # forming=0.001, two-sided
+    assert sum(cluster.pixels for cluster in found.significance.clusters) == int(beyond.sum()) > 0
 
 
 def test_text_markdown_and_json(face: CanonicalFace) -> None:

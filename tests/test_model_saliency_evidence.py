@@ -38,6 +38,8 @@ def test_the_mean_is_found_where_it_is(face: CanonicalFace) -> None:
     clusters = result.significance(199, clusters=True)
     row, column = clusters.clusters[0].peak
     assert face.region_mask("chin")[row, column] and "somewhere in each of" in clusters.sentence
+    beyond = clusters.t.abs() > stats.t.ppf(1 - 0.001 / 2, 39)  # forming=0.001, two-sided
+    assert sum(cluster.pixels for cluster in clusters.clusters) == int(beyond.sum()) > 0
     for each in (found, clusters):
         json.dumps(each.as_json(), allow_nan=False)
     assert torch.equal(found.t, result.significance(499).t) and torch.equal(found.mask, result.significance(499).mask)

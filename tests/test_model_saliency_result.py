@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from simulated_maps import SIZE, people, smooth_noise
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -24,6 +23,7 @@ from captum_canonical import (
     explain_dataset,
     region_table,
 )
+from simulated_maps import SIZE, people, smooth_noise
 
 PIXELS = ("mean", "variance", "count", "coverage", "standard_error")
 

@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from simulated_maps import SIZE, people
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency, region_table
@@ -22,6 +21,7 @@ from captum_canonical.region_stats import regions_version
 from captum_canonical.region_stats.regions import region_masks
 from captum_canonical.region_stats.values import own_region_values
 from captum_canonical.statistics.ratios import difference, ratios
+from simulated_maps import SIZE, people
 
 
 @pytest.fixture(scope="module")
