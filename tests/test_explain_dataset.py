@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,28 @@ def test_labels_outside_the_range(tmp_path: Path) -> None:
         explain(tmp_path / "all", data=(images, faces, labels + 7), target="given")
     with pytest.raises(cc.CanonicalError, match='"given" expects a class for each photograph, but the data have no'):
         explain(tmp_path / "none", data=(images, faces), target="given")
+
+
+def test_classes_that_have_names_are_called_by_them(tmp_path: Path) -> None:
+    """In strata and columns; the run keeps the numbers, reads folders without names, and names decide nothing."""
+    names = ("glad", "sad")
+    rows = [(path, number % 2) for number, path in enumerate(write_photos(tmp_path / "photos", 6))]
+    data = cc.AlignedFaces(rows, CornerAligner(), size=SIDE, classes=names)
+    corners = cc.CanonicalFace.from_vertices(torch.rand(3, SIDE, SIDE), torch.rand(9, 3) * SIDE)
+    result = explain(tmp_path / "run", data=data, canonical_face=corners, num_points=5)
+    run = result.run
+    assert data.classes == names and tuple(run.classes) == names and set(run.records["label"]) == {0, 1}
+    for column in ("label", "predicted", "target"):
+        assert result.photos.records[column] == [names[number] for number in run.records[column]]
+    assert {*result.strata("label")} == {*names}
+    assert {name: part.n for name, part in result.strata("correct").items()} == {
+        "correct": sum(a == b for a, b in zip(run.records["label"], run.records["predicted"], strict=True)),
+        "wrong": sum(a != b for a, b in zip(run.records["label"], run.records["predicted"], strict=True)),
+    }
+    path = tmp_path / "run/manifest.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "classes"}))
+    old = explain(tmp_path / "run", data=data, canonical_face=corners, num_points=5)  # a folder of an earlier release
+    assert old.run.classes is None and {*old.strata("label")} == {"0", "1"} and torch.equal(old.mean, result.mean)
 
 
 def test_a_call_in_which_everything_fails_says_why_at_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from captum_canonical.dataset.aligner_settings import describe_aligner
 from captum_canonical.dataset.alignment import Alignment, Find, GroupCount, LeftOut
-from captum_canonical.dataset.labels import with_targets
+from captum_canonical.dataset.labels import class_names, with_targets
 from captum_canonical.dataset.mesh_cache import MeshCache
 from captum_canonical.dataset.network_input import NetworkInput
 from captum_canonical.dataset.photo_list import PhotoRow, Source, list_rows
@@ -67,6 +67,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         max_pixels: photographs with more are left out before they are decoded.
 
     Attributes:
+        classes: their names, None where they have none.
         rows: all photographs of the source, as :class:`PhotoRow` with their targets.
 
     Raises:
@@ -108,6 +109,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         subfolder: str | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self.classes = class_names(classes)
         self.rows = tuple(with_targets(list_rows(source, columns, root, subfolder), classes))
         self._input = NetworkInput(
             size,  # type: ignore[arg-type]  # made a pair there

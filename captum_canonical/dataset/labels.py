@@ -12,6 +12,25 @@ from captum_canonical.dataset.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 
 
+def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names of classes, None where they have none.
+
+    Raises:
+        CanonicalError: they are no list of different names.
+
+    Example::
+
+        >>> class_names(["glad", "sad"]), class_names(2), class_names(None)
+        (('glad', 'sad'), None, None)
+    """
+    if classes is None or isinstance(classes, Integral):
+        return None
+    names = () if isinstance(classes, str) else tuple(str(name) for name in classes)  # type: ignore[union-attr]
+    if not names or len(set(names)) < len(names):
+        raise CanonicalError(f"classes: expected a number or a list of different names, got {classes!r}.")
+    return names
+
+
 def with_targets(rows: Sequence[PhotoRow], classes: int | Sequence[str] | None = None) -> list[PhotoRow]:
     """The rows with targets as Captum takes them.
 
@@ -41,9 +60,7 @@ def with_targets(rows: Sequence[PhotoRow], classes: int | Sequence[str] | None =
     if isinstance(classes, Integral):
         wanted = f"targets from 0 to {int(classes) - 1} (classes={int(classes)})"
         return _converted(rows, lambda value: _index(value, int(classes)), wanted)
-    names = [str(name) for name in classes]  # type: ignore[union-attr]  # not an Integral
-    if len(set(names)) < len(names) or isinstance(classes, str):
-        raise CanonicalError(f"classes: expected a number or a list of different names, got {classes!r}.")
+    names = class_names(classes) or ()
     wanted = f"one of {len(names)} class names ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})"
     return _converted(
         rows,

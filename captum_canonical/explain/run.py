@@ -144,7 +144,9 @@ def explain_dataset(
         }
         fingerprint = network_fingerprint(forward_func, network_key)
         count = source.batches[-1].stop
-        manifest = Manifest(count, face.size, settings, fingerprint, source.fingerprint, source.left_out)
+        manifest = Manifest(
+            count, face.size, settings, fingerprint, source.fingerprint, source.left_out, classes=source.classes
+        )
         where = _device(forward_func) if device is None else torch.device(device)
         maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed))
         job = Job(Path(out), source, maps, manifest, processes, until, symmetric)

@@ -50,6 +50,7 @@ class Source(Protocol):
         left_out: place in the user's data -> why a photograph is not used at all.
         order: what the order of the rows is, in words.
         photographs: all of the user's, those that are left out too.
+        classes: their names, or None.
     """
 
     batches: list[range]
@@ -57,6 +58,7 @@ class Source(Protocol):
     left_out: Mapping[int, str]
     order: str
     photographs: Photographs
+    classes: Sequence[str] | None
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
         """The batches of these numbers, in ascending order."""
@@ -131,6 +133,7 @@ class FileSource:
         self._data = data
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = data.fingerprint
+        self.classes: Sequence[str] | None = data.classes
         self.left_out: Mapping[int, str] = {
             place: f"{left.path.name}: {left.reason}" for place, left in data.left_out.items()
         }
@@ -183,6 +186,7 @@ class TensorSource:
     """Photographs in memory, in random order."""
 
     left_out: Mapping[int, str] = {}
+    classes: Sequence[str] | None = None
 
     def __init__(self, data: FaceBatch, batch_size: int, seed: int) -> None:
         self._data = data
@@ -234,6 +238,7 @@ class StreamSource:
     """
 
     left_out: Mapping[int, str] = {}
+    classes: Sequence[str] | None = None
     order = "as given"
 
     def __init__(self, data: Iterable[FaceBatch]) -> None:

@@ -18,6 +18,9 @@ from captum_canonical.runs.manifest import flat
 VALUES = ("method", "arguments", "target")
 """Settings of a run that decide the values of its maps; the others decide which photographs, and in which order."""
 
+CLASSES = ("label", "target", "predicted")
+"""Columns that hold classes."""
+
 
 class Source(Protocol):
     """Rows of maps, wherever they are."""
@@ -89,7 +92,8 @@ class Photos:
     Attributes:
         sources: where the maps are.
         places: (n, 2) int64, for each photograph the number of its source and its row there.
-        records: column -> n entries; the columns of a run are those of :attr:`RunFolder.records`.
+        records: column -> n entries; the columns of a run are those of :attr:`RunFolder.records`,
+            with the names of classes for their numbers where the run knows them.
     """
 
     sources: Sequence[Source]
@@ -101,6 +105,8 @@ class Photos:
         """The photographs of a run that have a map, in its order."""
         rows = [row for row, status in enumerate(run.records["status"]) if status == "done"]
         records = {name: [column[row] for row in rows] for name, column in run.records.items()}
+        for name in CLASSES:
+            records[name] = [_named(value, run.classes or ()) for value in records[name]]
         return cls([InFolder(run)], _places(rows), records)
 
     @classmethod
@@ -202,6 +208,11 @@ def checked_columns(columns: Mapping[str, Any], count: int, who: str) -> dict[st
     if wrong:
         raise CanonicalError(f"{who}: expected one entry for each of the {count} maps, got {wrong}.")
     return lists
+
+
+def _named(value: Any, classes: Sequence[str]) -> Any:
+    """The name of a class that is given as a number."""
+    return classes[value] if isinstance(value, int) and 0 <= value < len(classes) else value
 
 
 def _places(rows: Sequence[int]) -> Tensor:

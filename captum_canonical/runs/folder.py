@@ -34,6 +34,7 @@ class RunFolder:
         settings: what the run was made with.
         versions: of the packages.
         network, data: fingerprints of the network and the photographs.
+        classes: names of the classes that records give as numbers, or None.
         count: photographs that the whole run has, those that failed included.
         records: column -> one entry for each row: ``name``, ``place`` (in the source of the data), ``group``,
             ``identity``, ``label`` (the target that the data know), ``target`` (the one that is explained),
@@ -64,6 +65,7 @@ class RunFolder:
         self.settings = manifest.settings
         self.versions = manifest.versions
         self.network, self.data = manifest.network, manifest.data
+        self.classes = manifest.classes
         self.count = manifest.count
         self.size = manifest.size
         self.left_out_before = manifest.left_out

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
@@ -41,6 +41,7 @@ class Manifest:
         left_out: place in the data -> why a photograph was left out before the run.
         versions: of the packages.
         format: of the folder.
+        classes: names of the network's classes in the order of its outputs, or None; they decide nothing.
     """
 
     count: int
@@ -51,6 +52,7 @@ class Manifest:
     left_out: Mapping[int, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     format: str = FORMAT
+    classes: Sequence[str] | None = None
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -73,10 +75,10 @@ class Manifest:
         try:
             height, width = values["size"]
             left_out = {int(place): why for place, why in values["left_out"].items()}
-            known = {each.name: values[each.name] for each in fields(cls)}
+            known = {each.name: values[each.name] for each in fields(cls) if each.name != "classes"}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CanonicalError(f"{path}: the manifest is incomplete ({error!r}).") from error
-        return cls(**(known | {"size": (height, width), "left_out": left_out}))
+        return cls(**(known | {"size": (height, width), "left_out": left_out, "classes": values.get("classes")}))
 
     def differences(self, other: Manifest) -> list[str]:
         """What must agree for one run to go on with the other, in words: "batch_size: 8 there, 4 now"."""
