@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_tools import COUNT, SIDE, Network, explain, start, summary
+from run_tools import COUNT, SIDE, HalfWritten, Network, explain, start, summary
 
 import captum_canonical as cc
 from captum_canonical.runs import FolderLock, RunFolder, RunWriter, row_file, writer
@@ -19,20 +19,8 @@ from captum_canonical.runs.row_file import RowFile
 
 
 # ------------------------------------------------------------------------------------------------------ full disks
-class NearlyFull:
+class NearlyFull(HalfWritten):
     """A file on a disk that takes a part of the last batch, then nothing more."""
-
-    def __init__(self, file: Any, left: list[int]) -> None:
-        self._file, self._left = file, left
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> NearlyFull:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def write(self, content: Any) -> int:
         self._left[0] -= 1

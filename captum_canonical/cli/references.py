@@ -60,7 +60,8 @@ def load_reference(text: str, option: str) -> Any:
     for name in match["name"].split("."):
         if not hasattr(found, name):
             known = [each for each in dir(found) if not each.startswith("_")]
-            close = get_close_matches(name, known, n=3) or known[:10]
+            own = [each for each in known if getattr(getattr(found, each), "__module__", None) == match["module"]]
+            close = get_close_matches(name, known, n=3, cutoff=0.7) or own[:20] or known[:20]
             raise CanonicalError(f"{option} {text}: {match['module']} has no {name!r}; it has {', '.join(close)}.")
         found = getattr(found, name)
     return found

@@ -7,6 +7,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -151,9 +152,14 @@ class ImputedFill:
         generator = torch.Generator().manual_seed(self.seed)
         noise = self.noise * torch.randn(images.shape[1:], generator=generator, dtype=torch.float64)
         filled = images.detach().double().cpu().clone()
-        for image, mask in zip(filled, hidden[:, 0].cpu(), strict=True):
+
+        def impute(image: Tensor, mask: Tensor) -> None:
             if mask.any():
                 image[:, mask] = _imputed(image, mask) + noise[:, mask]
+
+        # Each image is a system of its own; SuperLU lets other threads of Python run while it works.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(impute, filled, hidden[:, 0].cpu()))
         return filled.to(images)
 
 

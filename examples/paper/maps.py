@@ -133,6 +133,7 @@ def figure_05(results: Results, path: Path) -> Figure:
     figure, axes = new_figure(4.5, 2.8)
     words = {"xlabel": "photographs in each half", "ylabel": "split-half correlation"}
     lines(axes[0, 0], series, **words)
+    axes[0, 0].locator_params(axis="x", integer=True)
     axes[0, 0].legend(fontsize=7)
     figure.savefig(path.with_name("fig05_curve.png"), bbox_inches="tight")
     rows = [("network", *(f"{n // 2} + {n // 2}" for n in counts))]
