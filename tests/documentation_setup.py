@@ -23,6 +23,11 @@ from captum_canonical.adapters import MediaPipeAligner
 from captum_canonical.photos import read_photo, to_tensor
 
 PEOPLE = [f"person {letter}" for letter in "abcdefgh"]
+TABLES = {
+    "photos.csv": ("glasses", "no glasses"),
+    "glasses.csv": ("glasses",),
+    "no_glasses.csv": ("no glasses",),
+}
 SIDE = 128  # pixels of a drawn photograph
 SIZE = 64  # pixels of a network's input
 
@@ -46,16 +51,19 @@ def drawn_photos() -> list[np.ndarray]:
 
 
 def write_files(folder: Path) -> None:
-    """`photos/`, and `photos.csv` with target, group and identity of each."""
+    """`photos/`, `photos.csv` with target, group and identity of each, and a table of each group's own."""
     (folder / "photos").mkdir()
-    with open(folder / "photos.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "target", "group", "identity"])
-        for place, photo in enumerate(drawn_photos()):
-            person = PEOPLE[place // 2]
-            name = f"photos/{person.replace(' ', '_')}_{place % 2 + 1}.png"
-            Image.fromarray(photo).save(folder / name)
-            table.writerow([name, place // 2 % 2, "glasses" if place // 2 % 3 else "no glasses", person])
+    rows = []
+    for place, photo in enumerate(drawn_photos()):
+        person = PEOPLE[place // 2]
+        name = f"photos/{person.replace(' ', '_')}_{place % 2 + 1}.png"
+        Image.fromarray(photo).save(folder / name)
+        rows.append([name, place // 2 % 2, "glasses" if place // 2 % 3 else "no glasses", person])
+    for name, groups in TABLES.items():
+        with open(folder / name, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["path", "target", "group", "identity"])
+            table.writerows(row for row in rows if row[2] in groups)
 
 
 class TinyNetwork(nn.Sequential):

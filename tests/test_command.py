@@ -189,7 +189,7 @@ def test_explain_is_the_call_of_the_library(photos: Path, tmp_path: Path, capsys
     expected = cc.explain_dataset(confidence, data, tmp_path / "other", show_progress=False, **options)
     found = cc.ModelSaliency.open(tmp_path / "run")
     assert_close(found.mean, expected.mean, rtol=0, atol=0)
-    assert found.records["predicted"] == expected.records["predicted"]
+    assert found.records["predicted"] == ["abc"[number] for number in expected.records["predicted"]]
 
 
 def test_explain_goes_on_and_refuses_other_settings(photos: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -206,9 +206,9 @@ def test_targets_groups_and_identities_of_a_table(photos: Path, tmp_path: Path, 
     ok(explain(photos, tmp_path / "run", *columns, "--target", "given"), capsys)
     records = cc.ModelSaliency.open(tmp_path / "run").records
     rows = sorted(zip(*(records[name] for name in ("name", "target", "group", "identity")), strict=True))
-    assert rows == [("00.png", 1, "x", "ada"), ("01.png", 2, "y", "bob"), ("02.png", 0, "x", "ada")]
+    assert rows == [("00.png", "b", "x", "ada"), ("01.png", "c", "y", "bob"), ("02.png", "a", "x", "ada")]
     ok(explain(photos, tmp_path / "c", *columns, "--target", "c"), capsys)
-    assert set(cc.ModelSaliency.open(tmp_path / "c").records["target"]) == {2}
+    assert set(cc.ModelSaliency.open(tmp_path / "c").records["target"]) == {"c"}
     assert "a class (a, b, c)" in refused(explain(photos, tmp_path / "d", "--target", "d"), capsys)
 
 
@@ -400,12 +400,16 @@ def test_report_names_the_unit_of_the_maps(photos: Path, tmp_path: Path, capsys:
 def test_benchmark(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     arguments = explain(photos, tmp_path / "out", "--methods", "occlusion,grad-cam,saliency", "--layer", "deep")
     arguments = ["benchmark", *arguments[1:], "--fills", "mean", "--folds", "2"]
+    estimate = ok([*arguments, "--dry-run"], capsys)
+    assert not (tmp_path / "out").exists() and not estimate["failures"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "grad-cam" in said and "random" in said
     result = cc.BenchmarkResult.from_json(tmp_path / "out" / "benchmark.json")
     assert {row.name for row in result.rows} >= {"occlusion", "grad-cam", "saliency", "uniform"}
     assert all(row.failure is None for row in result.rows)
+    passes = sum(row.evaluations + row.scoring_evaluations for row in result.rows)
+    assert estimate["forward_passes"] == pytest.approx(passes, rel=0.1) and estimate["seconds"] > 0
     assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
     assert "| " in (tmp_path / "out" / "table.md").read_text()
     assert "got nonsense" in refused([*arguments, "--methods", "nonsense"], capsys)
@@ -424,6 +428,21 @@ def test_compare(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["compare", a, c, *few]) == 0
     assert "two groups of photographs" in capsys.readouterr().out
     assert "--match: of two groups only" in refused(["compare", a, b, "--match", "pose"], capsys)
+
+
+def test_compare_says_what_makes_the_sides_unlike(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Both ways to print have all notes: unfinished runs, other settings, other units; sides go by their folders."""
+    for name, more in (("old", ()), ("new", ("--patch-size", "9", "--link", "none"))):
+        ok(explain(photos, tmp_path / name, *more), capsys)
+    records = next((tmp_path / "new").glob("records-*.jsonl"))
+    records.write_text("\n".join(records.read_text().splitlines()[:-1]) + "\n")
+    arguments = ["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--permutations", "50"]
+    values = ok(arguments, capsys)
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "old" in values["verdict"] and "new" in values["verdict"]
+    for words in ("are not finished", "were not made alike", "different units"):
+        assert any(words in note for note in values["notes"]) and words in printed
 
 
 # ------------------------------------------------------------------------------------------------- real networks

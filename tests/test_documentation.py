@@ -79,7 +79,7 @@ def test_commands(page: Path, record_property: Callable[[str, object], None]) ->
             check_command(words, made.__contains__)
         except AssertionError as error:
             raise AssertionError(f"{block}: {' '.join(words)}\n{error}") from None
-    record_property("documentation commands", len(commands))
+    record_property("documentation commands with their options", len(commands))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

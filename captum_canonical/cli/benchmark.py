@@ -22,6 +22,7 @@ from captum_canonical.dataset import FaceBatch
 from captum_canonical.errors import CanonicalError
 
 FILLS = ("mean", "blur", "imputed")
+TRIED = 4  # photographs, for --dry-run
 
 
 def add(commands: _SubParsersAction[Any]) -> None:
@@ -41,10 +42,15 @@ def add(commands: _SubParsersAction[Any]) -> None:
     add_method(parser)
     group = parser.add_argument_group("benchmark")
     group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for scores, table and figure")
-    group.add_argument("--methods", type=names, default=["occlusion"], help=f"some of {', '.join(METHODS)}")
+    group.add_argument(
+        "--methods", type=names, default=["occlusion"], help=f"some of {', '.join(METHODS)} (default occlusion)"
+    )
     group.add_argument("--fills", type=names, default=list(FILLS), help="what scored pixels become (mean,blur,imputed)")
     group.add_argument("--folds", type=at_least(2), default=5, help="of the mean maps, divided by identity (default 5)")
     group.add_argument("--batch-size", type=at_least(1), default=32, help="photographs at once when maps are scored")
+    group.add_argument(
+        "--dry-run", action="store_true", help="say how many forward passes it takes and about how long, and stop"
+    )
     add_common(parser)
     parser.set_defaults(run=run)
 
@@ -58,23 +64,11 @@ def run(arguments: Namespace) -> Outcome:
     session = begin(arguments, arguments.methods)
     session.data.align(not arguments.quiet)
     session.probe()
-    batch = session.data.collate([session.data[index] for index in range(len(session.data))]).to(session.device)
+    if arguments.dry_run:
+        return _estimate(arguments, session, time.perf_counter() - start)
+    batch = _photographs(session, len(session.data))
     identities = None if None in batch.identities else batch.identities
-    scored = session.network if session.settings.link == "none" else ClassConfidence(session.network)
-    result = cc.benchmark(
-        scored,
-        batch.images,
-        {name: _method(arguments, session, name) for name in arguments.methods},
-        _target(session, batch, scored),
-        faces=batch.faces,
-        canonical_face=session.face,
-        identities=identities,
-        fills=arguments.fills,
-        folds=arguments.folds,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        show_progress=not arguments.quiet,
-    )
+    result = _scores(arguments, session, batch, arguments.folds, identities, not arguments.quiet)
     _write(result, arguments.out)
     told = account(session.data)
     took = time.perf_counter() - start
@@ -84,6 +78,46 @@ def run(arguments: Namespace) -> Outcome:
         text,
         {"out": str(arguments.out), "rows": rows, "notes": list(result.notes), "photographs": told, "seconds": took},
     )
+
+
+def _photographs(session: Session, count: int) -> FaceBatch:
+    return session.data.collate([session.data[index] for index in range(count)]).to(session.device)
+
+
+def _scores(
+    arguments: Namespace, session: Session, batch: FaceBatch, folds: int, identities: Any, show_progress: bool
+) -> cc.BenchmarkResult:
+    scored = session.network if session.settings.link == "none" else ClassConfidence(session.network)
+    return cc.benchmark(
+        scored,
+        batch.images,
+        {name: _method(arguments, session, name) for name in arguments.methods},
+        _target(session, batch, scored),
+        faces=batch.faces,
+        canonical_face=session.face,
+        identities=identities,
+        fills=arguments.fills,
+        folds=folds,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        show_progress=show_progress,
+    )
+
+
+def _estimate(arguments: Namespace, session: Session, aligned: float) -> Outcome:
+    """A benchmark of a few photographs, and as much again for each of the others."""
+    found = len(session.data)
+    batch = _photographs(session, min(TRIED, found))
+    start = time.perf_counter()
+    result = _scores(arguments, session, batch, 2, None, False)
+    share = found / len(batch.images)
+    took = (time.perf_counter() - start) * share + aligned
+    passes = round(share * sum((row.evaluations or 0) + row.scoring_evaluations for row in result.rows))
+    told = account(session.data)
+    failed = [f"{row.label}: {row.failure}" for row in result.rows if row.failure]
+    text = [account_text(told), f"{passes:,} forward passes", f"about {seconds(took)}, on this machine as busy as now"]
+    values = {"dry_run": True, "forward_passes": passes, "seconds": took, "photographs": told, "failures": failed}
+    return Outcome("\n".join([*text, *(shown(each) for each in failed)]), values)
 
 
 def _method(arguments: Namespace, session: Session, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import captum_canonical as cc
 from captum_canonical.cli.console import Outcome, shown
 from captum_canonical.cli.options import add_common, at_least, examples, names
-from captum_canonical.cli.report import opened
+from captum_canonical.cli.report import opened, unit_of
 from captum_canonical.errors import CanonicalError
 
 
@@ -44,15 +44,27 @@ def run(arguments: Namespace) -> Outcome:
     kind = _kind(a, b) if arguments.kind == "auto" else arguments.kind
     if arguments.match and kind != "groups":
         raise CanonicalError("--match: of two groups only; these are two networks on the same photographs.")
-    options = {"permutations": arguments.permutations, "seed": arguments.seed}
+    options: dict[str, Any] = {"permutations": arguments.permutations, "seed": arguments.seed}
+    options["names"] = _names(arguments.first, arguments.second)
     if kind == "models":
         found = cc.compare_models(a, b, **options)
     else:
         found = cc.compare_groups(a, b, match=tuple(arguments.match) if arguments.match else None, **options)
     notes = [f"{shown(each.path)}: {each.missing}" for each in folders if each.missing]
+    units = [unit_of(path) for path in (arguments.first, arguments.second)]
+    if None not in units and units[0] != units[1]:
+        notes.append(f"The maps have different units, {units[0]} and {units[1]}: means cannot be compared, shares can.")
+    values = found.as_json()
+    notes += values["notes"]
     what = "the same photographs, two explanations" if kind == "models" else "two groups of photographs"
-    text = "\n".join([f"compared as {what}", shown(found.verdict), *notes])
-    return Outcome(text, {"kind": kind, "notes": notes, **found.as_json()})
+    text = "\n".join([f"compared as {what}", shown(found.verdict), *(shown(note) for note in notes)])
+    return Outcome(text, {"kind": kind, **values, "notes": notes})
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """Of the folders; whole paths where these are the same."""
+    names = (first.resolve().name, second.resolve().name)
+    return names if names[0] != names[1] else (str(first), str(second))
 
 
 def _kind(a: cc.ModelSaliency, b: cc.ModelSaliency) -> str:

@@ -41,12 +41,18 @@ def run(arguments: Namespace) -> Outcome:
     else:
         found = opened(arguments.folder)
         missing = found.missing
-        told = read_json(arguments.folder / COMMAND) or {}
-        about = {"unit": told["unit"]} if isinstance(told.get("unit"), str) else {}
+        unit = unit_of(arguments.folder)
+        about = {} if unit is None else {"unit": unit}
     path = cc.report(source, arguments.out or arguments.folder / "report.html", photos=not arguments.no_photos, **about)
     size = path.stat().st_size
     lines = [f"{shown(path)} ({size / 1e6:.1f} MB)"] + ([f"the run is not finished: {missing}"] if missing else [])
     return Outcome("\n".join(lines), {"report": str(path), "bytes": size, "missing": missing})
+
+
+def unit_of(folder: Path) -> str | None:
+    """The unit of a run's maps, if the command made the run."""
+    unit = (read_json(folder / COMMAND) or {}).get("unit")
+    return unit if isinstance(unit, str) else None
 
 
 def opened(folder: Path) -> RunFolder:

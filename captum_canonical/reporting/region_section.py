@@ -13,6 +13,7 @@ MEASURES = {
     "effective_area": "Effective area, share of the face",
     "gini": "Gini coefficient",
 }
+NO_ENDS = (float("nan"), float("nan"))
 
 
 def region_section(findings: Findings, unit: str) -> Section:
@@ -73,9 +74,14 @@ def _sides(table: RegionTable) -> list[Table]:
 
 
 def _concentration(found: Concentration) -> Table:
+    """Intervals stand beside what they are about, the corrected values; those of the map itself come last."""
     rows = []
     for name, title in MEASURES.items():
+        cells = [Cell(title)]
+        if found.corrected:
+            corrected = found.corrected.get(name, float("nan"))
+            cells.append(number_cell(number(corrected), corrected, interval(*found.intervals.get(name, NO_ENDS))))
         value: float = getattr(found, name)
-        ends = found.intervals.get(name)
-        rows.append(Row([Cell(title), number_cell(number(value), value, interval(*ends) if ends else "")]))
-    return Table("Concentration of the map", ("Measure", "Value"), rows, found.note, sortable=False)
+        rows.append(Row([*cells, number_cell(number(value), value)]))
+    header = ("Measure", "Corrected for noise", "Of this map") if found.corrected else ("Measure", "Of this map")
+    return Table("Concentration of the map", header, rows, found.note, sortable=False)
