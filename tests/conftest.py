@@ -39,4 +39,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 counts.setdefault(name, []).append(int(number))
     if counts:
         said = [f"{sum(numbers)} {name} in {len(numbers)}" for name, numbers in sorted(counts.items())]
-        terminalreporter.write_line(f"documentation that ran, or for commands that was understood, none skipped: {'; '.join(said)}")
+        terminalreporter.write_line(f"documentation that was tested, none skipped: {'; '.join(said)}")

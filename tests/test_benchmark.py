@@ -390,6 +390,10 @@ def test_arguments_of_single_images(net: Net, faces: FaceMesh, x: Tensor, face: 
     )  # fmt: skip
     assert_close(result["gradients, per image"].per_image["gain", "mean"], curves.gain, atol=1e-3, rtol=1e-3)
     assert "1 left out" in result.table()
+    with pytest.raises(
+        CanonicalError, match=r"5 of 6 images have a face.*a tensor \(5,\) would pass for one with a row"
+    ):
+        run(net, x, some, face, methods, target=target, additional_forward_args=(gain[:5],))
 
 
 # --------------------------------------------------------------------------------------------------------- controls

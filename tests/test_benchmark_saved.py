@@ -84,6 +84,9 @@ def test_joined_rows_are_those_of_the_runs() -> None:
     assert pair.difference == pytest.approx(float((one - two).mean()), abs=1e-9)
     assert sum(row.control for row in joined.rows) == sum(row.control for row in plain.rows)
     assert set(joined.mean_maps) >= {"occlusion", "occlusion, pooled"} and joined.table()
+    again = BenchmarkResult.from_json(joined.to_json(per_image=True))
+    assert again.table("csv") == joined.table("csv") and set(again.settings["joined"]) == {"", "pooled"}
+    assert [row.label for row in BenchmarkResult.join({"": again}).rows] == [row.label for row in joined.rows]
 
 
 def test_what_cannot_be_joined() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
+from captum_canonical.comparisons import GroupComparison
 from captum_canonical.comparisons.matching import matched
 from simulated_maps import SIZE, people
 
@@ -214,6 +216,55 @@ def test_other_units_are_normalised_away(face: CanonicalFace) -> None:
     found = compare_models(one, two, permutations=199, normalise=True)
     assert found.normalised and not found.different and float(found.p_values.nan_to_num(1).min()) == 1
     assert max(abs(row.share_difference) for row in found.regions) < 1e-9
+
+
+@pytest.mark.parametrize("count", [150, 200, 250])
+def test_a_difference_that_is_the_same_for_all_is_found(face: CanonicalFace, count: int) -> None:
+    """Where nothing is left but the mean, rounding must not take the rest of the squares below 0."""
+    maps = 1 + 0.5 * torch.randn(count, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    chin = face.region_mask("chin")
+    other = maps.clone()
+    other[:, :, chin] -= 0.7
+    one, two = (ModelSaliency.from_maps(each, None, face) for each in (maps, other))
+    found = compare_models(one, two, permutations=199)
+    assert found.significance.tested.all() and torch.equal(found.significance.mask[0], chin)
+    assert [row.region for row in found.different_regions if row.mean_p <= 0.01] == ["chin"]
+
+
+def test_each_side_may_have_lost_another_photograph(face: CanonicalFace) -> None:
+    """Maps without names pair up by the places at which they were given, not by those that are left."""
+    maps, _ = people(face, 20, torch.Generator().manual_seed(4))
+    coverage = torch.ones(2, *maps.shape)
+    coverage[0, 3], coverage[1, 15] = 0, 0
+    one, two = (ModelSaliency.from_maps(m, c, face) for m, c in zip((maps, maps + 0.5), coverage, strict=True))
+    found = compare_models(one, two, permutations=99)
+    assert found.n == (18, 18) and "1 and 1 photographs" in " ".join(found.notes)
+    assert_close(found.difference, torch.full((1, SIZE, SIZE), -0.5).double(), rtol=0, atol=1e-5)
+    with pytest.raises(CanonicalError, match="expected names of the photographs"):
+        compare_models(one, ModelSaliency.from_maps(maps[:19].clone(), None, face))
+
+
+def test_maps_are_normalised_where_both_are_known(face: CanonicalFace) -> None:
+    """A map that says 0 beyond the face, and one that says nothing there, do not differ on it."""
+    inside = face.raster.covered.float().expand(20, 1, SIZE, SIZE)
+    maps = people(face, 20, torch.Generator().manual_seed(5))[0].abs()
+    one, everywhere = (ModelSaliency.from_maps(maps * inside, c, face) for c in (inside, None))
+    for other in (one.mean.nan_to_num(), everywhere):
+        found = compare_models(one, other, permutations=99, normalise=True)
+        assert not found.different and float(found.difference[0][face.raster.covered].abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("unit", [1e-18, 1e-6, 1e6])
+@pytest.mark.parametrize("compare", [compare_groups, compare_models])
+def test_no_test_depends_on_the_unit(face: CanonicalFace, compare: Callable[..., GroupComparison], unit: float) -> None:
+    maps, _ = two_groups(face, seed=6, effect=0.7)
+    want, got = (
+        compare(*(ModelSaliency.from_maps(part * scale, None, face) for part in maps.split(30)), permutations=99)
+        for scale in (1, unit)
+    )
+    for one, two in zip(want.regions, got.regions, strict=True):
+        assert (one.mean_p, one.share_p) == (two.mean_p, two.share_p)
+    assert torch.equal(want.significance.mask, got.significance.mask) and want.significance.mask.any()
 
 
 def test_a_map_from_elsewhere_can_be_one_side(face: CanonicalFace) -> None:

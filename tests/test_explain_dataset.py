@@ -192,6 +192,19 @@ def test_one_weight_one_pixel_or_one_label_is_another_run(finished: Path) -> Non
             explain(finished, data=data)
 
 
+@pytest.mark.parametrize("name", ["scale", "config", "steps"])
+def test_a_setting_of_the_network_that_is_no_weight_is_another_run(tmp_path: Path, name: str) -> None:
+    """Arrays, and lists and dicts with arrays in them, as plain attributes."""
+    network = Network()
+    network.scale, network.config, network.steps = torch.ones(2), {"mean": np.zeros(3), "std": 1.0}, [1, (2.0, "a")]
+    explain(tmp_path / "run", network)
+    explain(tmp_path / "run", network)
+    changed = {"scale": torch.full((2,), 2.0), "config": {"mean": np.ones(3), "std": 1.0}, "steps": [1, (2.0, "b")]}
+    setattr(network, name, changed[name])
+    with pytest.raises(cc.CanonicalError, match="network: "):
+        explain(tmp_path / "run", network)
+
+
 def test_a_stopping_rule_and_pooling_may_change(tmp_path: Path) -> None:
     explain(tmp_path / "run")
     pooled = explain(tmp_path / "run", symmetric=True, until=cc.SplitHalf(0.5))

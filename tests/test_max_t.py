@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.statistics.clusters import cluster_test
-from captum_canonical.statistics.max_t import OneSample, TwoSamples, max_t, squared_deviate
+from captum_canonical.statistics.max_t import OneSample, TwoSamples, max_t, p_values_of, squared_deviate
 from captum_canonical.statistics.patterns import group_patterns, sign_patterns
 
 
@@ -188,6 +188,12 @@ def test_a_pixel_that_nobody_covers_does_not_spoil_the_others() -> None:
     got = max_t([(padded, seen)], patterns, OneSample)
     assert_close(got.p_values[:6], want.p_values)
     assert got.p_values[6] == 1 and got.t[6] == 0
+
+
+def test_no_p_value_is_zero_however_the_observed_statistic_was_rounded() -> None:
+    patterns = sign_patterns(40, 99, 0)
+    maxima = torch.linspace(5, 1, len(patterns), dtype=torch.float64)
+    assert p_values_of(torch.tensor([5.1, 5.0, 0.0]).double(), maxima, patterns).tolist() == [0.01, 0.01, 1.0]
 
 
 def test_more_pixels_make_p_values_larger_never_smaller() -> None:

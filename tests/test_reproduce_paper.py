@@ -69,3 +69,9 @@ def test_the_quick_run_writes_every_file(shared: Path, tmp_path: Path, monkeypat
         picture, record = (tmp_path / f"{file_name(key)}.{ending}" for ending in ("png", "json"))
         assert not_blank(picture) if picture.exists() else page.read(record).missing
         assert not picture.exists() or f"({picture.name})" in written
+    others = [tmp_path / name for key in FIGURES for name in page.read(tmp_path / f"{file_name(key)}.json").more]
+    stimuli = sorted((tmp_path / "survey").glob("*.png"))
+    assert len(others) >= 1 and len(stimuli) >= 10
+    assert [str(picture) for picture in [*others, *stimuli] if not not_blank(picture)] == []
+    missing = {name for name in re.findall(r"\]\(([^)]+)\)", written) if not (tmp_path / name).exists()}
+    assert not missing, f"the page names files that are not there: {missing}"

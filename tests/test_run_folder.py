@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_tools import COUNT, SIDE, HalfWritten, Network, explain, start, summary
+from run_tools import COUNT, SIDE, HalfWritten, Network, explain, face, start, summary
 
 import captum_canonical as cc
-from captum_canonical.runs import FolderLock, RunFolder, RunWriter, row_file, writer
+from captum_canonical.runs import FolderLock, Manifest, RunFolder, RunWriter, begin_run, row_file, writer
 from captum_canonical.runs.row_file import RowFile
 
 
@@ -171,6 +171,18 @@ def test_rows_are_those_of_numpy(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.read(2, 6), array[2:6])
     np.testing.assert_array_equal(file.mapped(5), array[:5])
     assert file.mapped(0).shape == (0, 1, 3, 2) and not file.mapped(5).flags.writeable
+
+
+def test_what_is_finished_stays_as_it_is(tmp_path: Path) -> None:
+    """A batch that was cut off between two records is computed again; the row before the cut keeps map and record."""
+    begin_run(tmp_path, Manifest(2, (SIDE, SIDE), {}, "network", "data"), face())
+    one, two = np.ones((1, 1, SIDE, SIDE)), np.full((2, 1, SIDE, SIDE), 2.0)
+    RunWriter(tmp_path, 1).write(0, one, one, [{"name": "a", "status": "done"}])
+    again = RunWriter(tmp_path, 0)
+    assert not again.finished(range(2))
+    again.write(0, two, two, [{"name": "a", "status": "failed"}, {"name": "b", "status": "done"}])
+    run = RunFolder.open(tmp_path)
+    assert run.records["status"] == ["done", "done"] and run.maps[:, 0, 0, 0].tolist() == [1, 2]
 
 
 def test_writers_refuse_numbers_that_do_not_fit(tmp_path: Path) -> None:

@@ -136,6 +136,16 @@ def test_foretold_and_true_number_agree_within_a_quarter(face: cc.CanonicalFace,
     assert abs(float(agree.median()) - 1) <= 0.15, shares
 
 
+@pytest.mark.parametrize("rule", [cc.SplitHalf(0.9), cc.StandardError(0.2)])
+def test_what_is_foretold_of_partly_covered_faces_is_what_is_read(face: cc.CanonicalFace, rule: Rule) -> None:
+    """Photographs that show 60 % of the pixels each: as many more are needed as if each were as much noisier."""
+    population, measure = Population(4.0, 7), rule.begin(face, False, 0)
+    coverage = (torch.rand(96, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) < 0.6).double()
+    measure.update(population.maps(96) * coverage, coverage)
+    verdict = measure.verdict()
+    assert verdict.expected(96) == pytest.approx(verdict.value, rel=0.02)
+
+
 def test_a_run_stops_and_may_go_on(tmp_path: Path) -> None:
     """Judged on whole batches; what was computed beyond stays for a later call with another rule."""
     images, faces, labels = photographs(70)

@@ -121,7 +121,7 @@ def prepare(
     if not len(kept):
         raise CanonicalError("faces: expected a face in at least one image, found none.")
     images, area = (x[kept.to(x.device)].clone() for x in (images, area))
-    args = tuple(rows_of(arg, kept, count) for arg in format_forward_args(additional_forward_args))
+    args = _args_of(format_forward_args(additional_forward_args), kept, count)
     chosen = rows_of(target, kept, count)
     units = numbered([names[row] for row in kept.tolist()])
     groups = _targets(chosen, len(kept)) if settings.per_target else (ONE_TARGET,) * len(kept)
@@ -131,6 +131,18 @@ def prepare(
         clean = score_batches(scorer, lambda rows: images[rows.to(images.device)], everything, settings.batch_size)
     folds = assign_folds(units, settings.folds, settings.seed)
     return Photos(images, mesh[kept], face, area, chosen, args, clean, units, folds, groups, kept, left_out)
+
+
+def _args_of(args: tuple[Any, ...], kept: Tensor, count: int) -> tuple[Any, ...]:
+    """Additional arguments of the images that are kept."""
+    for arg in args:
+        if isinstance(arg, Tensor) and arg.ndim and len(arg) == len(kept) != count:
+            raise CanonicalError(
+                f"additional_forward_args: {len(kept)} of {count} images have a face, so that a tensor "
+                f"{tuple(arg.shape)} would pass for one with a row for each of them; bind it to forward_func, with "
+                "functools.partial, say."
+            )
+    return tuple(rows_of(arg, kept, count) for arg in args)
 
 
 def _targets(target: TargetType, count: int) -> tuple[Hashable, ...]:

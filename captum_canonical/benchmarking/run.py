@@ -92,7 +92,8 @@ def benchmark(
         symmetric: pool canonical means with their mirror images.
         per_target: take canonical means over photographs of the same target only.
         budget, sign: of the explanation images, see :func:`explanation_masks`. With fills that impute, these pixels
-            are hidden as a whole (``mass="top"``).
+            are hidden as a whole (``mass="top"``). The paper's Eq. 10, one mass for all methods of an image, would let
+            every method change the numbers of all others; :func:`equal_mass_masks` has it.
         fractions: shares of the face that deletion and insertion hide. Default: 0, 1/10, ..., 1.
         spaces: where deletion and insertion order and count pixels: ``"image"``; ``"canonical"`` hides the same share
             of the facial surface in every pose (:func:`removal_curves`), for as many evaluations again; both; or ``()``

@@ -172,7 +172,7 @@ def join(results: Mapping[str, BenchmarkResult]) -> BenchmarkResult:
     return replace(
         first,
         rows=tuple(rows),
-        settings={"joined": {name: result.settings for name, result in results.items()}},
+        settings={**first.settings, "joined": {name: result.settings for name, result in results.items()}},
         notes=(*first.notes, "Rows of several runs on the same photographs; the controls are those of the first."),
         mean_maps=_renamed(results, "mean_maps"),
         canonical_faces=_renamed(results, "canonical_faces"),

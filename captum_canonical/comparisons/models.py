@@ -96,7 +96,7 @@ def compare_models(
     scaled = fixed is not None if normalise is None else bool(normalise)
     other = fixed if fixed is not None else b
     assert isinstance(other, ModelSaliency)
-    scales = [_scale(side, name) if scaled else 1.0 for side, name in zip((a, other), names, strict=True)]
+    scales = _scales(a, other, names) if scaled else [1.0, 1.0]
     units = units_of(a.single_maps("compare_models"))
     patterns = sign_patterns(units.count, permutations, seed)
     moments = Moments(None, share)
@@ -177,12 +177,12 @@ def _keys(one: Photos, other: Photos) -> tuple[list[Hashable], list[Hashable]]:
     if one.shared(other):
         return one.keys(), other.keys()
     names, others = one.records.get("name"), other.records.get("name")
-    if names is None and others is None and len(one) == len(other):
-        return list(range(len(one))), list(range(len(other)))
+    if names is None and others is None and one.given() == other.given():
+        return [(*place,) for place in one.places.tolist()], [(*place,) for place in other.places.tolist()]
     if names is None or others is None:
         raise CanonicalError(
             f"compare_models: expected names of the photographs of both sides to pair them by (from_maps(..., "
-            f"name=...)), or as many maps on both without names, got {len(one)} and {len(other)}."
+            f"name=...)), or as many maps on both without names, got {sum(one.given())} and {sum(other.given())}."
         )
     for side in (names, others):
         if len(set(side)) < len(side):
@@ -190,14 +190,19 @@ def _keys(one: Photos, other: Photos) -> tuple[list[Hashable], list[Hashable]]:
     return list(names), list(others)
 
 
-def _scale(side: ModelSaliency, name: str) -> float:
-    """One over the positive mass per pixel that is covered."""
-    mass, pixels = float(side.mean.clamp(min=0).sum()), int((side.count > 0).sum())
-    if not mass > 0:
-        raise CanonicalError(
-            f"compare_models: expected positive values in the map of {name!r} to normalise it by, got none."
-        )
-    return pixels / mass
+def _scales(a: ModelSaliency, b: ModelSaliency, names: tuple[str, str]) -> list[float]:
+    """One over the positive mass per pixel of each, over the pixels that both cover."""
+    both = (a.count > 0) & (b.count > 0)
+    scales = []
+    for side, name in zip((a, b), names, strict=True):
+        mass = float(side.mean[both].clamp(min=0).sum())
+        if not mass > 0:
+            raise CanonicalError(
+                f"compare_models: expected positive values in the map of {name!r} to normalise it by, where both maps "
+                "are covered, got none."
+            )
+        scales.append(int(both.sum()) / mass)
+    return scales
 
 
 # ------------------------------------------------------------------------------------------------------- the tests
@@ -233,7 +238,8 @@ def _regions(
     else:
         both = Regions(a, b, 2 * units.count, scales).sides
         tested = both[0] - both[1]
-    tested = torch.where(tested.abs() > _rounding(a, b, scales), tested, tested * 0)
+    none = tested.new_tensor([_rounding(a, b, scales), SAME]).repeat_interleave(len(names))  # means, then shares
+    tested = torch.where(tested.abs() > none, tested, tested * 0)
     p_values = p_values_of_numbers(tested, patterns, OneSample, settings)
     one = torch.ones(len(mean), 1, dtype=torch.float64)
     of_mean, of_share = ratios(mean, one, level), ratios(share, one, level)

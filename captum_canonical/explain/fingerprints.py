@@ -16,6 +16,7 @@ from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.user_warnings import depth_of_the_call
 
 _PLAIN = (type(None), bool, int, float, str)
+_UNTOLD = "a value that cannot be told from others"
 
 
 def tensor_digest(value: Tensor) -> str:
@@ -27,6 +28,8 @@ def tensor_digest(value: Tensor) -> str:
 
 def network_fingerprint(forward_func: Callable[..., Any], key: str | None) -> str:
     """What tells a network from others: its weights and settings, or the text that the user gives for it.
+
+    Settings are the public attributes of its modules that are numbers, texts or arrays, or lists and dicts of these.
 
     A callable that is no module is known by its name only, which is said in a warning.
 
@@ -55,16 +58,25 @@ def network_fingerprint(forward_func: Callable[..., Any], key: str | None) -> st
 def _module_digest(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, module in network.named_modules():
-        plain = {key: value for key, value in vars(module).items() if key[0] != "_" and _is_plain(value)}
-        facts = (name, type(module).__qualname__, module.training, sorted(plain.items(), key=lambda item: item[0]))
-        digest.update(repr(facts).encode())
+        settings = {key: _told(value) for key, value in vars(module).items() if key[0] != "_"}
+        known = [(key, settings[key]) for key in sorted(settings) if settings[key] is not _UNTOLD]
+        digest.update(repr((name, type(module).__qualname__, module.training, known)).encode())
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         digest.update(f"{name} {tensor_digest(tensor)}".encode())
     return digest.hexdigest()
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, _PLAIN) or (isinstance(value, (list, tuple)) and all(_is_plain(each) for each in value))
+def _told(value: Any) -> Any:
+    """A setting as what is equal in two processes just when the setting is; or that nothing can be told of it."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, (Tensor, np.ndarray)):
+        return tensor_digest(torch.as_tensor(value))
+    if isinstance(value, (list, tuple)):
+        return [type(value).__name__, *(_told(each) for each in value)]
+    if isinstance(value, Mapping):
+        return sorted((repr(key), repr(_told(each))) for key, each in value.items())
+    return _UNTOLD
 
 
 def face_digest(face: CanonicalFace) -> str:

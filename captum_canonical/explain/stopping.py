@@ -220,7 +220,7 @@ class _ErrorMeasure:
         spread = float(saliency.mean[judged].var(correction=0))
         value = math.sqrt(error / spread) if spread > 0 else math.nan
         true = spread - error  # the error of the mean map adds to its spread
-        noise = float(saliency.variance[judged].mean()) / true if true > 0 else None
+        noise = photos * error / true if true > 0 else None  # of a photograph, which covers some of the pixels only
         return Verdict(self._rule, photos, value, noise)
 
 

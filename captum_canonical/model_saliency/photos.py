@@ -138,6 +138,10 @@ class Photos:
         }
         return Photos([*self.sources, *other.sources], places, records)
 
+    def given(self) -> list[int]:
+        """How many maps each source has, those included that cover nothing or were not chosen."""
+        return [len(source.arrays()[0]) for source in self.sources]
+
     def shared(self, other: Photos) -> int:
         """How many photographs are certainly in both."""
         return len({*self.keys()} & {*other.keys()})

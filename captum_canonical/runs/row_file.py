@@ -48,7 +48,8 @@ class RowFile:
         if header != self._header or size != expected:
             raise CanonicalError(
                 f"{self.path}: expected {self.dtype} of shape {self.shape} in {expected} bytes, got {size} bytes"
-                f"{'' if header == self._header else ' with another header'}; the file is damaged or of another run."
+                f"{'' if header == self._header else ' with another header'}; the file is damaged or of another "
+                "run. What is left of it cannot be trusted: make the run again, in a new folder."
             )
 
     def write(self, start: int, values: np.ndarray) -> None:

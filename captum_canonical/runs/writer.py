@@ -87,7 +87,7 @@ class RunWriter:
         return bool(self._finished[rows.start : rows.stop].all())
 
     def write(self, start: int, maps: np.ndarray, coverage: np.ndarray, records: Sequence[Mapping[str, Any]]) -> None:
-        """Adds the photographs of a batch.
+        """Adds the photographs of a batch; those that are finished already (a crash cut it off) stay as they are.
 
         Args:
             start: row of the first one.
@@ -101,6 +101,12 @@ class RunWriter:
         limit = np.iinfo(COVERAGE_TYPE).max
         if not ((coverage == np.floor(coverage)) & (coverage >= 0) & (coverage <= limit)).all():
             raise CanonicalError(f"coverage: expected whole numbers of hits from 0 to {limit}, got others.")
+        known = self._finished[start : start + len(records)]
+        if known.any():
+            for place in np.flatnonzero(~known).tolist():
+                row = slice(place, place + 1)
+                self.write(start + place, maps[row], coverage[row], records[row])
+            return
         values = np.where(coverage > 0, maps, 0).astype(MAP_TYPE)
         lines = [
             json.dumps({"row": start + place, **record}, allow_nan=False) + "\n" for place, record in enumerate(records)

@@ -81,17 +81,22 @@ class OneSample:
     def of(self, patterns: Tensor) -> Tensor:
         """(B, P)."""
         z = patterns.to(self._values) @ self._values
-        return z * ((self._count - 1) / (self._count * (1 + FLATTEST) - z.square())).sqrt()
+        return z * ((self._count - 1) / self._rest(z.square(), self._count)).sqrt()
 
     def largest(self, patterns: Tensor) -> Tensor:
         """(B,)."""
         z = patterns.to(self._values) @ self._values
         if self._same is not None:  # t grows with z, so that the largest is that of the largest
             z = z.abs_().amax(1)
-            return z * ((self._same - 1) / (self._same * (1 + FLATTEST) - z.square())).sqrt()
+            return z * ((self._same - 1) / self._rest(z.square(), self._same)).sqrt()
         squares = z.square_()
-        squares.div_(self._count * (1 + FLATTEST) - squares).mul_(self._count - 1)
+        squares.div_(self._rest(squares, self._count)).mul_(self._count - 1)
         return squares.amax(1).sqrt()
+
+    @staticmethod
+    def _rest(squares: Tensor, count: Tensor) -> Tensor:
+        """What the mean leaves of the sum of squares, 1 for each of them: rounding may take it below 0."""
+        return torch.maximum(count * (1 + FLATTEST) - squares, count * FLATTEST)
 
 
 class TwoSamples:
@@ -114,7 +119,9 @@ class TwoSamples:
         count = counted(covered)
         center = torch.stack([part.double().sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0) / count.clamp(min=1)
         # Centred, so that sums of squares in float32 keep the digits of the variance.
-        self._values = torch.where(covered, values - center, 0).to(values)
+        centred = torch.where(covered, values - center, 0)
+        spread = torch.stack([part.double().square().sum(0) for part in centred.split(UNITS_AT_ONCE)]).sum(0).sqrt()
+        self._values = (centred / torch.where(spread > 0, spread, 1)).to(values)  # whatever the unit of the values
         self._squares = self._values.square()
         # Neighbouring pixels are mostly covered by the same units: one product for all that are.
         different, self._which = covered.unique(dim=1, return_inverse=True)
@@ -282,4 +289,5 @@ def p_values_of(observed: Tensor, maxima: Tensor, patterns: Patterns) -> Tensor:
     tolerance = 1e-9 if patterns.exhaustive else 1e-5
     ordered = maxima.sort().values
     below = torch.searchsorted(ordered, observed * (1 - tolerance), right=False)
-    return torch.where(observed > 0, (len(ordered) - below).double() / len(ordered), 1.0)
+    above = (len(ordered) - below).clamp(min=1)  # the observed pattern is one of them, however it was rounded
+    return torch.where(observed > 0, above.double() / len(ordered), 1.0)

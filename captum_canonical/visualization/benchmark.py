@@ -189,8 +189,6 @@ def _how(result: Benchmark, rows: Sequence[BenchmarkRow], measure: str, fills: S
     if units < 2:
         return f"n = {told} images; no intervals: there is but one to resample"
     settings = result.settings
-    while "joined" in settings:  # all runs were scored alike
-        settings = next(iter(settings["joined"].values()))
     by = "images" if units == len(result.interval_units) else "identities"
     return (
         f"n = {told} images; {100 * settings['level']:g} % bootstrap intervals, {settings['resamples']} resamples of "
