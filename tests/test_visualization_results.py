@@ -152,7 +152,7 @@ def test_axis_says_what_and_how(result: BenchmarkResult) -> None:
     assert show_benchmark(result).get_supxlabel().startswith("average drop\n")
     people = replace(result, interval_units=torch.tensor([0, 0, 1, 1, 2, 2]))
     assert people.plot().get_supxlabel().endswith("50 resamples of 3 identities")
-    joined = replace(result, settings={"joined": {"": {"joined": {"a": result.settings}}, "b": result.settings}})
+    joined = BenchmarkResult.join({"": BenchmarkResult.join({"a": result}), "b": result})
     assert joined.plot().get_supxlabel() == result.plot().get_supxlabel()
     one = replace(result, interval_units=torch.zeros(6, dtype=torch.int64)).plot()
     assert one.get_supxlabel().endswith("n = 6 images; no intervals: there is but one to resample")
