@@ -45,6 +45,18 @@ def decoded(source: str) -> Image.Image:
 
 
 # ------------------------------------------------------------------------------------------------------- contents
+def test_an_interval_of_the_concentration_stands_beside_what_it_is_about(tmp_path: Path) -> None:
+    maps = torch.randn(60, 1, *FACE.size, generator=torch.Generator().manual_seed(0)) + 0.02
+    _, said = page_of(cc.ModelSaliency.from_maps(maps, None, FACE), tmp_path)
+    head, *rows = said.tables["Concentration of the map"]
+    assert head == ["Measure", "Corrected for noise", "Of this map"] and len(rows) == 3
+    for _, corrected, _plain in rows:
+        value, low, high = (float(each) for each in re.findall(r"[\d.e-]+", corrected.replace("\u2212", "-")))
+        assert low <= value <= high
+    _, few = page_of(cc.ModelSaliency.from_maps(maps[:5], None, FACE), tmp_path)
+    assert few.tables["Concentration of the map"][0] == ["Measure", "Of this map"]
+
+
 def test_failed_and_unfinished_photographs_are_counted_per_group(tmp_path: Path) -> None:
     names, groups = [f"{number:02}.png" for number in range(16)], ["dark", "light"] * 8
     make_run(tmp_path / "a", names, groups, lose=(0, 2, 4, 5, 6), unreadable=(1,))
