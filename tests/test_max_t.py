@@ -190,6 +190,17 @@ def test_a_pixel_that_nobody_covers_does_not_spoil_the_others() -> None:
     assert got.p_values[6] == 1 and got.t[6] == 0
 
 
+@pytest.mark.parametrize("unit", [1e-12, 0.1, 1e9])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_equal_values_do_not_differ_between_groups(unit: float, kind: torch.dtype) -> None:
+    """What rounding leaves of them is no spread to measure a difference by, whatever the unit."""
+    values, covered = case(40, 6)
+    values[:, :3] = torch.where(covered[:, :3], torch.tensor([0.1, 1 / 3, 0.7]).double(), 0.0)
+    values[:20, 4] += 3
+    found = max_t([((values * unit).to(kind), covered)], group_patterns(20, 20, 199, seed=0), TwoSamples)
+    assert (found.t[:3].abs() < 1e-3).all() and (found.p_values[:3] == 1).all() and found.p_values[4] <= 2 / 200
+
+
 def test_no_p_value_is_zero_however_the_observed_statistic_was_rounded() -> None:
     patterns = sign_patterns(40, 99, 0)
     maxima = torch.linspace(5, 1, len(patterns), dtype=torch.float64)

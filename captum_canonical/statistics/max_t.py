@@ -71,7 +71,7 @@ class OneSample:
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
         count = counted(covered)
         tested = (count >= 2) & (count >= share * len(values))
-        squares = torch.stack([part.double().square().sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0)
+        squares = _sums(values, 2)
         # The sum over the root of the sum of squares, z, gives t; 0 / 0 of a pixel without values counts as 0.
         self._values = values * torch.where(tested & (squares > 0), squares.rsqrt(), 0.0).to(values)
         self._count = torch.where(tested, count, 2).to(values)
@@ -117,11 +117,11 @@ class TwoSamples:
 
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
         count = counted(covered)
-        center = torch.stack([part.double().sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0) / count.clamp(min=1)
+        center = _sums(values) / count.clamp(min=1)
         # Centred, so that sums of squares in float32 keep the digits of the variance.
         centred = torch.where(covered, values - center, 0)
-        spread = torch.stack([part.double().square().sum(0) for part in centred.split(UNITS_AT_ONCE)]).sum(0).sqrt()
-        self._values = (centred / torch.where(spread > 0, spread, 1)).to(values)  # whatever the unit of the values
+        spread = _sums(centred, 2).sqrt()
+        self._values = (centred / torch.where(spread > 0, spread, 1)).to(values)  # of length 1, whatever the unit
         self._squares = self._values.square()
         # Neighbouring pixels are mostly covered by the same units: one product for all that are.
         different, self._which = covered.unique(dim=1, return_inverse=True)
@@ -247,6 +247,11 @@ def max_t(
 def counted(covered: Tensor) -> Tensor:
     """(P,) int64, how many of (U, P) bools are true, without a copy of all of them as numbers."""
     return torch.stack([part.sum(0) for part in covered.split(UNITS_AT_ONCE)]).sum(0)
+
+
+def _sums(values: Tensor, power: int = 1) -> Tensor:
+    """(P,) float64, sums of powers of (U, P) values, in parts that bound the memory."""
+    return torch.stack([part.double().pow(power).sum(0) for part in values.split(UNITS_AT_ONCE)]).sum(0)
 
 
 def testable(covered: Tensor, statistic: type[Statistic], share: float) -> Tensor:
