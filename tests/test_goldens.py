@@ -25,7 +25,13 @@ def canonical(shared: Path) -> CanonicalFace:
     return load_prnet_face(folder / "frontal.jpg", folder / "frontal_mesh.mat")
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each takes seconds; the second half runs with the long studies.
+HALF = len(NAMES) // 2
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMES[:HALF], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[HALF:])]
+)
 def test_released_code_is_reproduced(name: str, shared: Path, canonical: CanonicalFace) -> None:
     import face_nets
 

@@ -61,7 +61,7 @@ def report() -> None:
     COUNT.clear()
 
 
-@pytest.mark.parametrize("examples", [500, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [250, pytest.param(5000, marks=pytest.mark.slow)])
 def test_random_networks(examples: int) -> None:
     everything = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     everything(given(st.randoms(use_true_random=True))(check))()

@@ -225,11 +225,11 @@ def trained(learning: Photographs, pool: Photographs, seeds: range) -> list[Outc
 
 
 def test_trained_networks_are_found_out(learning: Photographs, pool: Photographs) -> None:
-    outcomes = trained(learning, pool, range(3))
+    outcomes = trained(learning, pool, range(2))
     assert all(outcome.uses_mark for outcome in outcomes)
     for outcome in outcomes:  # 40 photographs that it has not seen
         assert outcome.accuracy is not None and outcome.accuracy["A"] >= 0.9 and outcome.accuracy["B"] < 0.75
-    assert rate(outcomes, CMS, TOP).count == 3 and rate(outcomes, CMS, DECOY).count == 0
+    assert rate(outcomes, CMS, TOP).count == 2 and rate(outcomes, CMS, DECOY).count == 0
 
 
 @pytest.mark.slow
