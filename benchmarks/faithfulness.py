@@ -44,8 +44,8 @@ class Timed(nn.Module):
         return output
 
 
-def methods_of(net: nn.Module, layer: nn.Module, score_cam: bool, size: int) -> dict[str, Any]:
-    """Those that the paper compares, and integrated gradients."""
+def methods_of(net: nn.Module, layer: nn.Module, small: bool, size: int) -> dict[str, Any]:
+    """Those that the paper compares, and integrated gradients; Score-CAM of small networks only."""
     occlusion = {"patch_size": scaled(15, size), "num_points": POINTS}
     methods: dict[str, Any] = {
         "canonical occlusion": (cc.CanonicalOcclusion(net), occlusion),
@@ -53,17 +53,17 @@ def methods_of(net: nn.Module, layer: nn.Module, score_cam: bool, size: int) -> 
         "Grad-CAM++": cc.LayerGradCamPlusPlus(net, layer),
         "integrated gradients": (IntegratedGradients(net), {"n_steps": 16}),
     }
-    return methods | ({"Score-CAM": cc.LayerScoreCam(net, layer)} if score_cam else {})
+    return methods | ({"Score-CAM": cc.LayerScoreCam(net, layer)} if small else {})
 
 
-def one(net: nn.Module, layer: nn.Module, score_cam: bool, size: int, photos: int, fill: str) -> dict[str, Any]:
+def one(net: nn.Module, layer: nn.Module, small: bool, size: int, photos: int, fill: str) -> dict[str, Any]:
     """A benchmark with one fill."""
     face = cc.CanonicalFace.default()
     vertices = face.resized((size, size)).vertices.expand(photos, -1, -1)
     mesh = cc.FaceMesh(vertices, image_size=(size, size), topology=face.topology)
     data = torch.rand(photos, 3, size, size, generator=torch.Generator().manual_seed(0))
     timed, start = Timed(net), time.perf_counter()
-    methods = methods_of(net, layer, score_cam, size)
+    methods = methods_of(net, layer, small, size)
     result = cc.benchmark(timed, data, methods, 0, faces=mesh, fills=[fill], folds=2, resamples=200)
     result.table()
     wall = time.perf_counter() - start
@@ -78,14 +78,14 @@ def one(net: nn.Module, layer: nn.Module, score_cam: bool, size: int, photos: in
     }
 
 
-def case(net: nn.Module, layer: nn.Module, score_cam: bool, size: int, photos: int, rounds: int) -> dict[str, Any]:
+def case(net: nn.Module, layer: nn.Module, small: bool, size: int, photos: int, rounds: int) -> dict[str, Any]:
     """Medians over rounds for each fill; the fills take turns."""
     net = cc.ClassConfidence(net).eval()
     runs: dict[str, list[dict[str, Any]]] = {fill: [] for fill in FILLS}
-    one(net, layer, score_cam, size, 2, "zero")  # warms up
+    one(net, layer, small, size, 2, "zero")  # warms up
     for _ in range(rounds):
         for fill in FILLS:
-            runs[fill].append(one(net, layer, score_cam, size, photos, fill))
+            runs[fill].append(one(net, layer, small, size, photos, fill))
     found = {}
     for fill, results in runs.items():
         outside = [r["wall_s"] - r["scoring_s"] - r["methods_s"] for r in results]
@@ -121,9 +121,9 @@ def main() -> None:
 
         cases["age_gender 112"] = (face_nets.load(arguments.models, "age_gender"), "relu_out", True, 112)
     cases["VGG-16 224"] = (vgg16(), "28", False, 224)
-    for name, (net, layer, score_cam, size) in cases.items():
-        photos, rounds = (arguments.photos, arguments.rounds) if score_cam else (2, 1)
-        found = case(net, net.get_submodule(layer), score_cam, size, photos, rounds)
+    for name, (net, layer, small, size) in cases.items():
+        photos, rounds = (arguments.photos, arguments.rounds) if small else (2, 1)
+        found = case(net, net.get_submodule(layer), small, size, photos, rounds)
         results[name] = {"photos": photos, "rounds": rounds, **found}
         for fill, row in found["fills"].items():
             print(

@@ -72,13 +72,14 @@ class Manifest:
             raise CanonicalError(
                 f"{path}: expected the format {FORMAT!r}, got {values.get('format')!r}; another release wrote it."
             )
+        values.setdefault("classes", None)  # the first folders of this format did not have them
         try:
             height, width = values["size"]
             left_out = {int(place): why for place, why in values["left_out"].items()}
-            known = {each.name: values[each.name] for each in fields(cls) if each.name != "classes"}
+            known = {each.name: values[each.name] for each in fields(cls)}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CanonicalError(f"{path}: the manifest is incomplete ({error!r}).") from error
-        return cls(**(known | {"size": (height, width), "left_out": left_out, "classes": values.get("classes")}))
+        return cls(**(known | {"size": (height, width), "left_out": left_out}))
 
     def differences(self, other: Manifest) -> list[str]:
         """What must agree for one run to go on with the other, in words: "batch_size: 8 there, 4 now"."""
