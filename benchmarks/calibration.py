@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, region_table
-from captum_canonical.region_stats.regions import region_masks
+from captum_canonical.saliency.regions import region_masks
 from simulated_maps import SIZE, people, smooth_noise, true_map
 from timing import machine
 

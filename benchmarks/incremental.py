@@ -29,9 +29,10 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.incremental import IncrementalInference, choose_inference
-from captum_canonical.inference import DenseInference, Patches, Scorer
-from captum_canonical.splat import footprints
+from captum_canonical.faces.splat import footprints
+from captum_canonical.inference.choose import choose_inference
+from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.engine import IncrementalInference
 from networks import Network, networks, scaled, vgg16
 from timing import alternated, machine, seconds
 

@@ -83,7 +83,7 @@ def case(net: nn.Module, size: int, points: int | None, stride: int, rounds: int
 
 def splat_ratio(rounds: int) -> dict[str, float]:
     """Splatting 2,194 points on 619 x 619 against the slice loop of Algorithm 1, alternated."""
-    from captum_canonical.splat import footprints, splat
+    from captum_canonical.faces.splat import footprints, splat
 
     torch.manual_seed(0)
     size = (619, 619)

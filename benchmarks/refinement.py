@@ -19,7 +19,7 @@ from torch import Tensor
 import captum_canonical as cc
 import networks  # noqa: F401  # puts examples/ on the path
 import real_networks
-from captum_canonical.photos import list_photos
+from captum_canonical.faces.photos import list_photos
 
 
 def stages(study: real_networks.Study) -> list[cc.RefinedMaps]:

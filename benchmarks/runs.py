@@ -124,7 +124,7 @@ def to_first_forward(photos: Path, cache: Path, aligner: Any) -> float:
 def cache(arguments: argparse.Namespace) -> dict[str, Any]:
     import mediapipe
 
-    from captum_canonical.adapters import MediaPipeAligner
+    from captum_canonical.adapters.mediapipe import MediaPipeAligner
 
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
@@ -153,7 +153,7 @@ def cache(arguments: argparse.Namespace) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- processes
 def worker(arguments: argparse.Namespace) -> None:
     """One of the processes: writes when each of its batches was finished."""
-    from captum_canonical.runs import RunWriter
+    from captum_canonical.run_folder.writer import RunWriter
 
     torch.set_num_threads(1)
     rank = int(os.environ.get("RANK", "0"))

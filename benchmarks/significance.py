@@ -33,7 +33,8 @@ import torch
 import torch.nn.functional as F
 
 import captum_canonical as cc
-from captum_canonical.runs import Manifest, RunWriter, begin_run
+from captum_canonical.run_folder.manifest import Manifest
+from captum_canonical.run_folder.writer import RunWriter, begin_run
 from timing import machine
 
 AT_ONCE = 50

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace
 
 SIZE = 24
 

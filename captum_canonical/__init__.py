@@ -5,18 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from captum_canonical.attributions import (
-    CanonicalOcclusion,
-    CanonicalProjector,
-    GuidedGradCamPlusPlus,
-    LayerGradCamPlusPlus,
-    LayerScoreCam,
-)
-from captum_canonical.attributions.refinement import RefinedMaps
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.attributions._points import RefinedMaps
+from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.attributions.score_cam import LayerScoreCam
 from captum_canonical.confidence import ClassConfidence, VerificationConfidence, ZeroShotConfidence
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
 
 __version__ = "0.1.0"
@@ -60,21 +57,21 @@ __all__ = [
 
 # Loaded at first use: torchmetrics and matplotlib take longer to import than the rest of the package.
 _LAZY = {
-    "AlignedFaces": "dataset",
-    "CanonicalModelSaliency": "model_saliency",
-    "ModelSaliency": "model_saliency",
+    "AlignedFaces": "data",
+    "CanonicalModelSaliency": "saliency",
+    "ModelSaliency": "saliency",
     "BenchmarkResult": "benchmarking",
     "RandomizationTest": "sanity",
-    "SplitHalf": "explain",
-    "StandardError": "explain",
+    "SplitHalf": "runs",
+    "StandardError": "runs",
     "adapters": "adapters",
     "benchmark": "benchmarking",
     "compare_groups": "comparisons",
     "compare_models": "comparisons",
-    "explain_dataset": "explain",
+    "explain_dataset": "runs",
     "faithfulness": "faithfulness",
     "model_randomization": "sanity",
-    "region_table": "region_stats",
+    "region_table": "saliency",
     "report": "reporting",
     "visualization": "visualization",
 }

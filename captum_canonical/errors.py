@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+from torch import nn
+
 
 class CanonicalError(ValueError):
     """Base of all errors that this package raises about its input."""
@@ -17,3 +22,24 @@ class AlignmentError(CanonicalError):
 
 class MissingDependencyError(CanonicalError, ImportError):
     """An optional package, or a file that it needs, is not installed; the message gives the command or the place."""
+
+
+def warn_if_training(forward_func: object) -> None:
+    """Warns (Python shows it once) if a network is in training mode: dropout would change the map."""
+    if not isinstance(forward_func, nn.Module):
+        return
+    leaves = [module for module in forward_func.modules() if not any(module.children())]
+    if any(leaf.training for leaf in leaves):
+        warnings.warn(
+            "the network is in training mode: dropout and batch statistics change the scores from call to call; call "
+            ".eval() on it first.",
+            stacklevel=depth_of_the_call(),
+        )
+
+
+def depth_of_the_call() -> int:
+    """The ``stacklevel`` of a warning to whoever called this package, beyond the decorators of Captum and torch."""
+    depth, frame = 0, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("captum_canonical", "captum", "torch"):
+        depth, frame = depth + 1, frame.f_back
+    return depth + 1

@@ -24,7 +24,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters import ExternalAttribution
+from captum_canonical.adapters.external import ExternalAttribution
 from quickstart import PATCH, REGION_RADIUS, copies, discs, load_faces, share_in_region, train
 
 MARKED = 1  # the class that is explained, in all copies

@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters import as_explain_func
+from captum_canonical.adapters.explain_func import as_explain_func
 from quickstart import PATCH, REGION_RADIUS, copies, discs, load_faces, train
 
 MARKED = 1  # the class that is explained

@@ -31,9 +31,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import captum_canonical as cc
-from captum_canonical.adapters import MediaPipeAligner
-from captum_canonical.region_stats import RegionTable
-from captum_canonical.visualization.cells import Cell, colour_bar, draw_cell, grey_of, scale_of, values_of
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.saliency.region_table import RegionTable
+from captum_canonical.visualization.drawing import Cell, colour_bar, draw_cell, grey_of, scale_of, values_of
 from face_nets import load
 from get_face_nets import get_face_nets
 from real_networks import AGE_BINS, PATCH, POSE_BINS, TIGHT, WITH_HAIR, age_networks, pose_networks

@@ -22,8 +22,8 @@ from captum.attr import LayerGradCam, Occlusion
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters import MediaPipeAligner
-from captum_canonical.photos import list_photos, read_photo
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.faces.photos import list_photos, read_photo
 
 SIZE = 64  # pixels of a training copy
 SOURCE = 192  # pixels of the crop that copies are made from

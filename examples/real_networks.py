@@ -45,10 +45,11 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters import MediaPipeAligner, crop_to_face
-from captum_canonical.adapters.landmarks68 import LANDMARKS_68
-from captum_canonical.photos import list_photos, read_photo, to_tensor
-from captum_canonical.statistics import SplitHalfCorrelation, split_half_correlation
+from captum_canonical.adapters.aligner import crop_to_face
+from captum_canonical.adapters.landmarks import LANDMARKS_68
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.faces.photos import list_photos, read_photo, to_tensor
+from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
 from face_nets import EXPRESSIONS, LUMA, HeadPose, load
 from get_face_nets import get_face_nets
 

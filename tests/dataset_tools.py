@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captum_canonical.dataset import AlignedFaces
+from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import NoFaceError
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.faces.mesh import FaceMesh
 
 
 class CornerAligner:

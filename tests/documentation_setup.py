@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters import MediaPipeAligner
-from captum_canonical.photos import read_photo, to_tensor
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.faces.photos import read_photo, to_tensor
 
 PEOPLE = [f"person {letter}" for letter in "abcdefgh"]
 TABLES = {

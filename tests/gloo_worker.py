@@ -15,8 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
-from captum_canonical.model_saliency import CanonicalModelSaliency, ModelSaliency
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.saliency.result import ModelSaliency
 
 
 def run(rank: int, shard: dict[str, Tensor]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_canonical.inference import Patches
+from captum_canonical.inference.dense import Patches
 
 
 class Residual(nn.Module):

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.runs import RunWriter
+from captum_canonical.run_folder.writer import RunWriter
 
 FACE = cc.CanonicalFace.default(48)
 SIDE = 24  # pixels of photographs and network inputs

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.model_saliency import saved
-from captum_canonical.runs import manifest, row_file, writer
+from captum_canonical.run_folder import files as row_file
+from captum_canonical.run_folder import manifest, writer
+from captum_canonical.saliency import mean_map as saved
 
 SIDE, COUNT, BATCH = 32, 13, 2  # the last of seven batches holds one photograph
 
@@ -85,7 +86,7 @@ def summary(out: Path) -> bytes:
 
 # -------------------------------------------------------------------------------------------------- other processes
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["captum_canonical.explain", "captum_canonical.model_saliency", "multiprocessing.pool"])
+_CONTEXT.set_forkserver_preload(["captum_canonical.runs", "captum_canonical.saliency", "multiprocessing.pool"])
 
 
 def start(told: Path, work: str, rank: int = 0, ranks: int = 1, port: int = 0, **arguments: Any) -> ForkServerProcess:

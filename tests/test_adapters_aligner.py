@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from captum_canonical.adapters import Aligner, crop_to_face
-from captum_canonical.adapters.aligner import Finder
+from captum_canonical.adapters.aligner import Aligner, Finder, crop_to_face
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.faces.mesh import FaceMesh
 
 
 class Rectangles(Aligner):

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from captum_canonical.adapters import FaceAlignmentAligner, MediaPipeAligner, fit_landmarks_68
-from captum_canonical.adapters.landmarks68 import LANDMARKS_68
-from captum_canonical.adapters.similarity import fit_similarity
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
+from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68, fit_similarity
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.errors import AlignmentError, MissingDependencyError, NoFaceError
-from captum_canonical.photos import list_photos, read_photo
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.photos import list_photos, read_photo
 
 INDEX = list(LANDMARKS_68)
 # fmt: off

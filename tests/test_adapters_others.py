@@ -10,11 +10,11 @@ import torch
 from scipy.io import loadmat, savemat
 
 from captum_canonical import adapters
-from captum_canonical.adapters import KeypointAligner, PixelGrid, load_prnet_face, load_prnet_mesh
-from captum_canonical.adapters.keypoints import keypoints_468
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid, keypoints_468
+from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
 
 FULL, THINNED = 43_867, 2_194
 

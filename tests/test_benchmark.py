@@ -32,12 +32,16 @@ from torch.testing import assert_close
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
 from captum_canonical.attributions._arguments import prefix_of
 from captum_canonical.attributions._points import PointGeometry
-from captum_canonical.benchmarking import CONTROLS, MEASURES, BenchmarkResult, benchmark
 from captum_canonical.benchmarking.comparisons import compare, ranks_of
+from captum_canonical.benchmarking.controls import CONTROLS
 from captum_canonical.benchmarking.photos import Photos, assign_folds, cross_fitted, prepare
-from captum_canonical.benchmarking.settings import Settings
-from captum_canonical.faithfulness import average_drop, explanation_masks, removal_curves, score_explanations
-from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values
+from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.benchmarking.run import benchmark
+from captum_canonical.benchmarking.settings import MEASURES, Settings
+from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.masks import explanation_masks
+from captum_canonical.faithfulness.measures import average_drop, score_explanations
+from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values
 
 IN_IMAGES = tuple(measure for measure in MEASURES if not measure.endswith("_canonical"))
 SIZE = (28, 24)

@@ -9,9 +9,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
-from captum_canonical.adapters import PixelGrid
-from captum_canonical.benchmarking import MEASURES, BenchmarkResult, benchmark
-from captum_canonical.faithfulness import average_drop, explanation_masks, removal_curves, score_explanations
+from captum_canonical.adapters.keypoints import PixelGrid
+from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.benchmarking.run import benchmark
+from captum_canonical.benchmarking.settings import MEASURES
+from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.masks import explanation_masks
+from captum_canonical.faithfulness.measures import average_drop, score_explanations
 
 COUNT, SIZE = 5, (30, 26)
 FRACTIONS = [0, 0.3, 1]

@@ -10,7 +10,8 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_canonical import CanonicalFace, CanonicalOcclusion, FaceMesh
-from captum_canonical.benchmarking import BenchmarkResult, benchmark
+from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.benchmarking.run import benchmark
 
 SEEDS, COUNT, SIDE = 40, 6, 48
 KNOW_NOTHING = ("random, per image", "uniform, per image", "mean face, per image")

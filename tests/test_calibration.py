@@ -24,7 +24,7 @@ from calibration import (
     errors_of_unequal_spread,
 )
 from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
-from captum_canonical.region_stats.regions import region_masks
+from captum_canonical.saliency.regions import region_masks
 from simulated_maps import SIZE, people, smooth_noise, true_map
 
 MOST = int(stats.binom.ppf(0.975, SPLITS, 0.05))

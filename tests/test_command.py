@@ -20,8 +20,8 @@ from command_tools import SIDE, Counting, DrawnAligner, write_photos
 from torch.testing import assert_close
 
 import captum_canonical as cc
-from captum_canonical.cli import main
-from captum_canonical.cli import self_test as known
+from captum_canonical.cli import info as known
+from captum_canonical.cli.command import main
 
 Capture = pytest.CaptureFixture[str]
 COMMANDS = ("align", "explain", "benchmark", "compare", "report", "info")

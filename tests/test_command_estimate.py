@@ -10,7 +10,7 @@ from command_tools import SIDE, Counting, DrawnAligner, write_photos
 from test_command import Capture, explain, ok
 
 import captum_canonical as cc
-from captum_canonical.runs import RunFolder
+from captum_canonical.run_folder.folder import RunFolder
 
 INPUT = ("--size", str(SIDE), "--crop", "none")
 
@@ -65,7 +65,7 @@ def test_of_many_photographs_a_few_are_looked_at(tmp_path: Path, capsys: Capture
 
 
 def test_until_makes_it_an_upper_bound(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    from captum_canonical.cli import main
+    from captum_canonical.cli.command import main
 
     assert main([*explain(photos, tmp_path / "run", "--until", "split-half=0.9"), "--dry-run"]) == 0
     assert "at most about" in capsys.readouterr().out

@@ -19,10 +19,9 @@ from command_tools import SIDE
 from torch import nn
 from torch.testing import assert_close
 
-from captum_canonical.cli.exported import FORCE
+from captum_canonical.cli.methods import NetworkSettings
 from captum_canonical.cli.networks import load_network, read_weights
-from captum_canonical.cli.references import current_folder_importable, load_reference
-from captum_canonical.cli.settings import NetworkSettings
+from captum_canonical.cli.references import FORCE, current_folder_importable, load_reference
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 
 X = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

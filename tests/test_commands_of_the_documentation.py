@@ -12,7 +12,7 @@ import pytest
 from documentation import ROOT, Block, blocks_of, commands_of, written_files
 from documentation_setup import write_files
 
-from captum_canonical.cli import main
+from captum_canonical.cli.command import main
 
 COMMANDS = ROOT / "docs" / "command-line.md"
 MACHINES = ROOT / "docs" / "howto" / "several-machines.md"

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
-from captum_canonical.comparisons import GroupComparison
 from captum_canonical.comparisons.matching import matched
+from captum_canonical.comparisons.result import GroupComparison
 from simulated_maps import SIZE, people
 
 

@@ -14,11 +14,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from captum_canonical import CanonicalOcclusion
-from captum_canonical.adapters import MediaPipeAligner, crop_to_face, load_prnet_mesh
-from captum_canonical.dataset import AlignedFaces, FaceBatch
+from captum_canonical.adapters.aligner import crop_to_face
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.prnet import load_prnet_mesh
+from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError, NoFaceError
-from captum_canonical.mesh import FaceMesh
-from captum_canonical.photos import read_photo, to_tensor
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.photos import read_photo, to_tensor
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def test_only_one_photo_is_decoded_for_one_record(folder: Path, monkeypatch: pyt
     data = dataset(folder).align()
     read = []
     monkeypatch.setattr(
-        "captum_canonical.dataset.alignment.read_photo", lambda path: read.append(path) or read_photo(path)
+        "captum_canonical.data.alignment.read_photo", lambda path: read.append(path) or read_photo(path)
     )
     _ = data[2], data.left_out, data.counts(), data.fingerprint
     assert read == [folder / "02.png"]

@@ -11,10 +11,12 @@ import pytest
 import torch
 from dataset_tools import CornerAligner, dataset, write_photos
 
-from captum_canonical.adapters import FaceAlignmentAligner, KeypointAligner, MediaPipeAligner, PixelGrid
-from captum_canonical.canonical_face import CanonicalFace
-from captum_canonical.dataset.aligner_settings import describe_aligner
+from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
+from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.data.aligner_settings import describe_aligner
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
 
 
 def test_settings_of_the_package_s_aligners(tmp_path: Path) -> None:

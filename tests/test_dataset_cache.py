@@ -14,7 +14,7 @@ import pytest
 import torch
 from dataset_tools import CornerAligner, dataset, write_photos
 
-from captum_canonical.dataset.mesh_cache import MeshCache, StoredMesh, decode, encode
+from captum_canonical.data.mesh_cache import MeshCache, StoredMesh, decode, encode
 from captum_canonical.errors import CanonicalError
 
 TESTS = Path(__file__).parent

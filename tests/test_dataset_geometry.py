@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from captum_canonical.dataset.network_input import NetworkInput
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.data.records import NetworkInput
+from captum_canonical.faces.mesh import FaceMesh
 
 
 def spot(size: tuple[int, int], x: float, y: float, radius: float = 6.0) -> np.ndarray:

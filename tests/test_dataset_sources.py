@@ -9,8 +9,8 @@ import pytest
 import torch
 from dataset_tools import CornerAligner, dataset, write_photos
 
-from captum_canonical.dataset import AlignedFaces, PhotoRow
-from captum_canonical.dataset.photo_list import list_rows
+from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.photo_list import PhotoRow, list_rows
 from captum_canonical.errors import CanonicalError
 
 

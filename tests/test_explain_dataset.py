@@ -17,7 +17,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import captum_canonical as cc
-from captum_canonical.runs import Manifest
+from captum_canonical.run_folder.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

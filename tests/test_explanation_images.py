@@ -15,17 +15,22 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness import (
+from captum_canonical.faithfulness.fills import (
+    FILLS,
     BlurFill,
     ConstantFill,
-    ExplanationMasks,
     ImputedFill,
     MeanFill,
+    as_fill,
+    fill_name,
+    fill_pixels,
+)
+from captum_canonical.faithfulness.masks import (
+    ExplanationMasks,
     equal_mass_masks,
     explanation_images,
     explanation_masks,
 )
-from captum_canonical.faithfulness.fills import FILLS, as_fill, fill_name, fill_pixels
 from captum_canonical.faithfulness.orders import removal_order
 
 

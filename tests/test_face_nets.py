@@ -18,7 +18,7 @@ import captum_canonical as cc
 import face_nets
 import get_face_nets
 import real_networks
-from captum_canonical.adapters.landmarks68 import LANDMARKS_68
+from captum_canonical.adapters.landmarks import LANDMARKS_68
 
 
 def waves(net: nn.Module) -> Tensor:

@@ -17,25 +17,17 @@ from torch.testing import assert_close
 from torchmetrics import Metric, MetricCollection
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness import (
-    AverageDrop,
+from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.masks import equal_mass_masks, explanation_images, explanation_masks
+from captum_canonical.faithfulness.measures import (
     FaithfulnessScore,
-    IncreaseRate,
-    MeanCurves,
-    MeanDrop,
-    WinRate,
-    Wins,
     average_drop,
-    equal_mass_masks,
-    explanation_images,
-    explanation_masks,
     increase_rate,
     mean_drop,
-    removal_curves,
     score_explanations,
-    win_rates,
-    win_shares,
 )
+from captum_canonical.faithfulness.metrics import AverageDrop, IncreaseRate, MeanCurves, MeanDrop, WinRate
+from captum_canonical.faithfulness.wins import Wins, win_rates, win_shares
 
 
 def exactly(got: Tensor, want: Tensor) -> None:

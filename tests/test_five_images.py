@@ -12,20 +12,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from captum_canonical.faithfulness import (
-    AverageDrop,
-    IncreaseRate,
-    MeanCurves,
-    MeanDrop,
-    WinRate,
-    average_drop,
-    explanation_masks,
-    increase_rate,
-    mean_drop,
-    removal_curves,
-    score_explanations,
-    win_rates,
-)
+from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.masks import explanation_masks
+from captum_canonical.faithfulness.measures import average_drop, increase_rate, mean_drop, score_explanations
+from captum_canonical.faithfulness.metrics import AverageDrop, IncreaseRate, MeanCurves, MeanDrop, WinRate
+from captum_canonical.faithfulness.wins import win_rates
 
 WEIGHTS = torch.tensor([1 / 4, 1 / 2, -1 / 4, 0.0], dtype=torch.float64)
 IMAGES = torch.tensor([[1, 1 / 2, 1, c] for c in (0, 1, 2, 3, 4)], dtype=torch.float64)[:, None, None]

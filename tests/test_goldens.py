@@ -12,7 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalFace, CanonicalOcclusion, FaceMesh
-from captum_canonical.adapters import load_prnet_face, load_prnet_mesh
+from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from captum_canonical.halving import Halving
-from captum_canonical.inference import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.out_of_memory import Halving
 
 
 class Memory:

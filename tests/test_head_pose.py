@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import captum_canonical as cc
-from captum_canonical.adapters import MediaPipeAligner
-from captum_canonical.adapters.landmarks68 import LANDMARKS_68
-from captum_canonical.explain.pose import head_pose
+from captum_canonical.adapters.landmarks import LANDMARKS_68
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.runs.photo_maps import head_pose
 from face_nets import HeadPose, load
 
 

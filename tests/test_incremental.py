@@ -15,12 +15,13 @@ from torch.testing import assert_close
 
 import captum_canonical as cc
 from captum_canonical import CanonicalError
-from captum_canonical.incremental import IncrementalInference, choose_inference
-from captum_canonical.incremental.batch import Batch
-from captum_canonical.incremental.graph import NotIncrementalError
-from captum_canonical.incremental.operators import linear
-from captum_canonical.incremental.windows import Reach, Span, Windows
-from captum_canonical.inference import DenseInference, Patches, Scorer
+from captum_canonical.inference.batch import Batch
+from captum_canonical.inference.choose import choose_inference
+from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.graph import NotIncrementalError
+from captum_canonical.inference.operators import linear
+from captum_canonical.inference.windows import Reach, Span, Windows
 
 SIZE = 32
 MANY = 500  # patches that are worth it whatever the network

@@ -12,8 +12,9 @@ from torch.testing import assert_close
 import face_nets
 import networks
 from captum_canonical import ClassConfidence
-from captum_canonical.incremental import IncrementalInference, choose_inference
-from captum_canonical.inference import DenseInference, Patches, Scorer
+from captum_canonical.inference.choose import choose_inference
+from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.engine import IncrementalInference
 
 
 def patches(size: int, count: int, images: int) -> Patches:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from random_networks import Task, task
 from torch import Tensor
 
-from captum_canonical.incremental import IncrementalInference
-from captum_canonical.incremental.operators import Slide
-from captum_canonical.incremental.plan import Plan
-from captum_canonical.incremental.regions import Store
-from captum_canonical.incremental.windows import Reach, Span, Windows
-from captum_canonical.inference import Scorer
+from captum_canonical.inference.dense import Scorer
+from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.operators import Slide
+from captum_canonical.inference.plan import Plan
+from captum_canonical.inference.regions import Store
+from captum_canonical.inference.windows import Reach, Span, Windows
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the largest score
 COUNT: Counter[str] = Counter()

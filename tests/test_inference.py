@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError
-from captum_canonical.inference import DenseInference, Patches, Scorer
-from captum_canonical.user_warnings import warn_if_training
+from captum_canonical.errors import warn_if_training
+from captum_canonical.inference.dense import DenseInference, Patches, Scorer
 
 SIZE = (7, 9)
 

@@ -43,12 +43,13 @@ from captum_canonical import (
     benchmark,
     model_randomization,
 )
-from captum_canonical.adapters import ExternalAttribution, as_explain_func
+from captum_canonical.adapters.explain_func import as_explain_func
+from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.benchmarking.methods import Method
 from captum_canonical.benchmarking.notes import notes_of
 from captum_canonical.benchmarking.photos import prepare
 from captum_canonical.benchmarking.settings import Settings
-from captum_canonical.faithfulness import ImputedFill
+from captum_canonical.faithfulness.fills import ImputedFill
 
 SIDE = 32
 QUICK = {"folds": 2, "budget": 0.1, "resamples": 5, "permutations": 5, "batch_size": 4, "seed": 0}

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from captum_canonical.statistics.clusters import cluster_test
 from captum_canonical.statistics.max_t import OneSample, TwoSamples, max_t, p_values_of, squared_deviate
-from captum_canonical.statistics.patterns import group_patterns, sign_patterns
+from captum_canonical.statistics.permutation import group_patterns, sign_patterns
 
 
 def case(units: int, pixels: int, seed: int = 0, holes: bool = True) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,11 @@ from torch import Tensor
 from torch.testing import assert_close
 from torchmetrics import Metric, MetricCollection
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency import CanonicalModelSaliency, ModelSaliency, merge_moments
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.sums import merge_moments
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 16

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
-from captum_canonical.statistics.rows import unit_means
+from captum_canonical.statistics.units import unit_means
 
 SIDES = st.integers(1, 12)
 CLUSTERS = st.sampled_from([False, "mass", "extent"])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency
-from captum_canonical.model_saliency.photos import InMemory
-from captum_canonical.model_saliency.strata import strata_of
+from captum_canonical.saliency.photos import InMemory
+from captum_canonical.saliency.strata import strata_of
 from simulated_maps import SIZE
 
 

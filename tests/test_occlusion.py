@@ -33,7 +33,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_canonical import AlignmentError, CanonicalError, CanonicalFace, CanonicalOcclusion, FaceMesh
-from captum_canonical.warp import visible_vertices
+from captum_canonical.faces.warp import visible_vertices
 
 SIZE = (112, 96)
 PATCH = 11

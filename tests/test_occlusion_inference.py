@@ -19,8 +19,8 @@ from captum_canonical import (
     RegressionConfidence,
     VerificationConfidence,
 )
-from captum_canonical.incremental import IncrementalInference
-from captum_canonical.inference import DenseInference
+from captum_canonical.inference.dense import DenseInference
+from captum_canonical.inference.engine import IncrementalInference
 
 SIZE = (64, 48)
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.benchmarking import BenchmarkResult, Row
+from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.saved import KnownFill
+from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import Settings
 from paper import causes
 from paper.causes import agreement, cells_table, contrasts_table, overall_table, quoted_table, steps_table

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.photos import read_photo
+from captum_canonical.faces.photos import read_photo
 from paper import answers as replies
 from paper import stimuli as pictures_of
 from paper import survey

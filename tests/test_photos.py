@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.mesh import FaceMesh
-from captum_canonical.photos import crop_photo, list_photos, read_photo, to_arrays, to_tensor
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.photos import crop_photo, list_photos, read_photo, to_arrays, to_tensor
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from captum_canonical import (
     CanonicalProjector,
     FaceMesh,
 )
-from captum_canonical.warp import visible_vertices
+from captum_canonical.faces.warp import visible_vertices
 
 SIZE = (56, 48)
 
@@ -157,7 +157,7 @@ def test_there_and_back_again(yaw: float) -> None:
 
 def test_there_and_back_again_on_real_faces(shared: object) -> None:
     """The PRNet meshes of real photographs, the paper's frontal face."""
-    from captum_canonical.adapters import load_prnet_face, load_prnet_mesh
+    from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
 
     folder = shared / "data"  # type: ignore[operator]
     face = load_prnet_face(

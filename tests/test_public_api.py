@@ -143,7 +143,7 @@ def test_errors_form_one_family() -> None:
 
 def test_import_loads_nothing_heavy(fresh: dict) -> None:
     """Captum itself imports matplotlib; MediaPipe, face-alignment and torchmetrics wait for their first use."""
-    assert "captum_canonical.warp" in fresh["loaded"]
+    assert "captum_canonical.faces.warp" in fresh["loaded"]
     assert [name for name in OPTIONAL if name in fresh["loaded"]] == []
 
 

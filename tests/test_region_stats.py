@@ -17,10 +17,8 @@ from scipy import stats
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency, region_table
-from captum_canonical.region_stats import regions_version
-from captum_canonical.region_stats.regions import region_masks
-from captum_canonical.region_stats.values import own_region_values
-from captum_canonical.statistics.ratios import difference, ratios
+from captum_canonical.saliency.regions import own_region_values, region_masks, regions_version
+from captum_canonical.statistics.bootstrap import difference, ratios
 from simulated_maps import SIZE, people
 
 

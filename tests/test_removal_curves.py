@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faithfulness.curves import RemovalCurves, removal_curves, score_batches
 from captum_canonical.faithfulness.fills import ImputedFill, fill_pixels
-from captum_canonical.inference import Scorer
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.inference.dense import Scorer
 
 
 def exactly(got: Tensor, want: Tensor) -> None:

@@ -17,11 +17,11 @@ from report_tools import FACE, Texts, make_run, mesh, run_order
 from torch import nn
 
 import captum_canonical as cc
-from captum_canonical.comparisons import compare_groups
-from captum_canonical.region_stats import region_table
+from captum_canonical.comparisons.groups import compare_groups
 from captum_canonical.reporting.pictures import Scale, panel_of, thumbnail_of
 from captum_canonical.reporting.render import to_json
-from captum_canonical.visualization.palettes import LEVELS, palette
+from captum_canonical.saliency.region_table import region_table
+from captum_canonical.visualization.drawing import LEVELS, palette
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>.png",

@@ -14,8 +14,12 @@ import pytest
 from run_tools import COUNT, SIDE, HalfWritten, Network, explain, face, start, summary
 
 import captum_canonical as cc
-from captum_canonical.runs import FolderLock, Manifest, RunFolder, RunWriter, begin_run, row_file, writer
-from captum_canonical.runs.row_file import RowFile
+from captum_canonical.run_folder import files as row_file
+from captum_canonical.run_folder import writer
+from captum_canonical.run_folder.files import FolderLock, RowFile
+from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.run_folder.manifest import Manifest
+from captum_canonical.run_folder.writer import RunWriter, begin_run
 
 
 # ------------------------------------------------------------------------------------------------------ full disks

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import nn
 
 from captum_canonical import AlignedFaces
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.explain.run import explain_dataset
-from captum_canonical.mesh import FaceMesh
-from captum_canonical.runs import RunFolder
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.runs.explain import explain_dataset
 
 FACE = CanonicalFace.default(16)
 NETWORK = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 2)).eval()

@@ -22,17 +22,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
-from captum_canonical.adapters import load_prnet_mesh
+from captum_canonical.adapters.prnet import load_prnet_mesh
 from captum_canonical.confidence import ClassConfidence
-from captum_canonical.sanity import (
-    MEASURES,
-    RandomizationTest,
-    mass_overlap,
-    model_randomization,
-    spearman,
-    structural_similarity,
-    top_share,
-)
+from captum_canonical.sanity.randomization import model_randomization
+from captum_canonical.sanity.result import RandomizationTest
+from captum_canonical.sanity.similarity import MEASURES, mass_overlap, spearman, structural_similarity, top_share
 
 nan = float("nan")
 
@@ -676,7 +670,7 @@ def test_similarity_falls_for_a_real_network(shared: Path) -> None:
         photos.append(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
         mesh = load_prnet_mesh(folder / "meshes" / f"{name}_mesh.mat", image_size=(218, 178))
         meshes.append(mesh.cropped(left=9, top=54, width=160, height=160).resized((112, 112)))
-    from captum_canonical.adapters import load_prnet_face
+    from captum_canonical.adapters.prnet import load_prnet_face
 
     prnet = shared / "data" / "canonical_prnet"
     face = load_prnet_face(prnet / "frontal.jpg", prnet / "frontal_mesh.mat").resized((96, 96))

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics import SplitHalfCorrelation, equal_error_threshold, split_half_correlation
+from captum_canonical.statistics.equal_error import equal_error_threshold
+from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
 
 
 # ----------------------------------------------------------------------------------------------------- split half

@@ -14,9 +14,9 @@ from run_tools import explain, photographs
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.adapters import MediaPipeAligner
-from captum_canonical.explain.stopping import FIRST, Verdict, checkpoints
-from captum_canonical.statistics import split_half_correlation
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.runs.stopping import FIRST, Verdict, checkpoints
+from captum_canonical.statistics.split_half import split_half_correlation
 from face_nets import load
 
 SIDE = 32

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.visualization import montage, show_canonical, show_on_photo
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.visualization.maps import montage, show_canonical, show_on_photo
 
 GREY = torch.full((3, 20, 20), 0.5)  # a picture without any content of its own
 

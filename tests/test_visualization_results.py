@@ -18,10 +18,13 @@ from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from captum_canonical import CanonicalError, CanonicalFace, FaceMesh, benchmark, model_randomization
-from captum_canonical.benchmarking import MEASURES, BenchmarkResult
-from captum_canonical.sanity import RandomizationTest
-from captum_canonical.visualization import montage, show_benchmark, show_curves, show_randomization
-from captum_canonical.visualization.randomization import MOST_PICTURES, short_names
+from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.benchmarking.settings import MEASURES
+from captum_canonical.sanity.result import RandomizationTest
+from captum_canonical.visualization.benchmark import show_benchmark
+from captum_canonical.visualization.curves import show_curves
+from captum_canonical.visualization.maps import montage
+from captum_canonical.visualization.randomization import MOST_PICTURES, short_names, show_randomization
 
 LONG = "A method whose name says everything about its settings, the noise among them"
 FILLS = ("mean", "blur")

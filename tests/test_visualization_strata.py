@@ -10,7 +10,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency
-from captum_canonical.visualization import show_strata
+from captum_canonical.visualization.maps import show_strata
 
 SIZE = 48
 

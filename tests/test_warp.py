@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalFace
-from captum_canonical.warp import (
+from captum_canonical.faces.warp import (
     HIDDEN_BEHIND,
     Raster,
     pixel_centres,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from captum_canonical.warp import rasterize
+from captum_canonical.faces.warp import rasterize
 
 SKIN, BACKGROUND = np.array([226.0, 204.0, 190.0]), np.array([250.0, 250.0, 250.0])
 LIP, LIP_LINE, BROW, LASH, IRIS = (190, 128, 122), (120, 70, 70), (110, 88, 76), (80, 62, 56), (104, 84, 66)

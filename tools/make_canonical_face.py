@@ -1,6 +1,6 @@
 """Makes the canonical face that the package ships, from any folder of photographs.
 
-    python tools/make_canonical_face.py PHOTOS [--out captum_canonical/data/canonical_face_468.npz]
+    python tools/make_canonical_face.py PHOTOS [--out captum_canonical/faces/canonical_face_468.npz]
 
 The photographs themselves do not enter the file: only the mean of their MediaPipe meshes does.
 """
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import canonical_geometry as geometry
-from captum_canonical.adapters import MediaPipeAligner
-from captum_canonical.canonical_face import CanonicalFace
-from captum_canonical.photos import list_photos, read_photo
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.photos import list_photos, read_photo
 from draw_face import draw_face
 
 IMAGE_SIZE = 336  # pixels of the stored drawing; vertices are stored in pixels of the same image
@@ -58,7 +58,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("captum_canonical/data/canonical_face_468.npz"))
+    parser.add_argument("--out", type=Path, default=Path("captum_canonical/faces/canonical_face_468.npz"))
     arguments = parser.parse_args()
     meshes = meshes_of(arguments.photos)
     make_canonical_face(meshes).save(arguments.out)

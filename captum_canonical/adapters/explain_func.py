@@ -11,11 +11,11 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
 from captum_canonical.attributions._faces import map_dtype
-from captum_canonical.attributions.projector import check_reduce, dense_map
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
 from captum_canonical.errors import AlignmentError, CanonicalError
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.faces.mesh import FaceMesh
 
 FindFaces = Callable[[Tensor], FaceMesh]
 """An aligner, or what finds stored meshes."""

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import AlignmentError, CanonicalError
-from captum_canonical.mesh import FaceMesh
-from captum_canonical.photos import PathType, read_photo
-from captum_canonical.warp import visible_vertices
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.photos import PathType, read_photo
+from captum_canonical.faces.warp import visible_vertices
 
 FULL = 43_867
 STRIDE = 20  # the paper's; its code also stores meshes already thinned by it

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from captum_canonical._captum import BaselineType, format_baselines
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
 
 PAPER_PATCH, PAPER_INPUT = 15, 224  # pixels: the paper hides 15 x 15 in inputs of 224 x 224
 

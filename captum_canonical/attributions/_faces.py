@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import AlignmentError, CanonicalError
-from captum_canonical.mesh import FaceMesh
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
 
 logger = logging.getLogger("captum_canonical")
 _repeats_seen: set[tuple[int, int]] = set()

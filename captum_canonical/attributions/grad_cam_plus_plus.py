@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
 from captum_canonical.attributions._faces import as_tuple
-from captum_canonical.errors import CanonicalError
-from captum_canonical.user_warnings import depth_of_the_call, warn_if_training
+from captum_canonical.errors import CanonicalError, depth_of_the_call, warn_if_training
 
 LINEAR_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 """How maps of so many dimensions are brought to the size of the input."""

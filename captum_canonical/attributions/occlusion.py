@@ -13,12 +13,11 @@ from torch import Tensor
 from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
 from captum_canonical.attributions._arguments import check_tolerance, fills_for, is_count, prefix_of, rows_for
 from captum_canonical.attributions._faces import FacesArgument, as_tuple, face_for, map_dtype, meshes_of
-from captum_canonical.attributions._points import Drops, Engine, PointGeometry
-from captum_canonical.attributions.refinement import RefinedMaps, expected_change
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.attributions._points import Drops, Engine, PointGeometry, RefinedMaps, expected_change
 from captum_canonical.errors import CanonicalError
-from captum_canonical.incremental import choose_inference
-from captum_canonical.inference import Patches, Scorer
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.inference.choose import choose_inference
+from captum_canonical.inference.dense import Patches, Scorer
 
 Maps = Tensor | tuple[Tensor, ...]
 Inference = Literal["auto", "incremental", "dense"]

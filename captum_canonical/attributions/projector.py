@@ -15,10 +15,10 @@ from torch import Tensor
 from captum_canonical._captum import log_usage
 from captum_canonical.attributions._faces import FacesArgument, as_tuple, face_for, map_dtype, meshes_of
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.mesh import FaceMesh
-from captum_canonical.warp import rasterize, warp
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.warp import rasterize, warp
 
 Reduction = Literal["sum", "abs", "max"]
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

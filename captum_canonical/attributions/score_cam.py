@@ -21,9 +21,8 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
     own_copies,
     weigh,
 )
-from captum_canonical.errors import CanonicalError
-from captum_canonical.inference import Scorer, check_finite
-from captum_canonical.user_warnings import depth_of_the_call
+from captum_canonical.errors import CanonicalError, depth_of_the_call
+from captum_canonical.inference.dense import Scorer, check_finite
 
 ROWS_PER_FORWARD = 32
 Weighting = Literal["increase", "softmax"]

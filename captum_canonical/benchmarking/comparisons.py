@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.faithfulness.measures import Direction
-from captum_canonical.statistics.resampling import holm, sign_flip_p_values, unit_totals
+from captum_canonical.statistics.bootstrap import holm, sign_flip_p_values, unit_totals
 
 NO_DIFFERENCE = "no difference detected"
 

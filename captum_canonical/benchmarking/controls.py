@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_canonical.attributions import CanonicalProjector
 from captum_canonical.attributions._arguments import patch_side, prefix_of
+from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.benchmarking.photos import Photos, other_folds
 from captum_canonical.benchmarking.settings import Settings
-from captum_canonical.splat import fill_in, footprints, splat
+from captum_canonical.faces.splat import fill_in, footprints, splat
 
 
 def random_maps(photos: Photos, seed: int, patch_size: float | None, num_points: int | None) -> Tensor:

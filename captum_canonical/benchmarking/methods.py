@@ -13,17 +13,17 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
 from captum_canonical.attributions._arguments import prefix_of
 from captum_canonical.attributions._faces import map_dtype
 from captum_canonical.attributions._points import PointGeometry
-from captum_canonical.attributions.projector import check_reduce, dense_map
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
+from captum_canonical.benchmarking.counting import Evaluations
 from captum_canonical.benchmarking.photos import Photos, rows_of
-from captum_canonical.benchmarking.untouched import Evaluations, ModelState
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.mesh import FaceMesh
-from captum_canonical.random_state import random_state_kept, seed_generators
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.restore import NetworkState, random_state_kept, seed_generators
 
 MethodArgument: TypeAlias = Attribution | tuple[Attribution, Mapping[str, Any]]
 
@@ -89,7 +89,7 @@ class Method:
 
     def maps(self, row: int, seed: int) -> Maps | None:
         """The maps of one image; None if that failed."""
-        photos, state = self.photos, ModelState(self._networks)
+        photos, state = self.photos, NetworkState(self._networks)
         start = time.perf_counter()
         try:
             with random_state_kept():

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from captum_canonical.adapters import ExternalAttribution
+from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.benchmarking.controls import CONTROLS
 from captum_canonical.benchmarking.methods import Method
 from captum_canonical.benchmarking.photos import Photos
 from captum_canonical.benchmarking.scoring import percentages_apply
 from captum_canonical.benchmarking.settings import Settings, described
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 

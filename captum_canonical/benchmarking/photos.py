@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args
-from captum_canonical.attributions import CanonicalProjector
 from captum_canonical.attributions._faces import Faces, FacesArgument, face_for, meshes_of
+from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.benchmarking.settings import Settings
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import AlignmentError, CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faithfulness.curves import score_batches
-from captum_canonical.inference import Scorer
-from captum_canonical.mesh import FaceMesh
-from captum_canonical.model_saliency import CanonicalModelSaliency
+from captum_canonical.inference.dense import Scorer
+from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.units import names_of, numbered
 
 ONE_TARGET = "all"

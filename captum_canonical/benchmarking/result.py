@@ -15,12 +15,12 @@ from captum_canonical.benchmarking.saved import join, read, write
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.benchmarking.tables import csv_table, markdown_table, text_table
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness import Wins, win_rates
+from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.masks import Explanation
 from captum_canonical.faithfulness.measures import TOLERANCE
-from captum_canonical.statistics.resampling import bootstrap_interval, smallest_p_value
+from captum_canonical.faithfulness.wins import Wins, win_rates
+from captum_canonical.statistics.bootstrap import bootstrap_interval, smallest_p_value
 
 SHOWN = ("average_drop", "increase_rate", "mean_drop", "deletion_auc", "insertion_auc")
 """Measures of a table if nobody says which."""
@@ -203,7 +203,7 @@ class BenchmarkResult:
         Raises:
             CanonicalError: there is no such measure or fill.
         """
-        from captum_canonical.visualization import show_benchmark  # matplotlib takes long to import
+        from captum_canonical.visualization.benchmark import show_benchmark  # matplotlib takes long to import
 
         measure = next(iter(self.measures), None) if measure is None else measure
         told = MEASURES.get(measure or "")

@@ -13,18 +13,18 @@ from tqdm.auto import tqdm
 from captum_canonical._captum import TargetType
 from captum_canonical.attributions._faces import Faces
 from captum_canonical.benchmarking.controls import CONTROLS, Control, random_maps
+from captum_canonical.benchmarking.counting import Counted
 from captum_canonical.benchmarking.methods import Maps, Method, MethodArgument
 from captum_canonical.benchmarking.notes import facts_of, notes_of
 from captum_canonical.benchmarking.photos import Photos, canonical_mean, cross_fitted, other_folds, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scoring import Row, percentages_apply, score_row
 from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
-from captum_canonical.benchmarking.untouched import Counted, ModelState
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.masks import Sign
-from captum_canonical.model_saliency import CanonicalModelSaliency
-from captum_canonical.random_state import random_state_kept, seed_generators
+from captum_canonical.restore import NetworkState, random_state_kept, seed_generators
+from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 STEPS = 10
@@ -151,7 +151,7 @@ def benchmark(
     )
     _check_names(methods)
     networks = [forward_func] if isinstance(forward_func, nn.Module) else []
-    state = ModelState(networks)
+    state = NetworkState(networks)
     try:
         with random_state_kept():
             seed_generators(seed)

@@ -9,22 +9,20 @@ from typing import Literal
 
 from torch import Tensor
 
-from captum_canonical.attributions import CanonicalProjector
+from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.benchmarking.counting import Counted
 from captum_canonical.benchmarking.photos import Photos
 from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
-from captum_canonical.benchmarking.untouched import Counted
-from captum_canonical.faithfulness import (
+from captum_canonical.faithfulness.curves import RemovalCurves, removal_curves
+from captum_canonical.faithfulness.fills import fill_name
+from captum_canonical.faithfulness.masks import Explanation, explanation_masks
+from captum_canonical.faithfulness.measures import (
     FaithfulnessScore,
-    RemovalCurves,
     average_drop,
-    explanation_masks,
     increase_rate,
     mean_drop,
-    removal_curves,
     score_explanations,
 )
-from captum_canonical.faithfulness.fills import fill_name
-from captum_canonical.faithfulness.masks import Explanation
 
 MapKind = Literal["per image", "canonical mean"]
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.cli.console import Outcome, seconds, shown
-from captum_canonical.cli.data import account, account_text
 from captum_canonical.cli.methods import METHODS, OF_INPUTS, OF_LAYERS, attribution, occlusion_arguments
 from captum_canonical.cli.options import add_common, add_method, add_network, add_photos, at_least, examples, names
+from captum_canonical.cli.photographs import account, account_text
 from captum_canonical.cli.report import BENCHMARK
 from captum_canonical.cli.session import Session, begin
 from captum_canonical.confidence import ClassConfidence
-from captum_canonical.dataset import FaceBatch
+from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 
 FILLS = ("mean", "blur", "imputed")

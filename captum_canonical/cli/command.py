@@ -14,7 +14,8 @@ from contextlib import ExitStack
 import torch
 
 from captum_canonical import __version__
-from captum_canonical.cli import align, benchmark, compare, explain, info, report
+from captum_canonical.cli import benchmark, compare, explain, info, report
+from captum_canonical.cli import photographs as align
 from captum_canonical.cli.console import PROGRAM, Outcome, say, warnings_in_lines
 from captum_canonical.cli.options import Parser, examples
 from captum_canonical.cli.references import current_folder_importable

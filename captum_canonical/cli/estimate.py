@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_canonical.attributions import CanonicalOcclusion
 from captum_canonical.attributions._arguments import prefix_of
 from captum_canonical.attributions._points import PointGeometry
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.cli.console import Outcome, seconds, shown
-from captum_canonical.cli.data import photographs
+from captum_canonical.cli.photographs import photographs
 from captum_canonical.cli.session import Session
-from captum_canonical.dataset import FaceBatch
+from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
-from captum_canonical.explain import explain_dataset
-from captum_canonical.runs import RunFolder
-from captum_canonical.runs.files import COVERAGE_TYPE, MAP_TYPE
+from captum_canonical.run_folder.files import COVERAGE_TYPE, MAP_TYPE
+from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.runs.explain import explain_dataset
 
 SAMPLE = 64  # photographs in which faces are looked for
 PATIENCE = 6.0  # seconds that a batch may take before only a part of its points is tried

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from captum_canonical.cli.console import Outcome, jsonable, seconds, shown
-from captum_canonical.cli.data import account, account_text
 from captum_canonical.cli.estimate import estimate
 from captum_canonical.cli.methods import METHODS, attribution, occlusion_arguments
 from captum_canonical.cli.options import (
@@ -21,12 +20,14 @@ from captum_canonical.cli.options import (
     examples,
     stopping_rule,
 )
+from captum_canonical.cli.photographs import account, account_text
 from captum_canonical.cli.report import COMMAND
 from captum_canonical.cli.session import Session, begin
 from captum_canonical.errors import CanonicalError
-from captum_canonical.explain import explain_dataset
-from captum_canonical.runs import RunFolder, write_json
-from captum_canonical.runs.files import MANIFEST
+from captum_canonical.run_folder.files import MANIFEST
+from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.run_folder.manifest import write_json
+from captum_canonical.runs.explain import explain_dataset
 
 OF_OCCLUSION = ("points", "patch_size", "fill", "inference")
 

@@ -1,21 +1,139 @@
-"""``captum-canonical info``: versions, what can find faces here, and a map that is known beforehand."""
+"""A map that is known beforehand, computed by the package and compared: does it work on this machine?
+
+The network is wired by hand: it weighs the pixels of one facial region of the drawn canonical face, and nothing else.
+Its score is linear in the pixels, so that the drop at each point is a sum over the patch, and the map follows from the
+definition (Eqs. 1, 4 and 5) in a slow loop that shares no code with the package.
+"""
 
 from __future__ import annotations
 
+import math
 import platform
+import time
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from captum_canonical import __version__
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.cli.console import Outcome, seconds, shown, table
 from captum_canonical.cli.options import add_common, examples
-from captum_canonical.cli.self_test import SelfTest, self_test
 from captum_canonical.errors import CanonicalError, MissingDependencyError
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.saliency.metric import CanonicalModelSaliency
+
+SIZE, PATCH, CLASSES = 96, 7, 2
+REGION = "nose_tip"
+INFERENCES: tuple[tuple[int, Literal["dense", "incremental"]], ...] = ((1, "dense"), (3, "incremental"))
+TOLERANCE = 1e-4  # of the map's largest value: float32 sums
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        name: what is compared.
+        difference: the largest, as a share of the map's largest value.
+        passed: whether it is small enough.
+    """
+
+    name: str
+    difference: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """All comparisons, and how long they took in seconds."""
+
+    checks: tuple[Check, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of them did."""
+        return all(check.passed for check in self.checks)
+
+
+class RegionNet(nn.Module):
+    """(N, 2) scores: the mean brightness of a region and its negative, by one convolution as large as the image."""
+
+    def __init__(self, region: Tensor) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.head = nn.Conv2d(4, CLASSES, (region.shape[0], region.shape[1]), bias=False)
+        with torch.no_grad():
+            self.trunk.weight.zero_()
+            self.trunk.weight[:3, :, 1, 1] = torch.eye(3)  # hands the colours on
+            self.head.weight.zero_()
+            self.head.weight[:, :3] = region / (3 * region.sum()) * torch.tensor([1.0, -1.0])[:, None, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 2)."""
+        return self.head(self.trunk(x)).flatten(1)
+
+
+def self_test() -> SelfTest:
+    """Computes the known map in both kinds of inference, and its mean, in a few seconds.
+
+    Example::
+
+        >>> self_test().passed
+        True
+    """
+    start = time.perf_counter()
+    face = CanonicalFace.default(SIZE)
+    region = face.region_mask(REGION)
+    net = RegionNet(region.float()).eval().requires_grad_(False)
+    mesh = FaceMesh(face.vertices[None], image_size=face.size, topology=face.topology)
+    photo = face.image[None]
+    expected = known_map(face, region)
+    checks, maps = [], torch.zeros(0)
+    mean = CanonicalModelSaliency(face)
+    for factor, inference in INFERENCES:
+        method: Any = CanonicalOcclusion(net, mesh, face, inference)
+        maps, coverage = method.attribute(photo, target=0, patch_size=PATCH, return_coverage=True)
+        checks.append(_compare(f"map by {inference} inference", maps, expected))
+        mean.update(factor * maps, coverage)
+    checks.append(_compare("mean of two maps", mean.compute().mean[None], 2 * expected))
+    inside = float(maps[0, 0][region].mean() / maps[0, 0][face.raster.covered].abs().mean())
+    checks.append(Check(f"most of it in the region {REGION}", 1 / inside if inside > 0 else math.inf, inside > 5))
+    return SelfTest(tuple(checks), time.perf_counter() - start)
+
+
+def known_map(face: CanonicalFace, region: Tensor) -> np.ndarray:
+    """(H, W) the map of :class:`RegionNet` for the drawn face itself, from its definition.
+
+    Photograph and canonical face are the same here, and so are hidden and painted squares: of side :data:`PATCH`, from
+    floor(v - k / 2 + 1 / 2).
+    """
+    height, width = face.size
+    weighed = (face.image.double().mean(0) * region / region.sum()).numpy()
+    sums, hits = np.zeros((height, width)), np.zeros((height, width))
+    vertices, corners, weights = (
+        each.numpy() for each in (face.vertices.double(), face.point_vertices, face.point_weights)
+    )
+    for triangle, share in zip(corners, weights, strict=True):
+        x, y, _ = share @ vertices[triangle]
+        left, top = math.floor(x - PATCH / 2 + 0.5), math.floor(y - PATCH / 2 + 0.5)
+        rows, columns = slice(max(top, 0), max(top + PATCH, 0)), slice(max(left, 0), max(left + PATCH, 0))
+        sums[rows, columns] += weighed[rows, columns].sum()
+        hits[rows, columns] += 1
+    return sums / np.maximum(hits, 1)
+
+
+def _compare(name: str, values: Tensor, expected: np.ndarray) -> Check:
+    difference = float(np.abs(values[0, 0].double().numpy() - expected).max() / np.abs(expected).max())
+    return Check(name, difference, difference <= TOLERANCE)
+
 
 PACKAGES = (
     "torch",
@@ -99,13 +217,13 @@ def _devices() -> list[str]:
 
 def _mediapipe() -> tuple[bool, str]:
     """Whether MediaPipe looks at an image, and if not, why."""
-    from captum_canonical.adapters import MediaPipeAligner
+    from captum_canonical.adapters.mediapipe import MediaPipeAligner
 
     return _tried(lambda: MediaPipeAligner(on_missing="skip")([np.zeros((64, 64, 3), np.uint8)]), "offline")
 
 
 def _face_alignment() -> tuple[bool, str]:
-    from captum_canonical.adapters import FaceAlignmentAligner
+    from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
 
     if _version("face-alignment") is None:
         return False, "the package face-alignment is not installed (pip install face-alignment)."

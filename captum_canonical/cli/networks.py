@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_canonical.cli.exported import load_exported
-from captum_canonical.cli.references import is_reference, load_reference
-from captum_canonical.cli.settings import NetworkSettings
-from captum_canonical.dataset.aligner_settings import file_digest
+from captum_canonical.cli.methods import NetworkSettings
+from captum_canonical.cli.references import is_reference, load_exported, load_reference
+from captum_canonical.data.aligner_settings import file_digest
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 
 SCRIPTS, EXPORTED, WEIGHTS = (

@@ -87,7 +87,7 @@ def at_least(least: int) -> Callable[[str], int]:
 def stopping_rule(text: str) -> Any:
     """``standard-error=0.05`` or ``split-half=0.95``."""
     from captum_canonical.errors import CanonicalError
-    from captum_canonical.explain import SplitHalf, StandardError
+    from captum_canonical.runs.stopping import SplitHalf, StandardError
 
     rules: dict[str, Callable[[float], Any]] = {"standard-error": StandardError, "split-half": SplitHalf}
     name, _, value = text.partition("=")

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.cli.console import say
-from captum_canonical.cli.data import photographs
-from captum_canonical.cli.methods import confidence_of, layer_of, target_of
+from captum_canonical.cli.methods import NetworkSettings, confidence_of, layer_of, target_of
 from captum_canonical.cli.networks import load_network
-from captum_canonical.cli.settings import NetworkSettings
-from captum_canonical.dataset import AlignedFaces
+from captum_canonical.cli.photographs import photographs
+from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,14 +21,13 @@ from captum_canonical.comparisons.sides import (
     settings_note,
 )
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency import ModelSaliency
-from captum_canonical.model_saliency.significance import Clusters, GroupSignificance, Settings, significance_of
-from captum_canonical.model_saliency.units import Units, pixels_at_once, unit_bands, units_of
-from captum_canonical.region_stats.regions import region_masks, regions_version
-from captum_canonical.region_stats.values import own_region_values
+from captum_canonical.saliency.concentration import Units, pixels_at_once, unit_bands, units_of
+from captum_canonical.saliency.regions import own_region_values, region_masks, regions_version
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.significance import Clusters, GroupSignificance, Settings, significance_of
+from captum_canonical.statistics.bootstrap import Estimate, check_level, difference, ratios
 from captum_canonical.statistics.max_t import TwoSamples
-from captum_canonical.statistics.patterns import Patterns, group_patterns
-from captum_canonical.statistics.ratios import Estimate, check_level, difference, ratios
+from captum_canonical.statistics.permutation import Patterns, group_patterns
 
 
 class Group(NamedTuple):
@@ -82,7 +81,7 @@ def compare_groups(
 
     Example::
 
-        >>> from captum_canonical.canonical_face import CanonicalFace
+        >>> from captum_canonical.faces.canonical_face import CanonicalFace
         >>> face = CanonicalFace.default(size=32)
         >>> maps = 1 + torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))
         >>> maps[:20, :, face.region_mask("chin")] += 2

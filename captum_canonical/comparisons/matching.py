@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.runs import Records
+from captum_canonical.run_folder.folder import Records
 
 COLUMNS = {"pose": ("yaw", "pitch"), "confidence": ("score",)}
 

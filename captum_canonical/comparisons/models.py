@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.comparisons.result import GroupComparison, RegionDifference
 from captum_canonical.comparisons.sides import (
     Bands,
@@ -22,15 +21,16 @@ from captum_canonical.comparisons.sides import (
     settings_note,
 )
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency import ModelSaliency, Photos
-from captum_canonical.model_saliency.significance import Clusters, Settings, significance_of
-from captum_canonical.model_saliency.units import Units, photo_bands, pixels_at_once, units_of
-from captum_canonical.region_stats.regions import region_masks, regions_version
-from captum_canonical.region_stats.values import own_region_values
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.concentration import Units, photo_bands, pixels_at_once, units_of
+from captum_canonical.saliency.photos import Photos
+from captum_canonical.saliency.regions import own_region_values, region_masks, regions_version
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.significance import Clusters, Settings, significance_of
+from captum_canonical.statistics.bootstrap import check_level, influences, ratios
 from captum_canonical.statistics.max_t import OneSample
-from captum_canonical.statistics.patterns import Patterns, sign_patterns
-from captum_canonical.statistics.ratios import check_level, influences, ratios
-from captum_canonical.statistics.rows import SAME, unit_means
+from captum_canonical.statistics.permutation import Patterns, sign_patterns
+from captum_canonical.statistics.units import SAME, unit_means
 
 
 def compare_models(

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.comparisons.matching import Matching
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency import Significance
-from captum_canonical.region_stats.writing import Interval, grid, with_ends, without_nan
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.region_table import Interval, grid, with_ends, without_nan
+from captum_canonical.saliency.significance import Significance
 
 NO_DIFFERENCE = "no difference detected"
 LISTED = 5  # regions that a verdict names

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.comparisons.result import RegionDifference
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency import ModelSaliency
-from captum_canonical.model_saliency.kinds import check_same_faces, differing_settings, in_words
-from captum_canonical.model_saliency.significance import Settings
-from captum_canonical.region_stats.regions import region_masks
-from captum_canonical.region_stats.values import RegionValues, region_values
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.compatible import check_same_faces, differing_settings, in_words
+from captum_canonical.saliency.regions import RegionValues, region_masks, region_values
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.significance import Settings
+from captum_canonical.statistics.bootstrap import Estimate
 from captum_canonical.statistics.max_t import MaxT, Statistic, max_t
-from captum_canonical.statistics.patterns import Patterns
-from captum_canonical.statistics.ratios import Estimate
+from captum_canonical.statistics.permutation import Patterns
 
 Bands = Iterator[tuple[slice, Tensor, Tensor]]
 

@@ -21,11 +21,11 @@ from tqdm.auto import tqdm
 
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions._faces import FacesArgument
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.fills import Fill, fill_name, fill_pixels, filled_once
 from captum_canonical.faithfulness.orders import RemovalOrder, canonical_order, image_order
-from captum_canonical.inference import Scorer
+from captum_canonical.inference.dense import Scorer
 
 STEPS = 20
 

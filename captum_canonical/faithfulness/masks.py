@@ -19,7 +19,7 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import Fill, fill_pixels
 from captum_canonical.faithfulness.orders import check_maps, removal_order
-from captum_canonical.statistics import SAME
+from captum_canonical.statistics.units import SAME
 
 Explanation = Literal["negative", "positive"]
 Sign = Literal["positive", "abs", "raw"]

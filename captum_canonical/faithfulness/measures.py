@@ -29,7 +29,7 @@ from captum_canonical.faithfulness.masks import (
     check_masked,
     explanation_images,
 )
-from captum_canonical.inference import Scorer
+from captum_canonical.inference.dense import Scorer
 
 Direction = Literal["higher", "lower"]
 TOLERANCE = 1e-6

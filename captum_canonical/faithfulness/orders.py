@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_canonical.attributions import CanonicalProjector
 from captum_canonical.attributions._faces import FacesArgument, face_for, meshes_of
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics import SAME
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.statistics.units import SAME
 
 
 @dataclass(frozen=True, eq=False)

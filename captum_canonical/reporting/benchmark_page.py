@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from captum_canonical.benchmarking import BenchmarkResult
-from captum_canonical.benchmarking.result import SHOWN
+from captum_canonical.benchmarking.result import SHOWN, BenchmarkResult
 from captum_canonical.benchmarking.tables import lines_of, remarks_of
-from captum_canonical.canonical_face import CanonicalFace
-from captum_canonical.reporting.options import Options
-from captum_canonical.reporting.page import Cell, Page, Row, Section, Table
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.reporting.page import Cell, Options, Page, Row, Section, Table, facts_table
 from captum_canonical.reporting.pictures import Panel, RegionNames, drawing_of, panel_of, seen_values, signed_scale
-from captum_canonical.reporting.provenance import now, settings_of_benchmark
-from captum_canonical.reporting.tables import facts_table
-from captum_canonical.reporting.words import counted
+from captum_canonical.reporting.words import counted, now, settings_of_benchmark
 
 HOW_TO_READ = (
     "Each row is a way of making maps; controls are maps that know nothing of the network. Explanation images keep or "

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TypeVar
 
-from captum_canonical.comparisons import GroupComparison, compare_groups
+from captum_canonical.comparisons.groups import compare_groups
+from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency import ModelSaliency, Significance
-from captum_canonical.model_saliency.concentration import Concentration
-from captum_canonical.model_saliency.strata import UNKNOWN
-from captum_canonical.region_stats import RegionTable, region_table
+from captum_canonical.saliency.concentration import Concentration
+from captum_canonical.saliency.region_table import RegionTable, region_table
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.significance import Significance
+from captum_canonical.saliency.strata import UNKNOWN
 
 COLUMNS = {
     "group": "Group",

@@ -1,12 +1,14 @@
-"""The model-level map, flat and in three dimensions, with its standard error and coverage."""
+"""The page in a few sentences."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from captum_canonical.model_saliency import ModelSaliency, Significance
 from captum_canonical.reporting.findings import Findings
-from captum_canonical.reporting.page import Section
+from captum_canonical.reporting.gallery import wall_of
+from captum_canonical.reporting.page import Options, Section
 from captum_canonical.reporting.pictures import (
     Panel,
     RegionNames,
@@ -17,6 +19,27 @@ from captum_canonical.reporting.pictures import (
     seen_values,
     signed_scale,
 )
+from captum_canonical.reporting.words import counted, number
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.significance import Significance
+
+
+def summary_section(result: ModelSaliency, findings: Sequence[str]) -> Section:
+    """How many photographs, whether they are enough, and what was found."""
+    points = [_photographs(result)]
+    if result.run is not None:
+        points += [str(verdict["says"]) for verdict in result.run.stopping.get("verdicts", [])[-1:]]
+    return Section("summary", "In short", points=[*points, *(each for each in findings if each)])
+
+
+def _photographs(result: ModelSaliency) -> str:
+    run = result.run
+    if run is None:
+        return f"{counted(result.n, 'photograph')} with a map."
+    lost = len(run.left_out)
+    told = f"{counted(result.n, 'photograph')} with a map; {number(lost)} left out or failed"
+    return f"{told}." if run.complete else f"{told}, and {number(run.count - len(run))} not finished yet."
+
 
 TITLE = "Where the network looks"
 
@@ -60,3 +83,10 @@ def _detected(
     told = f"The mean map where its corrected p is at most {significance.alpha:g}; white elsewhere."
     values = np.where(np.isfinite(mean) & ~mask, 0.0, mean)
     return [panel_of(values, scale, "Other than 0", regions, told)]
+
+
+def wall_section(result: ModelSaliency, options: Options, regions: RegionNames) -> Section:
+    """Photographs beside their own maps, with what is known about each."""
+    wall = wall_of(result, options.photos, options.wall, options.unit, regions)
+    groups = sorted({tile.group for tile in wall.tiles if tile.group})
+    return Section("photographs", "Photographs and their maps", wall=wall, wall_groups=groups)

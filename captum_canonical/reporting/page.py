@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.comparisons.result import GroupComparison
+from captum_canonical.reporting.gallery import PhotoSource, Wall
 from captum_canonical.reporting.pictures import Panel, RegionNames
-from captum_canonical.reporting.wall import Wall
+from captum_canonical.reporting.words import Facts
 
 
 @dataclass(frozen=True)
@@ -130,3 +133,23 @@ class Page:
 def number_cell(text: str, value: float | None = None, more: str = "") -> Cell:
     """A cell that holds a number."""
     return Cell(text, more, value, number=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """The arguments of :func:`report` of these names."""
+
+    title: str | None
+    unit: str
+    photos: PhotoSource
+    wall: int
+    head: bool
+    strata: Sequence[str] | None
+    comparisons: Sequence[GroupComparison]
+    benchmark: BenchmarkResult | None
+
+
+def facts_table(title: str, facts: Facts) -> Table:
+    """Two columns: what, and its value."""
+    rows = [Row([Cell(name), Cell(value)]) for name, value in facts]
+    return Table(title, ("What", "Value"), rows, sortable=False)

@@ -13,10 +13,18 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.reporting.words import number
-from captum_canonical.visualization.cells import DARKEST, grey_of, scale_of, values_of
-from captum_canonical.visualization.palettes import LEVELS, UNSEEN_LEVEL, Kind, palette
+from captum_canonical.visualization.drawing import (
+    DARKEST,
+    LEVELS,
+    UNSEEN_LEVEL,
+    Kind,
+    grey_of,
+    palette,
+    scale_of,
+    values_of,
+)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from captum_canonical.benchmarking import BenchmarkResult
-from captum_canonical.comparisons import GroupComparison
+from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
-from captum_canonical.model_saliency import ModelSaliency
 from captum_canonical.reporting.benchmark_page import page_of_benchmark
-from captum_canonical.reporting.options import Options
-from captum_canonical.reporting.photo_source import PhotoSource
+from captum_canonical.reporting.gallery import PhotoSource
+from captum_canonical.reporting.page import Options
 from captum_canonical.reporting.render import render, write_page
 from captum_canonical.reporting.saliency_page import page_of_saliency
-from captum_canonical.runs.files import MANIFEST
+from captum_canonical.run_folder.files import MANIFEST
+from captum_canonical.saliency.result import ModelSaliency
 
 WALL = 96
 
@@ -70,7 +70,7 @@ def report(
     Example::
 
         >>> import tempfile, torch
-        >>> from captum_canonical.canonical_face import CanonicalFace
+        >>> from captum_canonical.faces.canonical_face import CanonicalFace
         >>> maps = torch.rand(4, 1, 32, 32)
         >>> result = ModelSaliency.from_maps(maps, None, CanonicalFace.default(32), group=["a", "a", "b", "b"])
         >>> folder = tempfile.TemporaryDirectory()

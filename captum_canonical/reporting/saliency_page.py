@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captum_canonical.model_saliency import ModelSaliency
-from captum_canonical.reporting.account_section import account_section
+from captum_canonical.reporting.account import account_section
 from captum_canonical.reporting.benchmark_page import benchmark_sections
 from captum_canonical.reporting.findings import findings_of
-from captum_canonical.reporting.group_section import comparison_section, group_section, verdict_in_short
-from captum_canonical.reporting.head import mesh_of
-from captum_canonical.reporting.map_section import map_section
-from captum_canonical.reporting.options import Options
-from captum_canonical.reporting.page import Page, Section
+from captum_canonical.reporting.map_section import map_section, summary_section, wall_section
+from captum_canonical.reporting.page import Options, Page, Section, facts_table
 from captum_canonical.reporting.pictures import RegionNames, drawing_of
-from captum_canonical.reporting.provenance import now, settings_of_run
-from captum_canonical.reporting.region_section import leading_regions, region_section
-from captum_canonical.reporting.summary_section import summary_section
-from captum_canonical.reporting.tables import facts_table
-from captum_canonical.reporting.wall_section import wall_section
-from captum_canonical.reporting.words import counted
+from captum_canonical.reporting.region_section import (
+    comparison_section,
+    group_section,
+    leading_regions,
+    region_section,
+    verdict_in_short,
+)
+from captum_canonical.reporting.render import mesh_of
+from captum_canonical.reporting.words import counted, now, settings_of_run
+from captum_canonical.saliency.result import ModelSaliency
 
 NO_SINGLE_MAPS = (
     "This result holds no maps of single photographs (it was streamed, or loaded from a summary), so that tests, "

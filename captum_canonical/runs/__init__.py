@@ -1,22 +1,8 @@
-"""The run folder: what was found for each photograph of a data set, in files that a crash cannot spoil."""
+"""From a data set to what a network looks at: one call, on one process or many, that can be killed and made again."""
 
 from __future__ import annotations
 
-from captum_canonical.runs.folder import Records, RunFolder
-from captum_canonical.runs.lock import FolderLock
-from captum_canonical.runs.manifest import Manifest, read_json, write_json
-from captum_canonical.runs.photographs import Photographs, write_photographs
-from captum_canonical.runs.writer import RunWriter, begin_run
+from captum_canonical.runs.explain import explain_dataset
+from captum_canonical.runs.stopping import SplitHalf, StandardError, Verdict
 
-__all__ = [
-    "FolderLock",
-    "Manifest",
-    "Photographs",
-    "Records",
-    "RunFolder",
-    "RunWriter",
-    "begin_run",
-    "read_json",
-    "write_json",
-    "write_photographs",
-]
+__all__ = ["SplitHalf", "StandardError", "Verdict", "explain_dataset"]

@@ -17,16 +17,18 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_canonical.attributions import CanonicalOcclusion, CanonicalProjector
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.errors import CanonicalError
-from captum_canonical.random_state import random_state_kept
-from captum_canonical.sanity.layers import first_calls, plan_of
+from captum_canonical.restore import random_state_kept
 from captum_canonical.sanity.result import RandomizationTest
 from captum_canonical.sanity.similarity import MEASURES, Comparison
 from captum_canonical.sanity.weights import (
     Order,
     Reinitialisation,
     cascade,
+    first_calls,
+    plan_of,
     seed_all,
     weights_kept,
 )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics import SAME
+from captum_canonical.statistics.units import SAME
 
 MEASURES = ("spearman", "ssim", "top_share", "mass_overlap")
 TOP = 0.1

@@ -1,10 +1,9 @@
 """Statistics of many maps or scores. Pure functions: no state, and no use of the global random state."""
 
+from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values, unit_totals
 from captum_canonical.statistics.equal_error import equal_error_threshold
-from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values, unit_totals
-from captum_canonical.statistics.rows import SAME
 from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
-from captum_canonical.statistics.units import FEWEST_IDENTITIES
+from captum_canonical.statistics.units import FEWEST_IDENTITIES, SAME
 
 __all__ = [
     "FEWEST_IDENTITIES",

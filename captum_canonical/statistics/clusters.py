@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.statistics.max_t import AT_ONCE, Statistic, kind_for, p_values_of
-from captum_canonical.statistics.patterns import Patterns
+from captum_canonical.statistics.permutation import Patterns
 
 Measure = Literal["mass", "extent"]
 

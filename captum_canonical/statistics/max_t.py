@@ -27,7 +27,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from captum_canonical.statistics.patterns import Patterns
+from captum_canonical.statistics.permutation import Patterns
 
 AT_ONCE = 2_000_000  # statistics that are computed at once: products large enough for several threads, 8 MB each
 UNITS_AT_ONCE = 64  # bounds the memory of what is summed in float64
@@ -226,7 +226,7 @@ def max_t(
 
     Example::
 
-        >>> from captum_canonical.statistics.patterns import sign_patterns
+        >>> from captum_canonical.statistics.permutation import sign_patterns
         >>> values = torch.tensor([[1.0, -1.0], [1.1, 1.0], [0.9, 0.5], [1.2, -0.5]])
         >>> found = max_t([(values, torch.ones(4, 2, dtype=torch.bool))], sign_patterns(4, 100, 0), OneSample)
         >>> found.p_values  # 2 of the 16 patterns of signs have a t as large as the first pixel's

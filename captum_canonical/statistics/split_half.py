@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics.rows import checked_rows
+from captum_canonical.statistics.units import checked_rows
 
 SPLITS_AT_ONCE = 16  # bounds the memory to a few dozen maps
 

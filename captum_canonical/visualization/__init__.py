@@ -6,9 +6,8 @@ touched, and no display is needed. Save it with ``figure.savefig(path)``.
 
 from captum_canonical.visualization.benchmark import show_benchmark
 from captum_canonical.visualization.curves import show_curves
-from captum_canonical.visualization.maps import montage, show_canonical, show_on_photo
+from captum_canonical.visualization.maps import montage, show_canonical, show_on_photo, show_strata
 from captum_canonical.visualization.randomization import show_randomization
-from captum_canonical.visualization.strata import show_strata
 
 __all__ = [
     "montage",

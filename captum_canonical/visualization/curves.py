@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness import RemovalCurves
+from captum_canonical.faithfulness.curves import RemovalCurves
 from captum_canonical.visualization.benchmark import LABEL_WIDTH, Benchmark, BenchmarkRow, chosen_of
-from captum_canonical.visualization.lines import COLOURS, CONTROL, plain_axes, wrapped
+from captum_canonical.visualization.drawing import COLOURS, CONTROL, plain_axes, wrapped
 
 MOST_LINES = 8
 """Curves of a panel if nobody says which: more are not told apart."""

@@ -11,21 +11,23 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from captum_canonical.canonical_face import CanonicalFace
 from captum_canonical.errors import CanonicalError
-from captum_canonical.sanity import MEASURES, RandomizationTest
-from captum_canonical.sanity.similarity import TOP
-from captum_canonical.visualization.cells import (
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.sanity.result import RandomizationTest
+from captum_canonical.sanity.similarity import MEASURES, TOP
+from captum_canonical.visualization.drawing import (
+    COLOURS,
     Cell,
     Picture,
     colour_bar,
     draw_cell,
     grey_of,
     legend_of_unseen,
+    plain_axes,
     scale_of,
     values_of,
+    wrapped,
 )
-from captum_canonical.visualization.lines import COLOURS, plain_axes, wrapped
 
 MOST_PICTURES = 10
 """Layers whose maps are shown; of more, so many that lie evenly between the first and the last."""

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.photos import crop_photo, read_photo, to_tensor
-from captum_canonical.statistics.resampling import bootstrap_interval
+from captum_canonical.faces.photos import crop_photo, read_photo, to_tensor
+from captum_canonical.statistics.bootstrap import bootstrap_interval
 from face_nets import LUMA
 from paper.stimuli import METHODS, SEED, Stimulus, write_csv
 from paper.study import Results

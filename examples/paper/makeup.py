@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.statistics.resampling import bootstrap_interval, holm, sign_flip_p_values
+from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values
 from paper.drawing import SIDE, new_figure, picture
 from paper.page import Figure, table, write_alone
 from paper.paint import BOTH, CONTROL, EYES, LIPS, paint_masks, painted

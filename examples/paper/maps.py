@@ -9,7 +9,7 @@ from captum.attr import Occlusion
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.statistics import split_half_correlation
+from captum_canonical.statistics.split_half import split_half_correlation
 from paper.drawing import SIDE, face_maps, lines, new_figure, picture
 from paper.page import Figure, table
 from paper.study import SOURCES, Results, mean_map, on_face

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.faithfulness import explanation_images, explanation_masks
-from captum_canonical.photos import to_arrays
+from captum_canonical.faces.photos import to_arrays
+from captum_canonical.faithfulness.masks import explanation_images, explanation_masks
 from paper.methods import CAMS, OnPhoto, one_by_one, others
 from paper.study import Results, Task, mean_map
 

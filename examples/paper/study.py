@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters import KeypointAligner, PixelGrid
-from captum_canonical.adapters.keypoints import keypoints_468
-from captum_canonical.photos import list_photos
+from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid, keypoints_468
+from captum_canonical.faces.photos import list_photos
 from real_networks import PATCH, TASKS, TIGHT, Face, Study, crop, find_faces, image_maps, read_identities, recognition
 
 Sources = dict[str, tuple[str, Callable[[Path, list[Face]], Study], Callable[[Any], nn.Module]]]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from captum_canonical.photos import read_photo, to_arrays
+from captum_canonical.faces.photos import read_photo, to_arrays
 from paper.answers import (
     COLUMNS,
     intervals,

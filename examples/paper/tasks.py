@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.statistics import split_half_correlation
+from captum_canonical.statistics.split_half import split_half_correlation
 from paper.drawing import SIDE, face_maps, largest, new_figure, nothing, picture
 from paper.methods import CAMS, OnPhoto, one_by_one, others
 from paper.page import Figure, table

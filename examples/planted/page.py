@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import captum_canonical as cc
-from captum_canonical.statistics.resampling import holm
+from captum_canonical.statistics.bootstrap import holm
 from paper.page import PACKAGES, table
 from planted.finding import CMS, IMAGE, METHODS, PERMUTATIONS, POINTS
 from planted.photographs import PATCH, SIZE

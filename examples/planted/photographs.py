@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.photos import list_photos, read_photo
-from captum_canonical.warp import rasterize, visible_vertices, warp
+from captum_canonical.faces.photos import list_photos, read_photo
+from captum_canonical.faces.warp import rasterize, visible_vertices, warp
 
 SIZE = 64  # pixels of a photograph
 PATCH = 5  # pixels of what occlusion hides: 15 at 224, made odd
@@ -61,7 +61,7 @@ def drawn_face() -> Source:
 
 def photographed(photos: Sequence[np.ndarray]) -> list[Source]:
     """The faces that are found in photographs (H, W, 3) uint8."""
-    from captum_canonical.adapters import MediaPipeAligner
+    from captum_canonical.adapters.mediapipe import MediaPipeAligner
 
     aligner = MediaPipeAligner(on_missing="skip")
     found = []

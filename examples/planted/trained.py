@@ -12,7 +12,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.dataset import FaceBatch
+from captum_canonical.data.records import FaceBatch
 from planted.finding import CMS, GRAD_CAM, IMAGE, METHODS, POINTS, canonical, fill, occlusion_maps
 from planted.photographs import PATCH, Mark, Photographs
 from planted.trials import Trial, drawn

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_canonical.statistics.resampling import bootstrap_interval
+from captum_canonical.statistics.bootstrap import bootstrap_interval
 from planted.photographs import BLUE, RED, Mark, Photographs, plantable
 
 EACH = 20  # photographs of each group, 40 together; and 20 more of group B, to compare with itself

@@ -1,0 +1,10 @@
+"""A folder, table or list of photographs as a data set of faces: found once, cut to a network's input, normalised."""
+
+from __future__ import annotations
+
+from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.alignment import GroupCount, LeftOut
+from captum_canonical.data.photo_list import PhotoRow
+from captum_canonical.data.records import FaceBatch, FaceRecord
+
+__all__ = ["AlignedFaces", "FaceBatch", "FaceRecord", "GroupCount", "LeftOut", "PhotoRow"]

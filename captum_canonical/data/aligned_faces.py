@@ -1,0 +1,256 @@
+"""A data set of faces that are found once, and cut to a network's input together with their meshes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, get_worker_info
+
+from captum_canonical.data.aligner_settings import describe_aligner
+from captum_canonical.data.alignment import Alignment, Find, GroupCount, LeftOut
+from captum_canonical.data.mesh_cache import MeshCache
+from captum_canonical.data.photo_list import PhotoRow, Source, class_names, list_rows, with_targets
+from captum_canonical.data.records import FaceRecord, NetworkInput, collate
+from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.photos import PathType, Statistics
+
+MAX_PIXELS = 64_000_000  # 192 MB as 8-bit colours
+
+
+class AlignedFaces(Dataset[FaceRecord]):
+    """Photographs, the face in each, and what is known about them, as a network and its explanations take them.
+
+    Faces are found in a pass of its own (:meth:`align`), in the process that made the data set, when they are first
+    needed; with ``cache`` that pass is spared the next time. Photographs that cannot be read or show no face are left
+    out and listed in :attr:`left_out` with the reason; a missing face is itself a bias, so :meth:`counts` has them by
+    group. Record i is the i-th photograph that is used; its ``place`` counts all of them. One face is taken from each
+    photograph: the one that the aligner chooses, which is the largest.
+
+    With a ``DataLoader`` that has workers, call :meth:`align` first (``shuffle=True`` does): workers only read meshes
+    and photographs, and start no aligner. Photographs are read again at each use, never kept.
+
+    Args:
+        source: a folder (the photographs in it and in its sub-folders in order of their names, hidden ones left out);
+            a CSV file in UTF-8 with a column ``path`` and perhaps ``target``, ``group`` and ``identity``; or a list of
+            paths, tuples (path, target, group, identity), dicts of these, or :class:`PhotoRow`.
+        aligner: a callable ``aligner([photo], names=[name])`` to a :class:`FaceMesh` of one row, such as
+            :class:`~captum_canonical.adapters.MediaPipeAligner`, with ``on_missing`` as it likes.
+        faces: meshes that are there already, in place of an aligner: a callable from a path to a mesh of one row, or a
+            mesh with one row for each photograph of the source. They are not cached.
+        size: (H, W) of the network's input, or one number for a square.
+        crop: ``"face"`` for the part around the face (:func:`~captum_canonical.adapters.crop_to_face`), a box (left,
+            top, right, bottom) in pixels of all photographs, or None for the whole photo, whose shape becomes that of
+            the input.
+        margin: around the face, as a share of its longer side; only with ``crop="face"``.
+        fill: what is beyond the photo, see :func:`captum_canonical.faces.photos.crop_photo`.
+        channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (one grey channel), the order in which the network takes them.
+        mean, std: of the network's normalisation ``(image - mean) / std`` of images in 0..1, one number or one for
+            each channel. Default: none.
+        cache: a folder for meshes, which any number of data sets and processes may share. A mesh is found again when
+            a byte of its photograph or a setting of the aligner changes.
+        cache_key: a text that stands for the aligner's settings, for one that cannot be described by its class and
+            attributes (a function, a network). It must change whenever the meshes would.
+        classes: how many classes there are, or their names in the order of the network's outputs. Default: targets are
+            class indices, or numbers to be predicted if one of them is written with a decimal point.
+        columns: ``{"path": "file", ...}``: other names of a CSV file's columns.
+        root: where relative paths start. Default: the folder of the CSV file, the working folder for a list.
+        subfolder: what the name of the folder that holds a photo means: ``"target"``, ``"group"`` or ``"identity"``;
+            photographs at the top have none.
+        max_pixels: photographs with more are left out before they are decoded.
+
+    Attributes:
+        classes: their names, None where they have none.
+        rows: all photographs of the source, as :class:`PhotoRow` with their targets.
+
+    Raises:
+        CanonicalError: the source, a target or an argument is not as above; nothing was computed yet.
+
+    Example::
+
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from captum_canonical.adapters import PixelGrid
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> for name in ("a.png", "b.png"):
+        ...     Image.new("RGB", (60, 40), "orange").save(f"{folder.name}/{name}")
+        >>> data = AlignedFaces(folder.name, PixelGrid(4, 4), size=(32, 48), crop=None, mean=0.5, std=0.5)
+        >>> batch = data.collate([data[0], data[1]])
+        >>> tuple(batch.images.shape), batch.faces.image_size, batch.names, data.duplicates
+        ((2, 3, 32, 48), (32, 48), ['a.png', 'b.png'], {1: 0})
+        >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        aligner: Callable[..., FaceMesh] | None = None,
+        *,
+        faces: Callable[[Path], FaceMesh] | FaceMesh | None = None,
+        size: int | tuple[int, int],
+        crop: str | Sequence[float] | None = "face",
+        margin: float = 0.25,
+        fill: str | float | Sequence[float] = "edge",
+        channels: str = "RGB",
+        mean: Statistics | None = None,
+        std: Statistics | None = None,
+        cache: PathType | None = None,
+        cache_key: str | None = None,
+        classes: int | Sequence[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+        root: PathType | None = None,
+        subfolder: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.classes = class_names(classes)
+        self.rows = tuple(with_targets(list_rows(source, columns, root, subfolder), classes))
+        self._input = NetworkInput(
+            size,  # type: ignore[arg-type]  # made a pair there
+            crop,
+            margin,
+            fill,
+            channels,
+            0.0 if mean is None else mean,
+            1.0 if std is None else std,
+        )
+        if (aligner is None) == (faces is None):
+            raise CanonicalError("AlignedFaces: expected either an aligner or faces=, got both or neither.")
+        self._settings = None if faces is not None else _settings(aligner, cache, cache_key)
+        find = _find_with(aligner) if aligner is not None else _look_up(faces, len(self.rows))
+        meshes = None if faces is not None else MeshCache(None if cache is None else Path(cache))
+        self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels)
+
+    # ---------------------------------------------------------------------------------------------- the faces
+    def align(self, show_progress: bool = False, first: int = 0) -> AlignedFaces:
+        """Finds the faces that are not known yet; everything else calls it when it needs them.
+
+        Interrupted, it keeps what it has and goes on from there at the next call.
+
+        Args:
+            show_progress: a bar on stderr with photographs per second and the time left.
+            first: place in :attr:`rows` to begin at; the ones before it come last. Processes that share a cache and
+                begin at different places find each face once.
+
+        Returns:
+            The data set itself.
+
+        Raises:
+            CanonicalError: the aligner gave something else than one row, or it is called in a worker of a DataLoader.
+            MissingDependencyError: the aligner cannot run.
+        """
+        if not self._alignment.complete:
+            if get_worker_info() is not None:
+                raise CanonicalError(
+                    "AlignedFaces: expected the faces to be found before workers of a DataLoader start, so that not "
+                    "each of them starts an aligner; call data.align() before iterating over the loader."
+                )
+            self._alignment.run(show_progress, first)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.align()._alignment.meshes)
+
+    def __getitem__(self, index: int) -> FaceRecord:
+        """The record of the index-th photograph that is used.
+
+        Raises:
+            CanonicalError: its file changed since its face was found.
+        """
+        place = self.places[index]
+        mesh = self._alignment.meshes[place].mesh()
+        image, moved = self._input(self._alignment.photo(place), mesh)
+        return FaceRecord(image, moved, self.rows[place], place)
+
+    collate = staticmethod(collate)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes: with all faces found, and without the aligner."""
+        return vars(self.align())
+
+    # ---------------------------------------------------------------------------------------------- reports
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where in :attr:`rows` the photograph of each record stands."""
+        return self.align()._alignment.places
+
+    @property
+    def left_out(self) -> Mapping[int, LeftOut]:
+        """Place in :attr:`rows` -> path, reason and kind of each photograph that is not used."""
+        return MappingProxyType(self.align()._alignment.left_out)
+
+    def face_box(self, place: int) -> tuple[float, float, float, float] | None:
+        """(left, top, right, bottom) of the face at a place in :attr:`rows`, in pixels of the file; None without."""
+        mesh = self.align()._alignment.meshes.get(place)
+        return None if mesh is None else mesh.box
+
+    @property
+    def duplicates(self) -> dict[int, int]:
+        """Place in :attr:`rows` -> the first place with the same bytes. Duplicates are used like all others."""
+        return self.align()._alignment.duplicates()
+
+    def counts(self) -> dict[str | None, GroupCount]:
+        """For each group, None being photographs without one: how many are used, and why the others are not."""
+        return self.align()._alignment.counts()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides the inputs: bytes of the files, targets, aligner, crop, size and normalisation.
+
+        It is the same for the same files elsewhere. An aligner without a description, and ``faces=``, count by their
+        meshes.
+        """
+        alignment = self.align()._alignment
+        lines = [self._input.describe(), self._settings or "meshes"]
+        for place, row in enumerate(self.rows):
+            mesh = alignment.meshes.get(place)
+            known = None if mesh is None else "found" if self._settings else mesh.digest()
+            lines.append(repr((alignment.digests.get(place), known, row.target)))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _settings(aligner: object, cache: PathType | None, cache_key: str | None) -> str | None:
+    """What decides the meshes; None where it cannot be told and need not be."""
+    if cache_key is not None:
+        return f"key {cache_key}"
+    try:
+        return describe_aligner(aligner)
+    except CanonicalError:
+        if cache is not None:
+            raise
+        return None
+
+
+def _find_with(aligner: Callable[..., FaceMesh]) -> Find:
+    if not callable(aligner):
+        raise CanonicalError(f"aligner: expected a callable from images to a FaceMesh, got {type(aligner).__name__}.")
+    if getattr(aligner, "face", None) == "all":
+        raise CanonicalError('aligner: expected one face for each photograph, face="largest", got face="all".')
+
+    def find(place: int, row: PhotoRow, photo: np.ndarray) -> FaceMesh:
+        return aligner([photo], names=[row.name])
+
+    return find
+
+
+def _look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> Find:
+    if isinstance(faces, FaceMesh):
+        if len(faces) != count:
+            raise CanonicalError(f"faces: expected a row for each of {count} photographs, got {len(faces)}.")
+        return lambda place, row, photo: faces[place]
+    if not callable(faces):
+        raise CanonicalError(f"faces: expected a FaceMesh or a callable from a path, got {type(faces).__name__}.")
+
+    def find(place: int, row: PhotoRow, photo: np.ndarray) -> FaceMesh:
+        try:
+            return faces(row.path)
+        except (NoFaceError, MissingDependencyError):
+            raise
+        except (CanonicalError, OSError) as error:
+            raise AlignmentError(str(error)) from error  # a file of meshes that is missing or damaged
+
+    return find

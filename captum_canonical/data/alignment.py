@@ -1,0 +1,255 @@
+"""The one pass over all photographs in which faces are found, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from captum_canonical.data.aligner_settings import file_digest
+from captum_canonical.data.mesh_cache import FORMAT, MeshCache, MeshOnDisk, StoredMesh
+from captum_canonical.data.photo_list import PhotoRow
+from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, depth_of_the_call
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.photos import read_photo
+
+NO_FACE, NOT_ALIGNED, UNREADABLE = "no face", "not aligned", "unreadable"
+Find = Callable[[int, PhotoRow, np.ndarray], FaceMesh]
+"""Place and row of a photograph, and its pixels (H, W, 3) uint8 -> a mesh of one row."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A photograph that is not used.
+
+    Attributes:
+        path: the file.
+        reason: a sentence.
+        kind: ``"no face"``, ``"not aligned"`` (there may be a face, but no usable mesh of it) or ``"unreadable"``.
+    """
+
+    path: Path
+    reason: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class GroupCount:
+    """How many photographs of a group are used, and why the others are not; see :attr:`LeftOut.kind`."""
+
+    found: int = 0
+    no_face: int = 0
+    not_aligned: int = 0
+    unreadable: int = 0
+
+    @property
+    def left_out(self) -> int:
+        """The photographs that are not used."""
+        return self.no_face + self.not_aligned + self.unreadable
+
+
+class Alignment:
+    """Results for each place in a list of photographs; an interrupted pass goes on where it stopped.
+
+    Args:
+        rows: the photographs.
+        find: what finds a face.
+        cache: what was found before, or None if results must not be taken over from one place to another.
+        settings: what decides a mesh beside the photograph's bytes.
+        max_pixels: larger photographs are left out before they are decoded.
+
+    Attributes:
+        meshes: place -> the face, in ascending order.
+        places: those of meshes, after the pass.
+        left_out: place -> why there is none.
+        digests: place -> SHA-256 of the file, if it could be read.
+    """
+
+    def __init__(
+        self, rows: Sequence[PhotoRow], find: Find, cache: MeshCache | None, settings: str, max_pixels: int
+    ) -> None:
+        self.rows, self.settings, self.max_pixels = rows, settings, max_pixels
+        self.meshes: dict[int, StoredMesh | MeshOnDisk] = {}
+        self.places: tuple[int, ...] = ()
+        self.left_out: dict[int, LeftOut] = {}
+        self.digests: dict[int, str] = {}
+        self._stamps: dict[int, tuple[int, int]] = {}
+        self._find: Find | None = find
+        self._cache = cache
+
+    @property
+    def complete(self) -> bool:
+        """Whether all photographs have been looked at."""
+        return len(self.meshes) + len(self.left_out) == len(self.rows)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What other processes need: the results. The aligner, and networks and threads in it, stay here."""
+        return vars(self) | {"_find": None, "_cache": None}
+
+    # ------------------------------------------------------------------------------------------------ the pass
+    def run(self, show_progress: bool, first: int = 0) -> None:
+        """Looks at each photograph that has no result yet, in order from the place ``first`` on."""
+        done = self.meshes.keys() | self.left_out.keys()
+        order = [*range(first, len(self.rows)), *range(min(first, len(self.rows)))]
+        todo = [place for place in order if place not in done]
+        for place in tqdm(todo, desc="Aligning", unit="photo", disable=not show_progress):
+            path = self.rows[place].path
+            try:
+                result = self._one(place)
+            except _Left as left:
+                self.left_out[place] = LeftOut(path, str(left), left.kind)
+                continue
+            if result is None:
+                self.left_out[place] = LeftOut(path, "the aligner found no face.", NO_FACE)
+            else:
+                self.meshes[place] = result
+        self.meshes, self.left_out = dict(sorted(self.meshes.items())), dict(sorted(self.left_out.items()))
+        self.places = tuple(self.meshes)
+        self._warn()
+
+    def _one(self, place: int) -> StoredMesh | MeshOnDisk | None:
+        """The face of one photograph, None if there is none."""
+        path = self.rows[place].path
+        self._check_pixels(path)
+        try:
+            self._stamps[place] = _stamp(path)
+            self.digests[place] = file_digest(path)
+        except OSError as error:
+            read_photo_of(path)  # says what is wrong
+            raise _Left(f"the file cannot be read ({error}).", UNREADABLE) from error
+        key = hashlib.sha256("\n".join([FORMAT, self.digests[place], self.settings]).encode()).hexdigest()
+        result = self._cache.get(key) if self._cache else None
+        if result is None:
+            photo = read_photo_of(path)
+            result = self._align(place, photo)
+            if not self._unchanged(place):
+                raise _Left("the file changed while it was read.", UNREADABLE)
+            if self._cache:
+                self._cache.put(key, result)
+        if not result.found:
+            return None
+        return self._cache.light(key, result) if self._cache else result
+
+    def _check_pixels(self, path: Path) -> None:
+        pixels = _pixels_in_header(path)
+        if pixels > self.max_pixels:
+            raise _Left(
+                f"the photograph has {pixels:,} pixels, more than max_pixels={self.max_pixels:,}; make it smaller or "
+                "raise that limit.",
+                UNREADABLE,
+            )
+
+    def _align(self, place: int, photo: np.ndarray) -> StoredMesh:
+        row, size = self.rows[place], (photo.shape[0], photo.shape[1])
+        assert self._find is not None  # only copies for other processes, which are complete, have none
+        try:
+            mesh = self._find(place, row, photo)
+        except NoFaceError:
+            return StoredMesh.without_face(size)
+        except AlignmentError as error:
+            raise _Left(str(error), NOT_ALIGNED) from error
+        if not isinstance(mesh, FaceMesh) or len(mesh) != 1:
+            told = f"{len(mesh)} rows" if isinstance(mesh, FaceMesh) else type(mesh).__name__
+            raise CanonicalError(
+                f"{row.label}: expected a FaceMesh of one row for each photograph, got {told}; aligners choose "
+                'one face with face="largest".'
+            )
+        if mesh.image_size != size:
+            raise _Left(f"the mesh is for an image of {mesh.image_size}, the photograph has {size}.", NOT_ALIGNED)
+        return StoredMesh.of(mesh)
+
+    # ----------------------------------------------------------------------------------------------- afterwards
+    def photo(self, place: int) -> np.ndarray:
+        """The photograph again, (H, W, 3) uint8.
+
+        Raises:
+            CanonicalError: the file is not the one that was aligned any more.
+        """
+        path = self.rows[place].path
+        if not self._unchanged(place):
+            raise CanonicalError(
+                f"{path}: the file changed or went away since its face was found; make the data set again."
+            )
+        return read_photo(path)
+
+    def _unchanged(self, place: int) -> bool:
+        path = self.rows[place].path
+        try:
+            return _stamp(path) == self._stamps[place] or file_digest(path) == self.digests[place]
+        except OSError:
+            return False
+
+    def duplicates(self) -> dict[int, int]:
+        """Place -> the first place that has a file of the same bytes."""
+        first: dict[str, int] = {}
+        for place in sorted(self.digests):
+            first.setdefault(self.digests[place], place)
+        return {place: first[digest] for place, digest in sorted(self.digests.items()) if first[digest] != place}
+
+    def counts(self) -> dict[str | None, GroupCount]:
+        """For each group in order of its first photograph."""
+        kinds: dict[str | None, Counter[str]] = {row.group: Counter() for row in self.rows}
+        for place, row in enumerate(self.rows):
+            kinds[row.group][self.left_out[place].kind if place in self.left_out else "found"] += 1
+        names = ("found", NO_FACE, NOT_ALIGNED, UNREADABLE)
+        return {group: GroupCount(*(count[name] for name in names)) for group, count in kinds.items()}
+
+    def _warn(self) -> None:
+        """One warning about all that a study of groups should know."""
+        said = []
+        if self.left_out:
+            kinds = Counter(left.kind for left in self.left_out.values())
+            first = self.left_out[min(self.left_out)]
+            said.append(
+                f"{len(self.left_out)} of {len(self.rows)} photographs are left out "
+                f"({', '.join(f'{count} {kind}' for kind, count in kinds.items())}; the first is {first.path.name}: "
+                f"{first.reason}); .left_out holds all of them, .counts() their groups."
+            )
+        counts = {group: count for group, count in self.counts().items() if group is not None}
+        for number, told in ((0, "no face was found"), (1, "only one face was found, too few for a spread")):
+            groups = [repr(group) for group, count in counts.items() if count.found == number]
+            if groups:
+                said.append(f"Groups in which {told}: {', '.join(groups[:10])}{', ...' if len(groups) > 10 else ''}.")
+        if said:
+            warnings.warn("AlignedFaces: " + " ".join(said), stacklevel=depth_of_the_call())
+
+
+class _Left(Exception):
+    """Why one photograph is left out."""
+
+    def __init__(self, reason: str, kind: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def read_photo_of(path: Path) -> np.ndarray:
+    """:func:`read_photo`, whose errors leave the photograph out."""
+    try:
+        return read_photo(path)
+    except CanonicalError as error:
+        raise _Left(str(error).removeprefix(f"{path}: "), UNREADABLE) from error
+
+
+def _pixels_in_header(path: Path) -> int:
+    """How many pixels an image says that it has; 0 for what is none, which :func:`read_photo` explains."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels is what counts
+            with Image.open(path) as image:
+                return image.width * image.height
+    except Exception:  # decoders of damaged files raise nearly anything
+        return 0
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns

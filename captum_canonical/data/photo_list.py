@@ -1,0 +1,281 @@
+"""Which photographs a data set is made of, and what is known about each: from a folder, a CSV file or a list."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.photos import EXTENSIONS, PathType
+
+
+@dataclass(frozen=True)
+class PhotoRow:
+    """One photograph of a data set, whether or not a face will be found in it.
+
+    Attributes:
+        path: the file.
+        target: what the network is asked about, as Captum takes it: a class index (or a tuple of indices), a number to
+            be predicted, a class name before it is looked up; None if not known.
+        group: what photographs are compared by, such as "dark" and "light"; None if not known.
+        identity: who it is; None if not known.
+        name: what to call the photograph in messages: its path as it was given.
+        origin: where the row stands in its source, such as "line 7".
+    """
+
+    path: Path
+    target: Any = None
+    group: str | None = None
+    identity: str | None = None
+    name: str = ""
+    origin: str = ""
+
+    @property
+    def label(self) -> str:
+        """Origin and name, for messages."""
+        return f"{self.origin} ({self.name})"
+
+
+Source = PathType | Sequence[PathType | Sequence[Any] | Mapping[str, Any] | PhotoRow]
+COLUMNS = ("path", "target", "group", "identity")
+
+
+def list_rows(
+    source: Source,
+    columns: Mapping[str, str] | None = None,
+    root: PathType | None = None,
+    subfolder: str | None = None,
+) -> list[PhotoRow]:
+    """The photographs of a source, in its order; files are not opened and need not exist.
+
+    Args:
+        source: see :class:`AlignedFaces`.
+        columns: ``{"path": "file", ...}``, what a CSV file calls its columns where not ``path``, ``target``, ``group``
+            and ``identity``.
+        root: the folder that relative paths of a CSV file or a list start at.
+        subfolder: what the name of the folder that directly holds a photo means: "target", "group" or "identity".
+
+    Raises:
+        CanonicalError: the source holds no photographs, or is not as above; the message names the line.
+    """
+    if subfolder not in (None, *COLUMNS[1:]):
+        raise CanonicalError(f"subfolder: expected 'target', 'group', 'identity' or None, got {subfolder!r}.")
+    if not isinstance(source, (str, PathLike)):
+        rows = [_from_item(item, number, root) for number, item in enumerate(source)]
+    elif Path(source).is_dir():
+        rows = _from_folder(Path(source))
+    elif Path(source).is_file() and Path(source).suffix.lower() == ".csv":
+        rows = _from_csv(Path(source), columns or {}, root)
+    elif Path(source).is_file() and Path(source).suffix.lower() in EXTENSIONS:
+        rows = [_from_item(source, 0, root)]
+    else:
+        raise CanonicalError(f"{source}: expected a folder of photographs, a .csv file or a list of files; it is none.")
+    if not rows:
+        raise CanonicalError("source: expected at least one photograph, got an empty list.")
+    if subfolder:
+        rows = [replace(row, **{subfolder: Path(row.name).parent.name or None}) for row in rows]  # type: ignore[arg-type]
+    return rows
+
+
+def _from_folder(folder: Path) -> list[PhotoRow]:
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(place).relative_to(folder)
+        found += [inside / name for name in files if name[0] != "." and Path(name).suffix.lower() in EXTENSIONS]
+    if not found:
+        raise CanonicalError(
+            f"{folder}: expected photographs ({', '.join(EXTENSIONS)}), found none in this folder or below."
+        )
+    names = sorted(path.as_posix() for path in found)
+    return [PhotoRow(folder / name, name=name, origin=f"photo {number}") for number, name in enumerate(names)]
+
+
+def _from_item(item: Any, number: int, root: PathType | None) -> PhotoRow:
+    origin = f"item {number}"
+    if isinstance(item, PhotoRow):
+        return replace(item, name=item.name or str(item.path), origin=origin)
+    if isinstance(item, (str, PathLike)):
+        values: dict[str, Any] = {"path": item}
+    elif isinstance(item, Mapping) and set(item) <= set(COLUMNS):
+        values = dict(item)
+    elif isinstance(item, Sequence) and 1 <= len(item) <= len(COLUMNS):
+        values = dict(zip(COLUMNS, item, strict=False))
+    else:
+        raise CanonicalError(f"{origin}: expected a path, ({', '.join(COLUMNS)}) or a dict of these, got {item!r}.")
+    return _row(values, origin, root)
+
+
+def _row(values: Mapping[str, Any], origin: str, root: PathType | None) -> PhotoRow:
+    path = values.get("path")
+    if not isinstance(path, (str, PathLike)) or not str(path).strip():
+        raise CanonicalError(f"{origin}: expected the path of a photograph, got {path!r}.")
+    words = {name: None if values.get(name) is None else str(values[name]) for name in ("group", "identity")}
+    return PhotoRow(Path(root or "") / path, values.get("target"), **words, name=str(path), origin=origin)
+
+
+def _from_csv(file: Path, columns: Mapping[str, str], root: PathType | None) -> list[PhotoRow]:
+    if not set(columns) <= set(COLUMNS):
+        raise CanonicalError(f"columns: expected names for some of {', '.join(COLUMNS)}, got {dict(columns)}.")
+    header, lines = _read_csv(file)
+    names = {key: columns.get(key, key) for key in COLUMNS}
+    absent = [name for key, name in names.items() if name not in header and (key == "path" or key in columns)]
+    if absent:
+        raise CanonicalError(
+            f"{file}: expected a column {absent[0]!r}, separated by commas, got {header}; columns={{'path': ...}} says "
+            "what this file calls it."
+        )
+    start = file.parent if root is None else root
+    rows = []
+    for number, line in lines:
+        values = {key: line[header.index(name)].strip() or None for key, name in names.items() if name in header}
+        rows.append(_row(values, f"{file.name}, line {number}", start))
+    if not rows:
+        raise CanonicalError(f"{file}: expected a line for each photograph, got only the header.")
+    return rows
+
+
+def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and each line that is not empty with its number in the file."""
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+    except UnicodeDecodeError as error:
+        raise CanonicalError(f"{file}: expected text in UTF-8 ({error}); save it with that encoding.") from error
+    except (csv.Error, OSError) as error:
+        raise CanonicalError(f"{file}: the file cannot be read as CSV ({error}).") from error
+    for number, line in lines:
+        if len(line) != len(header):
+            raise CanonicalError(
+                f"{file}, line {number}: expected {len(header)} cells as in the header, got {len(line)}; names with "
+                "commas need quotation marks."
+            )
+    return header, lines
+
+
+def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names of classes, None where they have none.
+
+    Raises:
+        CanonicalError: they are no list of different names.
+
+    Example::
+
+        >>> class_names(["glad", "sad"]), class_names(2), class_names(None)
+        (('glad', 'sad'), None, None)
+    """
+    if classes is None or isinstance(classes, Integral):
+        return None
+    names = () if isinstance(classes, str) else tuple(str(name) for name in classes)  # type: ignore[union-attr]
+    if not names or len(set(names)) < len(names):
+        raise CanonicalError(f"classes: expected a number or a list of different names, got {classes!r}.")
+    return names
+
+
+def with_targets(rows: Sequence[PhotoRow], classes: int | Sequence[str] | None = None) -> list[PhotoRow]:
+    """The rows with targets as Captum takes them.
+
+    Args:
+        rows: with or without targets; texts, as a CSV file holds them, stand for numbers or for class names.
+        classes: how many classes there are, or their names in the order of the network's outputs. Default: targets are
+            whole numbers from 0 (or tuples of them), or else numbers to be predicted.
+
+    Raises:
+        CanonicalError: targets are missing in some rows only, are no numbers or names of this kind, or lie outside the
+            range; the message names the rows.
+
+    Example::
+
+        >>> from pathlib import Path
+        >>> rows = [PhotoRow(Path("a.jpg"), "sad"), PhotoRow(Path("b.jpg"), "glad")]
+        >>> [row.target for row in with_targets(rows, classes=["glad", "sad"])]
+        [1, 0]
+    """
+    given = [row for row in rows if row.target is not None]
+    if not given:
+        return list(rows)
+    if len(given) < len(rows):
+        raise CanonicalError(_report("a target in each row or in none", [r for r in rows if r.target is None]))
+    if classes is None:
+        return _numbers(rows)
+    if isinstance(classes, Integral):
+        wanted = f"targets from 0 to {int(classes) - 1} (classes={int(classes)})"
+        return _converted(rows, lambda value: _index(value, int(classes)), wanted)
+    names = class_names(classes) or ()
+    wanted = f"one of {len(names)} class names ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})"
+    return _converted(
+        rows,
+        lambda value: names.index(value) if value in names else _index(value, len(names)),
+        f"{wanted} or its place",
+    )
+
+
+def _numbers(rows: Sequence[PhotoRow]) -> list[PhotoRow]:
+    values = [_number(row.target) for row in rows]
+    wrong = [row for row, value in zip(rows, values, strict=True) if value is None]
+    if wrong:
+        raise CanonicalError(
+            _report("targets that are numbers", wrong)
+            + " For class names give classes=[...], in the order of the network's outputs."
+        )
+    if any(isinstance(value, float) for value in values):  # a column "30, 31.5" is one of numbers to be predicted
+        values = [value if isinstance(value, tuple) else float(value) for value in values]  # type: ignore[arg-type]
+    negative = [
+        row for row, value in zip(rows, values, strict=True) if not isinstance(value, float) and _below_zero(value)
+    ]
+    if negative:
+        raise CanonicalError(
+            _report("class indices from 0", negative) + " Numbers to be predicted are given as floats, such as -2.0."
+        )
+    return [replace(row, target=value) for row, value in zip(rows, values, strict=True)]
+
+
+def _below_zero(value: Any) -> bool:
+    return min(value) < 0 if isinstance(value, tuple) else value < 0
+
+
+def _converted(rows: Sequence[PhotoRow], convert: Callable[[Any], int | None], wanted: str) -> list[PhotoRow]:
+    values = [convert(row.target) for row in rows]
+    wrong = [row for row, value in zip(rows, values, strict=True) if value is None]
+    if wrong:
+        raise CanonicalError(_report(wanted, wrong))
+    return [replace(row, target=value) for row, value in zip(rows, values, strict=True)]
+
+
+def _index(value: Any, count: int) -> int | None:
+    number = _number(value)
+    return number if isinstance(number, int) and 0 <= number < count else None
+
+
+def _number(value: Any) -> int | float | tuple[int, ...] | None:
+    """A finite number, a tuple of whole numbers, or None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            try:
+                value = float(value)
+            except ValueError:
+                return None
+    elif getattr(value, "shape", None) == ():  # numbers of NumPy and torch
+        value = value.item()
+    if isinstance(value, tuple) and value and all(isinstance(each, Integral) for each in value):
+        return tuple(int(each) for each in value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
+
+
+def _report(wanted: str, rows: Sequence[PhotoRow]) -> str:
+    listed = "; ".join(f"{row.label}: {row.target!r}" for row in rows[:5])
+    more = f"; and {len(rows) - 5} more" if len(rows) > 5 else ""
+    return f"target: expected {wanted}, got {listed}{more}."

@@ -1,0 +1,196 @@
+"""One face ready for a network, and a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical.adapters.aligner import crop_to_face
+from captum_canonical.data.photo_list import PhotoRow
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.photos import Statistics, crop_photo, to_tensor
+
+
+@dataclass(frozen=True, eq=False)
+class FaceRecord:
+    """One face of a data set.
+
+    Attributes:
+        image: (C, H, W) float32, the network's input.
+        faces: its mesh, one row in pixels of that input.
+        row: path, target, group, identity and name of the photograph.
+        place: its place among all photographs of the source, those that are left out included.
+    """
+
+    image: Tensor
+    faces: FaceMesh
+    row: PhotoRow
+    place: int
+
+    @property
+    def target(self) -> Any:
+        """The row's target."""
+        return self.row.target
+
+
+@dataclass(frozen=True, eq=False)
+class FaceBatch:
+    """B faces of a data set.
+
+    Attributes:
+        images: (B, C, H, W) float32, the network's inputs.
+        faces: B meshes in pixels of these inputs.
+        targets: (B,) int64 (class indices) or float32 (numbers to be predicted), a list of B tuples, or None.
+        groups, identities, names: of each photograph; None where not known.
+        places: (B,) int64, their places among all photographs of the source.
+    """
+
+    images: Tensor
+    faces: FaceMesh
+    targets: Tensor | list[tuple[int, ...]] | None
+    groups: list[str | None]
+    identities: list[str | None]
+    names: list[str]
+    places: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> FaceBatch:
+        """The same batch with images, meshes and targets on another device."""
+        targets = self.targets.to(device) if isinstance(self.targets, Tensor) else self.targets
+        return replace(self, images=self.images.to(device), faces=self.faces.to(device), targets=targets)
+
+
+def collate(records: Sequence[FaceRecord]) -> FaceBatch:
+    """Records as one batch, the ``collate_fn`` of a ``torch.utils.data.DataLoader``.
+
+    Raises:
+        CanonicalError: no records, or some of data sets with inputs, meshes or targets of other kinds.
+    """
+    shapes = sorted({tuple(record.image.shape) for record in records})
+    if len(shapes) != 1:
+        raise CanonicalError(f"collate: expected records of one input size, got {shapes or 'none'}.")
+    rows = [record.row for record in records]
+    return FaceBatch(
+        images=torch.stack([record.image for record in records]),
+        faces=FaceMesh.cat([record.faces for record in records]),
+        targets=_targets([row.target for row in rows]),
+        groups=[row.group for row in rows],
+        identities=[row.identity for row in rows],
+        names=[row.name for row in rows],
+        places=torch.tensor([record.place for record in records]),
+    )
+
+
+def _targets(values: list[Any]) -> Tensor | list[tuple[int, ...]] | None:
+    kinds = {type(value) for value in values}
+    if len(kinds) > 1:
+        raise CanonicalError(
+            f"collate: expected targets of one kind, got {', '.join(sorted(kind.__name__ for kind in kinds))}."
+        )
+    kind = kinds.pop()
+    if kind in (int, float):
+        return torch.tensor(values, dtype=torch.int64 if kind is int else torch.float32)
+    return values if kind is tuple else None
+
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV make grey of colours
+_CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkInput:
+    """What a network wants to see; the arguments of :class:`AlignedFaces` of these names.
+
+    Raises:
+        CanonicalError: an argument is not as described there.
+    """
+
+    size: tuple[int, int]
+    crop: str | Sequence[float] | None = "face"
+    margin: float = 0.25
+    fill: str | float | Sequence[float] = "edge"
+    channels: str = "RGB"
+    mean: Statistics = 0.0
+    std: Statistics = 1.0
+
+    def __post_init__(self) -> None:
+        sides = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise CanonicalError(f"size: expected (height, width) in whole pixels, got {self.size!r}.")
+        if self.channels not in _CHANNELS:
+            raise CanonicalError(f"channels: expected 'RGB', 'BGR' or 'L' (grey), got {self.channels!r}.")
+        object.__setattr__(self, "size", sides)
+        object.__setattr__(self, "crop", _checked_crop(self.crop))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, self._per_channel(name))
+        self(np.zeros((2, 2, 3), np.uint8), FaceMesh(torch.eye(3)[None], image_size=(2, 2)))  # margin and fill
+
+    def __call__(self, photo: np.ndarray, mesh: FaceMesh) -> tuple[Tensor, FaceMesh]:
+        """Cut, resize and normalise.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            mesh: one row in its pixels.
+
+        Returns:
+            (C, H, W) float32 and the mesh of one row in its pixels.
+        """
+        if self.crop == "face":
+            part, moved = crop_to_face(photo, mesh, self.margin, self.size, self.fill)  # type: ignore[arg-type]
+        else:
+            height, width = photo.shape[:2]
+            box = (0, 0, width, height) if self.crop is None else self.crop
+            part, moved = crop_photo(photo, box, self.size, self.fill), _moved(mesh, box, self.size)  # type: ignore[arg-type]
+        image = to_tensor([part])[0]
+        if self.channels == "BGR":
+            image = image.flip(0)
+        elif self.channels == "L":
+            image = (image * image.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
+        return (image - self.mean) / self.std, moved  # type: ignore[operator]  # tensors after __post_init__
+
+    def describe(self) -> str:
+        """All that decides an input, as a text."""
+        numbers = [torch.as_tensor(each).flatten().tolist() for each in (self.mean, self.std)]
+        return repr((self.size, self.crop, self.margin, self.fill, self.channels, *numbers))
+
+    def _per_channel(self, name: str) -> Tensor:
+        """(C, 1, 1) float32, or (1, 1, 1) where one number serves all channels."""
+        given, count = getattr(self, name), _CHANNELS[self.channels]
+        values = torch.as_tensor(given).detach().cpu().float().flatten()
+        if len(values) not in (1, count) or not bool(torch.isfinite(values).all()) or (name == "std" and 0 in values):
+            raise CanonicalError(
+                f"{name}: expected one finite number or one for each of {count} channels, of images in 0..1"
+                f"{', none of them 0' if name == 'std' else ''}, got {given!r}."
+            )
+        return values.reshape(-1, 1, 1)
+
+
+def _checked_crop(crop: str | Sequence[float] | None) -> str | tuple[float, ...] | None:
+    if crop is None or (isinstance(crop, str) and crop == "face"):
+        return crop
+    try:
+        left, top, right, bottom = (float(side) for side in crop)
+    except (TypeError, ValueError):
+        raise CanonicalError(
+            f"crop: expected 'face', a box (left, top, right, bottom) in pixels or None for the whole photo, got "
+            f"{crop!r}."
+        ) from None
+    return left, top, right, bottom
+
+
+def _moved(mesh: FaceMesh, box: Sequence[float], size: tuple[int, int]) -> FaceMesh:
+    """The mesh in a box of its photo brought to ``size``; unlike in FaceMesh.cropped, its sides need not be whole."""
+    left, top, right, bottom = box
+    across, down = size[1] / (right - left), size[0] / (bottom - top)
+    factors = mesh.vertices.new_tensor([across, down, (across + down) / 2])
+    return replace(
+        mesh, vertices=(mesh.vertices - mesh.vertices.new_tensor([left, top, 0.0])) * factors, image_size=size
+    )

@@ -1,0 +1,1 @@
+"""Faces: their meshes in photographs, the canonical face, and what carries maps between them."""

@@ -1,7 +1,0 @@
-"""Exact incremental occlusion: the scores of occluded images for a fraction of the multiply-adds."""
-
-from captum_canonical.incremental.choose import choose_inference
-from captum_canonical.incremental.engine import IncrementalInference
-from captum_canonical.incremental.graph import NotIncrementalError
-
-__all__ = ["IncrementalInference", "NotIncrementalError", "choose_inference"]

@@ -1,0 +1,298 @@
+"""Confidence wrappers, whose checks cannot be traced, as calls of their network and the arithmetic after these."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules import module as torch_module
+
+from captum_canonical.confidence import ClassConfidence, ConfidenceWrapper, VerificationConfidence, ZeroShotConfidence
+from captum_canonical.errors import CanonicalError
+from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
+from captum_canonical.restore import HOOKS
+
+
+class Arithmetic:
+    """What a confidence wrapper does with its network's outputs: the wrapper itself, its network replaced."""
+
+    def __init__(self, wrapper: ConfidenceWrapper) -> None:
+        self.wrapper = wrapper
+        self.__name__ = type(wrapper).__name__
+
+    def __call__(self, outputs: list[Tensor], args: tuple[Any, ...]) -> Tensor:
+        """The confidence, from one output for each of the wrapper's calls of its network."""
+        stand_in = copy.copy(self.wrapper)
+        stand_in._modules = {k: v for k, v in self.wrapper._modules.items() if k != "model"}
+        remaining = iter(outputs)
+        vars(stand_in)["model"] = lambda *photos: next(remaining)
+        return stand_in(*args)
+
+
+# For each wrapper the arguments that its calls of the network get.
+CALLS: dict[Any, Callable[[tuple[Any, ...]], list[tuple[Any, ...]]]] = {
+    ClassConfidence.forward: lambda args: [args],
+    ZeroShotConfidence.forward: lambda args: [args],
+    BinnedConfidence.forward: lambda args: [args],
+    RegressionConfidence.forward: lambda args: [args[:1]],
+    VerificationConfidence.forward: lambda args: [args[:1], args[1:2]],
+}
+
+
+class NotIncrementalError(CanonicalError):
+    """A network cannot be run incrementally, or would gain nothing by it; the message says why, as half a sentence."""
+
+
+NO_COPY = {"view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as"} | {
+    *("view_as", "contiguous", "chunk", "split", "unbind", "narrow", "select", "detach", "unflatten", "t", "to"),
+    *("float", "double", "type_as", "getitem", "dropout", "dropout2d", "getattr"),
+}
+ABOUT_MEMORY = {"as_strided", "stride", "is_contiguous", "data_ptr", "storage_offset", "untyped_storage"}
+NO_COPY_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+def network_of(forward_func: Callable[..., Any]) -> nn.Module:
+    """The forward function itself, if it is a network whose every effect a trace can show.
+
+    Raises:
+        NotIncrementalError: it is no module, compiled, parallel, in training mode, or has hooks.
+    """
+    if not isinstance(forward_func, nn.Module):
+        raise NotIncrementalError(f"{type(forward_func).__name__} is not a torch.nn.Module, so it cannot be traced")
+    if _autocast():
+        raise NotIncrementalError("autocast is on")
+    if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
+        raise NotIncrementalError("a global forward hook is registered")
+    for path, module in forward_func.named_modules():
+        obstacle = _obstacle(module)
+        if obstacle is not None:
+            raise NotIncrementalError(f"{path or 'the network'} ({type(module).__name__}) {obstacle}")
+    return forward_func
+
+
+def _obstacle(module: nn.Module) -> str | None:
+    """What a trace of a module would not show."""
+    if isinstance(module, (torch.jit.ScriptModule, nn.DataParallel)) or hasattr(module, "_orig_mod"):
+        return "is scripted, compiled or parallel"
+    if any(getattr(module, hooks, None) for hooks in HOOKS):
+        return "has hooks"
+    if "forward" in vars(module):
+        return "has its forward method replaced"
+    if module.training and not any(module.children()):
+        return "is in training mode"
+    return None
+
+
+def _autocast() -> bool:
+    try:
+        return torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
+    except TypeError:  # torch before 2.4
+        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
+
+
+class _Holder(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.training = False
+        self.net = network
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.net(*inputs)
+
+
+class _Tracer(fx.Tracer):
+    """Looks through confidence wrappers, whose checks cannot be traced; knows where it is when something fails."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self.path: list[str] = []
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """A placeholder for each argument that has a value per image; the others stay what they are."""
+        given = [
+            self.create_proxy("placeholder", f"input_{i}", (), {}) if arg is None else arg[0]
+            for i, arg in enumerate(self.arguments)
+        ]
+        return root_fn, [self.root, *given]
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """As torch.fx does; a confidence wrapper becomes its network's call and a step of its own."""
+        name = self.path_of_module(m).removeprefix("net").removeprefix(".") or "the network"
+        self.path.append(f"{name} ({type(m).__name__})")
+        calls = CALLS.get(type(m).forward)
+        if calls is not None and isinstance(m, ConfidenceWrapper) and not kwargs:
+            groups = calls(args)
+            outputs = [m.model(*group) for group in groups]
+            photos = max(len(group) for group in groups) * (len(groups) if len(groups) > 1 else 1)
+            result = self.create_proxy("call_function", Arithmetic(m), (outputs, (None,) * photos + args[photos:]), {})
+        else:
+            result = super().call_module(m, forward, args, kwargs)
+        self.path.pop()
+        return result
+
+
+def trace(network: nn.Module, arguments: tuple[Any, ...]) -> tuple[fx.Graph, nn.Module]:
+    """The graph of a network and the module that its names refer to.
+
+    Args:
+        network: in evaluation mode, without hooks (:func:`network_of`).
+        arguments: for each argument None, if it has an entry for each image, or a tuple of its one value.
+
+    Raises:
+        NotIncrementalError: naming the module that cannot be traced, or the operation in place that is in the way.
+    """
+    holder = _Holder(network)
+    tracer = _Tracer(arguments)
+    before = {path: (module, _attributes(module)) for path, module in network.named_modules()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            graph = tracer.trace(holder)
+    except Exception as error:  # anything may go wrong in a network that is run on stand-ins for its tensors
+        where = tracer.path[-1] if tracer.path else type(network).__name__
+        what = str(error).strip().split("\n")[0]
+        raise NotIncrementalError(f"{where} cannot be traced ({type(error).__name__}: {what})") from error
+    finally:
+        changed = [
+            f"{path or 'the network'} ({type(module).__name__})"
+            for path, (module, attributes) in before.items()
+            if _restored(module, attributes)
+        ]
+    if changed:
+        raise NotIncrementalError(f"{changed[0]} changes its own attributes when it is run")
+    _without_side_effects(graph, holder)
+    return graph, holder
+
+
+def _attributes(module: nn.Module) -> list[dict[str, Any]]:
+    """Copies of a module's attributes, parameters, buffers and children."""
+    return [dict(part) for part in _dictionaries(module)]
+
+
+def _dictionaries(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    return (vars(module), module._parameters, module._buffers, module._modules)
+
+
+def _restored(module: nn.Module, attributes: list[dict[str, Any]]) -> bool:
+    """Puts back what a forward method has assigned, a stand-in for a tensor perhaps; whether there was anything."""
+    changed = False
+    for now, before in zip(_dictionaries(module), attributes, strict=True):
+        if now.keys() != before.keys() or any(now[name] is not before[name] for name in before):
+            changed = True
+            now.clear()
+            now.update(before)
+    return changed
+
+
+def name_of(node: fx.Node) -> str:
+    """How reports and reasons call a node."""
+    if node.op == "call_module":
+        return str(node.target).removeprefix("net.")
+    return node.name
+
+
+def target_name(node: fx.Node) -> str:
+    """``add`` for torch.add, operator.add, Tensor.add and Tensor.add_."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def _without_side_effects(graph: fx.Graph, holder: nn.Module) -> None:
+    """Lets whatever reads a tensor after it was changed in place read the changed one instead.
+
+    Raises:
+        NotIncrementalError: the tensor shares its memory with another one that is read later, or is a buffer.
+    """
+    modules = dict(holder.named_modules())
+    for node in graph.nodes:
+        if node.op in ("call_function", "call_method") and target_name(node) in ABOUT_MEMORY:
+            raise NotIncrementalError(f"{node.name} depends on how a tensor lies in memory")
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        changed = _changed_in_place(node, modules)
+        if changed is None:
+            continue
+        for other in _same_memory(changed, node, modules):
+            later = [user for user in other.users if position[user] > position[node]]
+            if other.op == "get_attr" or (later and other is not changed):
+                raise NotIncrementalError(f"{name_of(node)} changes {name_of(other)} in place")
+            for user in later:
+                user.replace_input_with(other, node)
+        _make_functional(node)
+
+
+def _changed_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
+    """The input that a node writes to, if any."""
+    name = target_name(node)
+    writes = node.op in ("call_function", "call_method") and (
+        (name.endswith("_") and not name.endswith("__"))
+        or (
+            getattr(operator, name, None) is node.target
+            and name.startswith("i")
+            and name.removeprefix("i") in ("add", "sub", "mul", "truediv", "pow")
+        )
+        or _inplace_argument(node)
+    )
+    if node.op == "call_module":
+        writes = bool(getattr(modules[str(node.target)], "inplace", False))
+    if isinstance(node.kwargs.get("out"), fx.Node):
+        raise NotIncrementalError(f"{node.name} writes to out=")
+    first = node.args[0] if node.args else node.kwargs.get("input")
+    return first if writes and isinstance(first, fx.Node) else None
+
+
+def _inplace_argument(node: fx.Node) -> bool:
+    if node.op != "call_function" or not inspect.isfunction(node.target):
+        return False
+    try:
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+    except (TypeError, ValueError):
+        return False
+    return bound.arguments.get("inplace", False) is True
+
+
+def _same_memory(node: fx.Node, without: fx.Node, modules: dict[str, nn.Module]) -> set[fx.Node]:
+    """All nodes that may be views of the same tensor, other than through one of them."""
+    found = {without}
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        if current in found:
+            continue
+        found.add(current)
+        if _may_be_view(current, modules):
+            waiting += current.all_input_nodes[:1]
+        waiting += [user for user in current.users if _may_be_view(user, modules)]
+    return found - {without}
+
+
+def _may_be_view(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], NO_COPY_MODULES)
+    return node.op in ("call_function", "call_method") and target_name(node) in NO_COPY
+
+
+def _make_functional(node: fx.Node) -> None:
+    """The same operation with a result of its own. Modules are dealt with where they are called."""
+    name = target_name(node)
+    if node.op == "call_method":
+        node.target = name.removesuffix("_")
+    elif node.op == "call_function" and getattr(operator, name, None) is node.target:
+        node.target = getattr(operator, name.removeprefix("i"))
+    elif node.op == "call_function" and _inplace_argument(node):
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+        node.args, node.kwargs = (), {**bound.arguments, "inplace": False}
+    elif node.op == "call_function" and hasattr(torch, name.removesuffix("_")):
+        node.target = getattr(torch, name.removesuffix("_"))
+    elif node.op == "call_function":
+        raise NotIncrementalError(f"{node.name} works in place")

@@ -1,0 +1,114 @@
+"""Networks and random generators as they were, whatever is run in between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Whatever is drawn inside, the generators of torch, numpy and Python go on as if nothing had been.
+
+    Example::
+
+        >>> _ = torch.manual_seed(0)
+        >>> with random_state_kept():
+        ...     seed_generators(7)
+        ...     first = torch.rand(1)
+        >>> torch.initial_seed(), bool(first != torch.rand(1))
+        (0, True)
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    states = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            np.random.set_state(states[0])
+            random.setstate(states[1])
+
+
+def seed_generators(number: int) -> None:
+    """Seeds them all."""
+    torch.random.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():  # else it would be seeded later, when somebody uses it
+        torch.cuda.manual_seed_all(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+class NetworkState:
+    """The hooks, modes, attributes, buffers and gradients of some networks, to be put back after other people's code.
+
+    Captum removes its hooks, except where a method stops half way.
+
+    Example::
+
+        >>> network = nn.Linear(2, 1)
+        >>> state = NetworkState([network])
+        >>> network.activations = torch.zeros(1)  # what a method that failed has left behind
+        >>> state.restore()
+        >>> hasattr(network, "activations")
+        False
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        modules = list(dict.fromkeys(module for network in networks for module in network.modules()))
+        self._modes = [(module, module.training) for module in modules]
+        self._attributes = [(module, set(vars(module))) for module in modules]
+        self._hooks = [
+            (hooks, dict(hooks))
+            for module in modules
+            for name in HOOKS
+            if (hooks := getattr(module, name, None)) is not None
+        ]
+        parameters = _unique(module.parameters(recurse=False) for module in modules)
+        self._gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
+        buffers = _unique(module.buffers(recurse=False) for module in modules)
+        self._buffers = [(buffer, buffer.clone()) for buffer in buffers]
+
+    def restore(self) -> None:
+        """Puts everything back."""
+        for hooks, known in self._hooks:
+            if hooks != known:
+                hooks.clear()
+                hooks.update(known)
+        for module, names in self._attributes:
+            for name in set(vars(module)) - names:
+                vars(module).pop(name)
+        for module, training in self._modes:
+            if module.training != training:
+                module.training = training
+        self._restore_tensors()
+
+    @torch.no_grad()
+    def _restore_tensors(self) -> None:
+        for parameter, flag, gradient in self._gradients:
+            if parameter.requires_grad != flag:
+                parameter.requires_grad_(flag)
+            parameter.grad = gradient
+        for buffer, value in self._buffers:
+            if not torch.equal(buffer, value):
+                buffer.copy_(value)
+
+
+@contextmanager
+def network_kept(network: object) -> Iterator[None]:
+    """Whatever happens inside, the network is as before; anything but a module is let be."""
+    state = NetworkState([network] if isinstance(network, nn.Module) else [])
+    try:
+        yield
+    finally:
+        state.restore()
+
+
+def _unique(groups: Iterable[Iterable[Tensor]]) -> list[Tensor]:
+    return list({id(tensor): tensor for group in groups for tensor in group}.values())

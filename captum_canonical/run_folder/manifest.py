@@ -1,0 +1,182 @@
+"""What a run was made with, and small JSON files that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from captum_canonical.errors import CanonicalError
+
+FORMAT = "captum_canonical run 1"
+PACKAGES = ("captum-canonical", "captum", "torch", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What decides the contents of a run folder.
+
+    Attributes:
+        count: N, the photographs of the run.
+        size: (H, W) of the canonical maps.
+        settings: name -> what JSON can hold.
+        network: fingerprint of the network.
+        data: fingerprint of the photographs.
+        left_out: place in the data -> why a photograph was left out before the run.
+        versions: of the packages.
+        format: of the folder.
+        classes: names of the network's classes in the order of its outputs, or None; they decide nothing.
+    """
+
+    count: int
+    size: tuple[int, int]
+    settings: Mapping[str, Any]
+    network: str
+    data: str
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+    format: str = FORMAT
+    classes: Sequence[str] | None = None
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        write_json(path, asdict(self) | {"left_out": {str(place): why for place, why in self.left_out.items()}})
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """What :meth:`write` wrote.
+
+        Raises:
+            CanonicalError: there is none, or of another format.
+        """
+        values = read_json(path)
+        if values is None:
+            raise CanonicalError(f"{path.parent}: expected the folder of a run, but it holds no {path.name}.")
+        if values.get("format") != FORMAT:
+            raise CanonicalError(
+                f"{path}: expected the format {FORMAT!r}, got {values.get('format')!r}; another release wrote it."
+            )
+        values.setdefault("classes", None)  # the first folders of this format did not have them
+        try:
+            height, width = values["size"]
+            left_out = {int(place): why for place, why in values["left_out"].items()}
+            known = {each.name: values[each.name] for each in fields(cls)}
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CanonicalError(f"{path}: the manifest is incomplete ({error!r}).") from error
+        return cls(**(known | {"size": (height, width), "left_out": left_out}))
+
+    def differences(self, other: Manifest) -> list[str]:
+        """What must agree for one run to go on with the other, in words: "batch_size: 8 there, 4 now"."""
+        ours, theirs = self._deciding(), other._deciding()
+        return [
+            f"{name}: {ours.get(name, 'nothing')} there, {theirs.get(name, 'nothing')} now"
+            for name in sorted(ours.keys() | theirs.keys())
+            if ours.get(name) != theirs.get(name)
+        ]
+
+    def _deciding(self) -> dict[str, Any]:
+        # Through JSON, so that a tuple equals the list that is read back.
+        settings = dict(flat(json.loads(json.dumps(dict(self.settings)))))
+        return settings | {
+            "number of photographs": self.count,
+            "size of the maps": list(self.size),
+            "network": self.network,
+            "photographs": self.data,
+        }
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of nested settings.
+
+    Example::
+
+        >>> dict(flat({"method": {"class": "IntegratedGradients", "steps": 50}, "seed": 0}))
+        {'method.class': 'IntegratedGradients', 'method.steps': 50, 'seed': 0}
+    """
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a file that others see whole or, if anything happens, as it was."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(values, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, None if there is no such file.
+
+    Raises:
+        CanonicalError: the file cannot be read as one.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CanonicalError(f"{path}: expected JSON of a run, but it cannot be read ({error}).") from error
+    if not isinstance(values, dict):
+        raise CanonicalError(f"{path}: expected JSON of a run, got a {type(values).__name__}.")
+    return values
+
+
+PHOTOGRAPHS = "photographs.json"
+PHOTO_COLUMNS = ("place", "name", "group", "path", "box", "left_out")
+Photographs = Mapping[str, Sequence[Any]]
+"""Column -> one entry for each photograph of the source: ``place``, ``name``, ``group``, ``path`` (absolute; None for
+what came as tensors), ``box`` (left, top, right, bottom of the face in pixels of the file, or None) and ``left_out``
+(None, or the kind of reason for which it takes no part: "no face", "not aligned", "unreadable")."""
+
+
+def write_photographs(root: Path, photographs: Photographs) -> None:
+    """Writes them into a run folder, or over what an earlier call wrote: photographs may have moved since.
+
+    They decide nothing about the maps, so that a folder without this file is a run all the same.
+    """
+    write_json(root / PHOTOGRAPHS, {name: list(photographs[name]) for name in PHOTO_COLUMNS})
+
+
+def read_photographs(root: Path) -> Photographs | None:
+    """What :func:`write_photographs` wrote; None where there is no such file.
+
+    Raises:
+        CanonicalError: the file is damaged.
+    """
+    found = read_json(root / PHOTOGRAPHS)
+    if found is None:
+        return None
+    columns = [found.get(name) for name in PHOTO_COLUMNS]
+    if not all(isinstance(column, list) for column in columns) or len({len(column or ()) for column in columns}) != 1:
+        raise CanonicalError(
+            f"{root / PHOTOGRAPHS}: expected the columns {', '.join(PHOTO_COLUMNS)} of one length; the file is "
+            "damaged. Remove it: the run does without, and the call that made the run writes it again."
+        )
+    return found

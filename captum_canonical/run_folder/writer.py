@@ -1,0 +1,141 @@
+"""Writing a run folder, so that whatever happens at most the batch at hand is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captum_canonical.errors import CanonicalError, depth_of_the_call
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.run_folder.files import (
+    COVERAGE_TYPE,
+    FACE,
+    MANIFEST,
+    MAP_TYPE,
+    RunFiles,
+    foreign_files,
+    record_file,
+)
+from captum_canonical.run_folder.manifest import Manifest
+
+
+def begin_run(root: Path, manifest: Manifest, canonical_face: CanonicalFace) -> None:
+    """Makes the folder of a run, or makes sure that the run which is there can go on; the caller holds its lock.
+
+    Args:
+        root: the folder, which exists.
+        manifest: what the run is made with.
+        canonical_face: the face that maps are written on.
+
+    Raises:
+        CanonicalError: the folder holds other files, or a run with other settings; or it cannot be written to.
+    """
+    files = RunFiles(root, manifest.count, manifest.size)
+    if (root / MANIFEST).exists():
+        _check_same(root, Manifest.read(root / MANIFEST), manifest)
+        files.maps.check()
+        files.coverage.check()
+        return
+    others = foreign_files(root)
+    if others:
+        raise CanonicalError(
+            f"{root}: expected a new or empty folder, or that of a run, but it holds {', '.join(others[:5])} and no "
+            f"{MANIFEST}; choose another folder."
+        )
+    try:
+        files.maps.create()
+        files.coverage.create()
+        canonical_face.save(root / FACE)
+        manifest.write(root / MANIFEST)  # last: a folder that has one is ready
+    except OSError as error:
+        raise CanonicalError(f"{root}: the folder of the run cannot be made ({error}).") from error
+
+
+def _check_same(root: Path, there: Manifest, now: Manifest) -> None:
+    differences = there.differences(now)
+    if differences:
+        raise CanonicalError(
+            f"{root}: expected the folder of a run with the same settings, but they differ in "
+            f"{'; '.join(differences)}. Choose another folder, or call with the settings of this one."
+        )
+    if dict(there.versions) != dict(now.versions):
+        warnings.warn(
+            f"{root}: the run was begun with {dict(there.versions)} and goes on with {dict(now.versions)}; maps of "
+            "before and after may differ by rounding.",
+            stacklevel=depth_of_the_call(),
+        )
+
+
+class RunWriter:
+    """Writes the rows of one process of a run.
+
+    A photograph is finished when its record is written, which happens after its map is on the disk.
+
+    Args:
+        root: a folder that :func:`begin_run` made.
+        process: number of this process; each writes records into a file of its own.
+    """
+
+    def __init__(self, root: Path, process: int = 0) -> None:
+        manifest = Manifest.read(root / MANIFEST)
+        self._files = RunFiles(root, manifest.count, manifest.size)
+        self._records = record_file(root, process)
+        self._finished = np.zeros(manifest.count, bool)
+        self._finished[list(self._files.records())] = True
+
+    def finished(self, rows: range) -> bool:
+        """Whether all of these rows are recorded."""
+        return bool(self._finished[rows.start : rows.stop].all())
+
+    def write(self, start: int, maps: np.ndarray, coverage: np.ndarray, records: Sequence[Mapping[str, Any]]) -> None:
+        """Adds the photographs of a batch; those that are finished already (a crash cut it off) stay as they are.
+
+        Args:
+            start: row of the first one.
+            maps: (B, 1, H, W), finite where covered; what they hold elsewhere is written as 0.
+            coverage: (B, 1, H, W) whole numbers of hits; 0 for photographs without a map.
+            records: what is known about each, as JSON can hold it.
+
+        Raises:
+            CanonicalError: the files cannot be written (no space), or the numbers do not fit; the rows before stay.
+        """
+        limit = np.iinfo(COVERAGE_TYPE).max
+        if not ((coverage == np.floor(coverage)) & (coverage >= 0) & (coverage <= limit)).all():
+            raise CanonicalError(f"coverage: expected whole numbers of hits from 0 to {limit}, got others.")
+        known = self._finished[start : start + len(records)]
+        if known.any():
+            for place in np.flatnonzero(~known).tolist():
+                row = slice(place, place + 1)
+                self.write(start + place, maps[row], coverage[row], records[row])
+            return
+        values = np.where(coverage > 0, maps, 0).astype(MAP_TYPE)
+        lines = [
+            json.dumps({"row": start + place, **record}, allow_nan=False) + "\n" for place, record in enumerate(records)
+        ]
+        try:
+            self._files.maps.write(start, values)
+            self._files.coverage.write(start, coverage.astype(COVERAGE_TYPE))
+            self._append("".join(lines))
+        except OSError as error:
+            raise CanonicalError(
+                f"{self._files.root}: a batch cannot be written ({error}). What was computed before is kept: make room "
+                "and make the same call again, which goes on from there."
+            ) from error
+        self._finished[start : start + len(records)] = True
+
+    def _append(self, text: str) -> None:
+        with open(self._records, "ab+", buffering=0) as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a line that was cut off: it must not swallow the next one
+                    text = "\n" + text
+            content = memoryview(text.encode())
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())

@@ -1,0 +1,229 @@
+"""The method of a run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor, nn
+
+from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.errors import CanonicalError, warn_if_training
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.restore import random_state_kept
+from captum_canonical.run_folder.manifest import Manifest
+from captum_canonical.runs.fingerprints import described, face_digest, network_fingerprint
+from captum_canonical.runs.job import Job
+from captum_canonical.runs.photo_maps import PhotoMaps
+from captum_canonical.runs.processes import Processes, joined
+from captum_canonical.runs.sources import Data, Source, source_of
+from captum_canonical.runs.stopping import Rule, SplitHalf, StandardError
+from captum_canonical.saliency.result import ModelSaliency
+
+
+def method_for(
+    forward_func: Callable[..., Any],
+    method: Attribution | None,
+    canonical_face: CanonicalFace | None,
+    inference: Any,
+) -> tuple[CanonicalOcclusion | CanonicalProjector, CanonicalFace]:
+    """A method that writes canonical maps, and the face that they are on; the user's own stays as it is.
+
+    Raises:
+        CanonicalError: it is no method, or arguments contradict each other.
+    """
+    if method is None:
+        face = canonical_face or CanonicalFace.default()
+        return CanonicalOcclusion(forward_func, None, face, inference or "auto"), face
+    if inference is not None:
+        raise CanonicalError("inference: expected only without method=; give it to that method's constructor.")
+    if not isinstance(method, Attribution):
+        raise CanonicalError(f"method: expected an attribution, such as CanonicalOcclusion(net), got {method!r}.")
+    if not isinstance(method, (CanonicalOcclusion, CanonicalProjector)):
+        inner = getattr(method, "attribution_method", None)
+        if isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+            raise CanonicalError(
+                f"method: {type(method).__name__} around {type(inner).__name__} gives no coverage; write it the other "
+                "way round, CanonicalProjector(NoiseTunnel(Saliency(net)))."
+            )
+        face = canonical_face or CanonicalFace.default()
+        return CanonicalProjector(method, canonical_face=face), face
+    own = method.canonical_face
+    if own is not None and canonical_face is not None and own is not canonical_face:
+        raise CanonicalError("canonical_face: the method has one of its own; give it only once.")
+    face = own or canonical_face or CanonicalFace.default()
+    chosen = copy.copy(method)
+    chosen.canonical_face = face
+    return chosen, face
+
+
+Target = Literal["predicted", "given"] | int | tuple[int, ...] | None
+
+
+def explain_dataset(
+    forward_func: Callable[..., Any],
+    data: Data,
+    out: str | PathLike[str],
+    *,
+    target: Target = "predicted",
+    method: Attribution | None = None,
+    canonical_face: CanonicalFace | None = None,
+    inference: Literal["auto", "incremental", "dense"] | None = None,
+    symmetric: bool = False,
+    until: Rule | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    network_key: str | None = None,
+    device: torch.device | str | None = None,
+    num_workers: int = 0,
+    timeout: float = 1800.0,
+    show_progress: bool = True,
+    **arguments: Any,
+) -> ModelSaliency:
+    r"""Explains every photograph of a data set on one canonical face, and averages the maps (Eq. 6).
+
+    Maps are written into the folder ``out`` batch by batch. A run that was killed goes on where it was when the same
+    call is made again, and ends with the same summary, in one process to the byte; with other settings, another
+    network or other photographs it is refused. The memory needed does not grow with the number of photographs.
+
+    A photograph that fails (it cannot be read any more, the network or the method raises, a value is not finite, no
+    face is seen) is recorded with the reason, and the others go on; if all of the first batch fail, the call does.
+
+    **Ctrl-C** raises KeyboardInterrupt, which names the folder: :meth:`ModelSaliency.open` reads what is there, and
+    the same call goes on.
+
+    **Many processes**: the same call under ``torchrun --nproc-per-node 4 script.py`` deals the batches out to the
+    processes, all of which return the same result as one process does. The folder must be one that all of them see. A
+    process that fails or dies ends the others with an error, and the run goes on with any number of processes. Give
+    :class:`AlignedFaces` a ``cache``, so that each face is found by one of them and read by the others. On several
+    computers, which share the folders, call on each, with the first one's name::
+
+        torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint FIRST:29500 --rdzv-id 1 script.py
+
+    and under Slurm, whose ``--requeue`` starts a job that was cut off again, which then goes on where it was::
+
+        #SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=8 --requeue
+        export FIRST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+        srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 4 --rdzv-backend c10d \\
+            --rdzv-endpoint "$FIRST:29500" --rdzv-id "$SLURM_JOB_ID" script.py
+
+    With a GPU for each process, move the network to ``f"cuda:{os.environ['LOCAL_RANK']}"``; what processes tell each
+    other goes through gloo whatever the script has begun itself (nccl included).
+
+    Args:
+        forward_func: the network, or any callable that returns one row of scores for each image. Its mode, hooks and
+            the random state are afterwards as before; call ``.eval()`` on it first.
+        data: :class:`AlignedFaces`; ``(images, faces)`` or ``(images, faces, targets)`` as tensors and a
+            :class:`FaceMesh`; or an iterable of :class:`FaceBatch` that can be gone through again, whose batches are
+            taken as they come. All but the last are taken in a random order that ``seed`` fixes.
+        out: folder of the run, made if it is not there.
+        target: ``"predicted"``, for each photograph the class with the largest score; ``"given"``, the data's targets;
+            or a class for all. A network with a single score for each photograph takes "predicted" or None.
+        method: what makes the maps: :class:`CanonicalOcclusion`, :class:`CanonicalProjector`, or a method of Captum,
+            which is projected. Default: :class:`CanonicalOcclusion`.
+        canonical_face: that maps are written on. Default: the method's, else :meth:`CanonicalFace.default`.
+        inference: of the default method. Default: ``"auto"``.
+        symmetric: pool each map with its mirror image in the summary; single maps stay as they are.
+        until: stop when there are enough photographs, :class:`StandardError` or :class:`SplitHalf`, judged after 32,
+            48, 64, 96, 128, ... photographs, in whole batches. What the rule reads at the end is a little optimistic.
+        batch_size: photographs that are explained at once.
+        seed: of the order, and of methods that draw random numbers.
+        network_key: a text that stands for a network which is no ``torch.nn.Module``.
+        device: where photographs are moved to. Default: where the network's weights are.
+        num_workers: processes that read photographs ahead, of :class:`AlignedFaces`.
+        timeout: seconds after which a process that is silent counts as dead.
+        show_progress: a bar on stderr with photographs per second and the time left.
+        **arguments: of ``method.attribute``, the same for all photographs: ``patch_size``, ``num_points``,
+            ``baselines`` and so on.
+
+    Returns:
+        The mean map and everything behind it; see :class:`ModelSaliency`.
+
+    Raises:
+        CanonicalError: an argument does not fit, the folder is another run's or in use, the disk is full, another
+            process has died, or no photograph can be explained.
+
+    Example::
+
+        >>> import tempfile
+        >>> from captum_canonical.faces.mesh import FaceMesh
+        >>> face = CanonicalFace.default(32)
+        >>> faces = FaceMesh(face.vertices.repeat(5, 1, 1), image_size=(32, 32), topology=face.topology)
+        >>> network = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 2)).eval()
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> result = explain_dataset(network, (torch.rand(5, 3, 32, 32), faces), folder.name, canonical_face=face,
+        ...                          num_points=16, show_progress=False)
+        >>> result.n, result.mean.shape, result.photos.maps.shape
+        (5, torch.Size([1, 32, 32]), (5, 1, 32, 32))
+        >>> folder.cleanup()
+    """
+    _check(target, batch_size, seed, num_workers, until, arguments)
+    chosen, face = method_for(forward_func, method, canonical_face, inference)
+    warn_if_training(forward_func)
+    with joined(timeout) as processes, random_state_kept():
+        if isinstance(data, AlignedFaces):
+            processes.together(lambda: _align(data, processes, show_progress))
+        source: Source = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
+        settings = {
+            "method": described(chosen, forward_func) | {"canonical_face": face_digest(face)[:16]},
+            "arguments": described(arguments, forward_func),
+            "target": described(target, forward_func),
+            "batch_size": batch_size,
+            "seed": seed,
+            "order": source.order,
+        }
+        fingerprint = network_fingerprint(forward_func, network_key)
+        count = source.batches[-1].stop
+        manifest = Manifest(
+            count, face.size, settings, fingerprint, source.fingerprint, source.left_out, classes=source.classes
+        )
+        where = _device(forward_func) if device is None else torch.device(device)
+        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed))
+        job = Job(Path(out), source, maps, manifest, processes, until, symmetric)
+        job.run(num_workers, show_progress)
+    return ModelSaliency.open(out, symmetric)
+
+
+def _align(data: AlignedFaces, processes: Processes, show_progress: bool) -> None:
+    """Each process begins at a place of its own: with a cache, every face is found by one of them."""
+    data.align(show_progress and processes.rank == 0, first=len(data.rows) * processes.rank // processes.count)
+
+
+def _check(target: Any, batch_size: Any, seed: Any, num_workers: Any, until: Any, arguments: dict[str, Any]) -> None:
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise CanonicalError(f"{name}: expected an integer from {least} on, got {value!r}.")
+    words = isinstance(target, str) and target in ("predicted", "given")
+    if not (words or target is None or (isinstance(target, (int, tuple)) and not isinstance(target, bool))):
+        raise CanonicalError(
+            f'target: expected "predicted", "given" (targets in the data), a class or None, got {target!r}.'
+        )
+    if until is not None and not isinstance(until, (StandardError, SplitHalf)):
+        raise CanonicalError(f"until: expected StandardError(...), SplitHalf(...) or None, got {until!r}.")
+    _check_arguments(arguments)
+
+
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    taken = sorted({"faces", "return_coverage", "space", "return_convergence_delta"} & arguments.keys())
+    if taken:
+        raise CanonicalError(f"explain_dataset sets {', '.join(taken)} itself; leave it out.")
+    for name, value in arguments.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Tensor) and each.ndim and len(each) != 1:
+                raise CanonicalError(
+                    f"{name}: expected a value that is the same for all photographs (a number, or a tensor whose first "
+                    f"dimension is 1), got a tensor of shape {tuple(each.shape)}."
+                )
+
+
+def _device(forward_func: object) -> torch.device | None:
+    parameter = next(forward_func.parameters(), None) if isinstance(forward_func, nn.Module) else None
+    return None if parameter is None else parameter.device

@@ -1,0 +1,175 @@
+"""A run under way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from captum_canonical.errors import CanonicalError
+from captum_canonical.run_folder.files import MANIFEST, STOPPING, FolderLock
+from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.run_folder.manifest import Manifest, write_json, write_photographs
+from captum_canonical.run_folder.writer import RunWriter, begin_run
+from captum_canonical.runs.photo_maps import PhotoMaps
+from captum_canonical.runs.processes import Processes
+from captum_canonical.runs.sources import Loaded, Source
+from captum_canonical.runs.stopping import Measure, Rule, Verdict, checkpoints
+from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.saliency.result import ModelSaliency
+
+ROUND = 8  # batches of each process between two times that processes wait for each other
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Batches between two places where processes meet.
+
+    Attributes:
+        batches: their numbers.
+        judged: whether a stopping rule is judged after them.
+    """
+
+    batches: range
+    judged: bool
+
+
+@dataclass(eq=False)
+class Job:
+    """One call of :func:`explain_dataset`."""
+
+    root: Path
+    source: Source
+    maps: PhotoMaps
+    manifest: Manifest
+    processes: Processes
+    until: Rule | None
+    symmetric: bool
+    _verdicts: list[Verdict] = field(default_factory=list)
+    _measured: int = 0
+
+    def run(self, num_workers: int, show_progress: bool) -> None:
+        """All of it; KeyboardInterrupt names the folder."""
+        try:
+            with self._locked():
+                writer = self._begin()
+                self._explain(writer, num_workers, show_progress)
+                self.processes.together(self._finish)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"explain_dataset was interrupted; what is finished is in {self.root}: ModelSaliency.open"
+                f"({str(self.root)!r}) reads it, and the same call goes on from there."
+            ) from None
+
+    # ------------------------------------------------------------------------------------------------ the start
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Process 0 holds the lock for all of them."""
+        lock: AbstractContextManager[object] = FolderLock(self.root) if self.processes.rank == 0 else nullcontext()
+        with ExitStack() as stack:
+            self.processes.together(lambda: stack.enter_context(lock))
+            yield
+
+    def _begin(self) -> RunWriter:
+        def begin() -> None:
+            CanonicalModelSaliency(self.maps.face, self.symmetric)  # raises now rather than after an hour
+            if self.processes.rank == 0:
+                begin_run(self.root, self.manifest, self.maps.face)
+                write_photographs(self.root, self.source.photographs)
+                (self.root / STOPPING).unlink(missing_ok=True)  # judged again, in no time
+
+        def join() -> RunWriter:
+            try:
+                differences = Manifest.read(self.root / MANIFEST).differences(self.manifest)
+            except CanonicalError as error:
+                raise CanonicalError(f"out: expected a folder that all processes see. {error}") from error
+            if differences:
+                raise CanonicalError(f"expected the same call in all processes, got {'; '.join(differences)}.")
+            return RunWriter(self.root, self.processes.rank)
+
+        self.processes.together(begin)
+        return self.processes.together(join)  # all know what is finished before anybody writes more
+
+    # ------------------------------------------------------------------------------------------------ the work
+    def _explain(self, writer: RunWriter, num_workers: int, show_progress: bool) -> None:
+        stretches = self._stretches()
+        batches, (rank, count) = self.source.batches, (self.processes.rank, self.processes.count)
+        mine = []
+        for stretch in stretches:
+            todo = [number for number in stretch.batches if not writer.finished(batches[number])]
+            mine.append(todo[rank::count])
+        numbers = [number for part in mine for number in part]
+        loads = self.source.load(numbers, num_workers) if numbers else iter(())
+        measure = self.until.begin(self.maps.face, self.symmetric, self.maps.seed) if self.until else None
+        with self._bar(writer, numbers, show_progress) as bar:
+            for stretch, part in zip(stretches, mine, strict=True):
+                self.processes.together(lambda part=part: self._stretch(part, loads, writer, bar))  # type: ignore[misc]
+                if stretch.judged and measure and self._judge(measure, batches[stretch.batches[-1]].stop):
+                    return
+
+    def _stretches(self) -> list[Stretch]:
+        """Cut where a rule is judged, and with many processes where they meet."""
+        batches = self.source.batches
+        judged = {len(batches)}
+        if self.until is not None:
+            for photos in checkpoints():
+                number = next((number for number, rows in enumerate(batches, 1) if rows.stop >= photos), None)
+                if number is None:
+                    break
+                judged.add(number)
+        meetings = range(0, len(batches), ROUND * self.processes.count) if self.processes.count > 1 else ()
+        cuts = sorted({0, *judged, *meetings})
+        return [
+            Stretch(range(start, stop), stop in judged and self.until is not None) for start, stop in pairwise(cuts)
+        ]
+
+    def _stretch(self, numbers: list[int], loads: Iterator[Loaded], writer: RunWriter, bar: Any) -> None:
+        for number in numbers:
+            found = self.maps.of(next(loads), number)
+            if number == 0 and len(found.records) > 1 and found.all_failed:
+                reasons = "; ".join(dict.fromkeys(str(record["reason"]).rstrip(".") for record in found.records))
+                raise CanonicalError(
+                    f"every photograph of the first batch fails: {reasons}. Nothing was written for them."
+                )
+            writer.write(self.source.batches[number].start, found.maps, found.coverage, found.records)
+            bar.update(len(found.records))
+
+    def _bar(self, writer: RunWriter, numbers: list[int], show_progress: bool) -> Any:
+        batches, count = self.source.batches, self.processes.count
+        todo = sum(len(batches[number]) for number in numbers)
+        # One process counts all photographs, those of former calls included; one of many counts its own.
+        finished = 0 if count > 1 else self.manifest.count - todo
+        name = "Explaining" if count == 1 else f"Explaining, process 1 of {count}"
+        hidden = not show_progress or self.processes.rank > 0
+        return tqdm(total=finished + todo, initial=finished, desc=name, unit="photo", disable=hidden)
+
+    # ----------------------------------------------------------------------------------------------- afterwards
+    def _judge(self, measure: Measure, rows: int) -> bool:
+        """Whether the rule is met by the first rows, which are finished in all processes; process 0 looks at them."""
+
+        def first() -> str:
+            run = RunFolder.open(self.root)
+            for maps, coverage in run.chunks(self._measured, rows):
+                measure.update(maps, coverage)
+            self._measured = rows
+            verdict = measure.verdict()
+            self._verdicts.append(verdict)
+            told = [each.as_json() for each in self._verdicts]
+            write_json(self.root / STOPPING, {"stopped_at": rows if verdict.met else None, "verdicts": told})
+            return "met" if verdict.met else "not met"
+
+        return self.processes.from_first(first) == "met"
+
+    def _finish(self) -> None:
+        if self.processes.rank:
+            return
+        result = ModelSaliency.open(self.root, self.symmetric)
+        if not result.n:
+            reason = next(iter(RunFolder.open(self.root).left_out.values()))
+            raise CanonicalError(f"{self.root}: no photograph could be explained: {reason}")
+        result.save_summary()

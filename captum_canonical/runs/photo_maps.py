@@ -1,0 +1,222 @@
+"""Where a head is turned, from its mesh."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical._captum import TargetType, format_forward_args, run_forward
+from captum_canonical.adapters.landmarks import fit_similarity
+from captum_canonical.data.records import FaceBatch
+from captum_canonical.errors import AlignmentError, CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.inference.dense import Scorer
+from captum_canonical.restore import network_kept, seed_generators
+from captum_canonical.runs.sources import Loaded, facts_of, rows_of
+
+FLAT = 1e-3  # depth as a share of height, below which a shape says nothing about turns
+
+
+def head_pose(faces: FaceMesh, canonical_face: CanonicalFace) -> Tensor:
+    """Yaw and pitch of heads: how the frontal canonical face must be turned to lie on each of them best.
+
+    The turn is the rotation of the least-squares similarity between all vertices (Umeyama 1991), seen and unseen ones
+    alike. Where the canonical face looks straight out of the image, (0, 0, 1), the head looks to the turned direction
+    (x, y, z): yaw = atan2(x, z), pitch = atan2(-y, hypot(x, z)). Turning the photograph in its own plane turns that
+    direction as well.
+
+    Args:
+        faces: B meshes with depth, z towards the camera.
+        canonical_face: of the same topology, frontal, with depth.
+
+    Returns:
+        (B, 2) float64 yaw and pitch in degrees. Yaw is positive for a face that looks to the image's right, pitch for
+        one that looks up. NaN where no face was found, or where a mesh or the canonical face has no depth.
+
+    Raises:
+        AlignmentError: the meshes have another number of vertices.
+
+    Example::
+
+        >>> import math
+        >>> face = CanonicalFace.default()
+        >>> cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
+        >>> to_the_right = face.vertices.new_tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+        >>> vertices = (face.vertices @ to_the_right.T)[None]
+        >>> head_pose(FaceMesh(vertices, image_size=(224, 224)), face).round(decimals=3).tolist()
+        [[30.0, 0.0]]
+    """
+    shape, heads = canonical_face.vertices.double().cpu(), faces.vertices.double().cpu()
+    if heads.shape[1:] != shape.shape:
+        raise AlignmentError(
+            f"head_pose: expected meshes of {len(shape)} vertices like the canonical face, got {heads.shape[1]}."
+        )
+    pose = torch.full((len(heads), 2), torch.nan, dtype=torch.float64)
+    usable = faces.found.cpu() & _deep(heads)
+    if not bool(_deep(shape[None])) or not bool(usable.any()):
+        return pose
+    x, y, z = fit_similarity(shape, heads[usable]).rotation[:, :, 2].unbind(1)  # of (0, 0, 1)
+    pose[usable] = torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], 1))
+    return pose
+
+
+def _deep(shapes: Tensor) -> Tensor:
+    """(B,) whether each of (B, N, 3) shapes has a third dimension worth the name."""
+    extents = torch.linalg.svdvals(shapes - shapes.mean(1, keepdim=True))
+    return extents[:, -1] > FLAT * extents[:, 0]
+
+
+NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch": None}
+
+
+@dataclass(frozen=True, eq=False)
+class BatchMaps:
+    """B photographs: maps (B, 1, H, W) and coverage (B, 1, H, W), 0 for those that failed, and a record of each."""
+
+    maps: np.ndarray
+    coverage: np.ndarray
+    records: list[dict[str, Any]]
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether none has a map."""
+        return all(record["status"] == "failed" for record in self.records)
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoMaps:
+    """Makes the maps of photographs.
+
+    Attributes:
+        forward_func: the network.
+        method: writes canonical maps.
+        face: that they are on.
+        target: ``"predicted"``, ``"given"``, or what Captum takes for all photographs alike.
+        arguments: of ``method.attribute``.
+        device: where the network is, or None to leave photographs where they are.
+        seed: of methods that draw random numbers.
+    """
+
+    forward_func: Callable[..., Any]
+    method: Any
+    face: CanonicalFace
+    target: Any
+    arguments: Mapping[str, Any]
+    device: torch.device | None
+    seed: int
+
+    def of(self, loaded: Loaded, number: int) -> BatchMaps:
+        """The photographs of the batch of this number, at once if that goes well, else one by one."""
+        count = len(loaded.kept) + len(loaded.unread)
+        result = BatchMaps(np.zeros((count, 1, *self.face.size)), np.zeros((count, 1, *self.face.size)), [{}] * count)
+        for place, unread in loaded.unread.items():
+            result.records[place] = _failed(unread.facts, unread.reason)
+        if loaded.batch is not None:
+            batch, kept = loaded.batch, loaded.kept
+            for row in batch.faces.missing:
+                result.records[kept[row]] = _failed(facts_of(batch, row), "no face was found")
+            rows = [row for row in range(len(batch)) if row not in batch.faces.missing]
+            if rows:
+                self._fill_in(result, batch, rows, kept, number)
+        return result
+
+    def _fill_in(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
+        try:
+            self._together(result, batch, rows, kept, number)
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise  # no fault of a photograph
+        except Exception as error:
+            if len(rows) > 1:
+                for row in rows:
+                    self._fill_in(result, batch, [row], kept, number)
+            else:
+                reason = str(error) if isinstance(error, CanonicalError) else f"{type(error).__name__}: {error}"
+                result.records[kept[rows[0]]] = _failed(facts_of(batch, rows[0]), reason)
+
+    def _together(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
+        chosen = rows_of(batch, rows) if len(rows) < len(batch) else batch
+        chosen = chosen if self.device is None else chosen.to(self.device)
+        seed_generators((self.seed * 1_000_003 + number) % 2**62)
+        with network_kept(self.forward_func):
+            output = self._output(chosen.images)
+            target, predicted = self._targets(chosen, output)
+            every = torch.arange(len(chosen))
+            scores = Scorer(lambda *_: output, target, (), len(chosen))((chosen.images,), every).tolist()
+            for score in scores:
+                if not math.isfinite(score):
+                    raise CanonicalError(f"the network's score is {score}")
+            maps, coverage = self._attribute(chosen, target)
+        poses = [[_rounded(angle) for angle in pose] for pose in head_pose(chosen.faces, self.face).tolist()]
+        for place, row in enumerate(rows):
+            own, hits, (yaw, pitch) = maps[place], coverage[place], poses[place]
+            record = facts_of(batch, row) | {"predicted": predicted[place], "yaw": yaw, "pitch": pitch}
+            reason = _fault(own, hits)
+            if reason is not None:
+                result.records[kept[row]] = _failed(record, reason)
+                continue
+            result.maps[kept[row]], result.coverage[kept[row]] = own, hits
+            told = {"target": _of_row(target, place), "score": scores[place], "status": "done", "reason": None}
+            result.records[kept[row]] = record | told
+
+    def _output(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            args = format_forward_args(self.arguments.get("additional_forward_args"))
+            output = run_forward(self.forward_func, (images,), args)
+        if not isinstance(output, Tensor) or len(output.reshape(-1)) % len(images):
+            raise CanonicalError(
+                f"forward_func must return a row of scores for each of {len(images)} images, got "
+                f"{tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__}."
+            )
+        return output.detach().reshape(1) if output.ndim == 0 else output.detach().clone()
+
+    def _targets(self, batch: FaceBatch, output: Tensor) -> tuple[TargetType, list[int | None]]:
+        """What to explain, and the class with the largest output of each photograph."""
+        classes = output.argmax(1) if output.ndim == 2 and output.shape[1] > 1 else None
+        predicted: list[int | None] = [None] * len(batch) if classes is None else classes.tolist()
+        if self.target == "predicted":
+            return classes, predicted
+        if self.target != "given":
+            return self.target, predicted
+        if batch.targets is None or (isinstance(batch.targets, Tensor) and batch.targets.is_floating_point()):
+            raise CanonicalError(
+                'target: "given" expects a class for each photograph, but the data have '
+                f"{'no targets' if batch.targets is None else 'numbers to be predicted'}; give target=None or a class."
+            )
+        return batch.targets, predicted
+
+    def _attribute(self, batch: FaceBatch, target: TargetType) -> tuple[np.ndarray, np.ndarray]:
+        result = self.method.attribute(
+            batch.images, target=target, faces=batch.faces, return_coverage=True, **self.arguments
+        )
+        maps, coverage = (part.detach().cpu().double().numpy() for part in result)
+        expected = (len(batch), 1, *self.face.size)
+        if maps.shape != expected or coverage.shape != expected:
+            raise CanonicalError(f"{type(self.method).__name__}: expected maps of shape {expected}, got {maps.shape}.")
+        return maps, coverage
+
+
+def _fault(values: np.ndarray, hits: np.ndarray) -> str | None:
+    if not np.isfinite(values[hits > 0]).all():
+        return "the map holds values that are not finite"
+    return None if (hits > 0).any() else "nothing of the face is seen in the photograph"
+
+
+def _rounded(degrees: float) -> float | None:
+    return round(degrees, 2) if math.isfinite(degrees) else None
+
+
+def _failed(facts: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    return {**NOTHING, **facts, "status": "failed", "reason": reason}
+
+
+def _of_row(target: Any, row: int) -> Any:
+    if isinstance(target, Tensor):
+        return int(target.reshape(-1)[row if target.numel() > 1 else 0])
+    return target[row] if isinstance(target, list) else target

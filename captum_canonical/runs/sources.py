@@ -1,0 +1,287 @@
+"""The photographs of a run, in batches that are the same in every call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.records import FaceBatch, FaceRecord
+from captum_canonical.errors import AlignmentError, CanonicalError
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.run_folder.manifest import Photographs
+from captum_canonical.runs.fingerprints import tensor_digest
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A photograph of a batch that could not be read: what is known about it, and why."""
+
+    facts: dict[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A batch of photographs.
+
+    Attributes:
+        batch: those that could be read, or None.
+        kept: for each of them its place in the batch.
+        unread: place in the batch -> the others.
+    """
+
+    batch: FaceBatch | None
+    kept: list[int]
+    unread: dict[int, Unread] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """What a run needs of its photographs.
+
+    Attributes:
+        batches: for each batch its rows in the run.
+        fingerprint: of all that decides the inputs.
+        left_out: place in the user's data -> why a photograph is not used at all.
+        order: what the order of the rows is, in words.
+        photographs: all of the user's, those that are left out too.
+        classes: their names, or None.
+    """
+
+    batches: list[range]
+    fingerprint: str
+    left_out: Mapping[int, str]
+    order: str
+    photographs: Photographs
+    classes: Sequence[str] | None
+
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+        """The batches of these numbers, in ascending order."""
+
+
+Data = AlignedFaces | FaceBatch | tuple[Any, ...] | Iterable[FaceBatch]
+
+
+def source_of(data: Data, batch_size: int, seed: int) -> Source:
+    """The photographs that a user gives.
+
+    Raises:
+        CanonicalError: they are none that a run can be made of.
+    """
+    if isinstance(data, AlignedFaces):
+        return FileSource(data, batch_size, seed)
+    if isinstance(data, FaceBatch):
+        return TensorSource(data, batch_size, seed)
+    if isinstance(data, tuple) and data and isinstance(data[0], Tensor):
+        return TensorSource(_batch_of(*data), batch_size, seed)
+    if isinstance(data, Iterable) and not isinstance(data, (Tensor, str)):
+        return StreamSource(data)
+    raise CanonicalError(
+        f"data: expected AlignedFaces, (images, faces) or (images, faces, targets), or an iterable of FaceBatch, got "
+        f"{type(data).__name__}."
+    )
+
+
+def facts_of(batch: FaceBatch, row: int) -> dict[str, Any]:
+    """What is known about a photograph before it is explained."""
+    label = None if batch.targets is None else batch.targets[row]
+    return {
+        "name": batch.names[row],
+        "place": int(batch.places[row]),
+        "group": batch.groups[row],
+        "identity": batch.identities[row],
+        "label": label.item() if isinstance(label, Tensor) else label,
+    }
+
+
+def rows_of(batch: FaceBatch, rows: list[int]) -> FaceBatch:
+    """Some photographs of a batch, copied."""
+    index = torch.tensor(rows, dtype=torch.int64)
+    targets = batch.targets
+    return replace(
+        batch,
+        images=batch.images[index.to(batch.images.device)],
+        faces=batch.faces[index],
+        targets=targets[index.to(targets.device)]
+        if isinstance(targets, Tensor)
+        else targets and [targets[row] for row in rows],
+        groups=[batch.groups[row] for row in rows],
+        identities=[batch.identities[row] for row in rows],
+        names=[batch.names[row] for row in rows],
+        places=batch.places[index.to(batch.places.device)],
+    )
+
+
+def _photographs(places: Sequence[int], names: list[str], groups: list[str | None]) -> dict[str, list[Any]]:
+    """What is known of photographs that all take part and have no files."""
+    nothing = {"path": [None] * len(names), "box": [None] * len(names), "left_out": [None] * len(names)}
+    return {"place": list(places), "name": names, "group": groups, **nothing}
+
+
+# --------------------------------------------------------------------------------------------------- photo files
+class FileSource:
+    """Photographs of a data set in random order; one that cannot be read any more does not stop the others."""
+
+    def __init__(self, data: AlignedFaces, batch_size: int, seed: int) -> None:
+        if not len(data):
+            raise CanonicalError("data: expected at least one photograph with a face, got none; .left_out says why.")
+        self._data = data
+        self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
+        self.fingerprint = data.fingerprint
+        self.classes: Sequence[str] | None = data.classes
+        self.left_out: Mapping[int, str] = {
+            place: f"{left.path.name}: {left.reason}" for place, left in data.left_out.items()
+        }
+        places, left_out = range(len(data.rows)), data.left_out
+        self.photographs: Photographs = _photographs(
+            places, [row.name for row in data.rows], [row.group for row in data.rows]
+        ) | {
+            "path": [str(row.path.absolute()) for row in data.rows],
+            "box": [data.face_box(place) for place in places],
+            "left_out": [left_out[place].kind if place in left_out else None for place in places],
+        }
+
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+        """With workers, the next batches are read while one is explained."""
+        chosen = [[self._order[row] for row in self.batches[number]] for number in numbers]
+        return iter(
+            DataLoader(
+                _Readable(self._data),
+                batch_sampler=chosen,
+                collate_fn=_collate,
+                num_workers=num_workers,
+                generator=torch.Generator().manual_seed(0),
+            )
+        )
+
+
+class _Readable(Dataset["FaceRecord | Unread"]):
+    def __init__(self, data: AlignedFaces) -> None:
+        self._data = data
+
+    def __getitem__(self, index: int) -> FaceRecord | Unread:
+        try:
+            return self._data[index]
+        except Exception as error:  # readers of damaged files raise nearly anything
+            place = self._data.places[index]
+            row = self._data.rows[place]
+            facts = {"name": row.name, "place": place, "group": row.group, "identity": row.identity}
+            return Unread({**facts, "label": row.target}, str(error))
+
+
+def _collate(items: list[FaceRecord | Unread]) -> Loaded:
+    kept = [place for place, item in enumerate(items) if isinstance(item, FaceRecord)]
+    records = [item for item in items if isinstance(item, FaceRecord)]
+    unread = {place: item for place, item in enumerate(items) if isinstance(item, Unread)}
+    return Loaded(AlignedFaces.collate(records) if records else None, kept, unread)
+
+
+# ------------------------------------------------------------------------------------------------------- tensors
+class TensorSource:
+    """Photographs in memory, in random order."""
+
+    left_out: Mapping[int, str] = {}
+    classes: Sequence[str] | None = None
+
+    def __init__(self, data: FaceBatch, batch_size: int, seed: int) -> None:
+        self._data = data
+        self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
+        self.fingerprint = _batch_digest(data)
+        self.photographs: Photographs = _photographs(data.places.tolist(), data.names, data.groups)
+
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+        """Copies of the rows; workers would not help."""
+        for number in numbers:
+            rows = [self._order[row] for row in self.batches[number]]
+            yield Loaded(rows_of(self._data, rows), list(range(len(rows))))
+
+
+def _batch_of(images: Tensor, faces: Any = None, targets: Tensor | None = None, *more: Any) -> FaceBatch:
+    if more or not isinstance(faces, FaceMesh) or images.ndim != 4 or not len(images):
+        raise CanonicalError(
+            f"data: expected (images, faces) or (images, faces, targets) with images (N, C, H, W) and a FaceMesh, got "
+            f"images {tuple(images.shape)} and {type(faces).__name__}."
+        )
+    count = len(images)
+    index = torch.arange(count) if faces.image_index is None else faces.image_index.cpu()
+    if len(faces) != count or not torch.equal(index, torch.arange(count)):
+        raise AlignmentError(f"data: expected one mesh for each of the {count} images, in order, got {len(faces)}.")
+    if targets is not None and (not isinstance(targets, Tensor) or targets.shape != (count,)):
+        raise CanonicalError(f"data: expected targets as a tensor with one number for each of the {count} images.")
+    names, nothing = [f"image {number}" for number in range(count)], [None] * count
+    return FaceBatch(images.detach(), faces, targets, [*nothing], [*nothing], names, torch.arange(count))
+
+
+def _batch_digest(batch: FaceBatch) -> str:
+    tensors = [batch.images, batch.faces.vertices, batch.faces.visible, batch.faces.found]
+    targets = tensor_digest(batch.targets) if isinstance(batch.targets, Tensor) else repr(batch.targets)
+    parts = [tensor_digest(each) for each in tensors] + [targets, repr(batch.faces.topology)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def _shuffled(count: int, batch_size: int, seed: int) -> tuple[list[int], list[range], str]:
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    batches = [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+    return order, batches, f"random, seed {seed}"
+
+
+# ------------------------------------------------------------------------------------------------------- streams
+class StreamSource:
+    """Batches that come one after the other, in the order in which they come.
+
+    They are gone through once before the run, to count the photographs and to recognise them.
+    """
+
+    left_out: Mapping[int, str] = {}
+    classes: Sequence[str] | None = None
+    order = "as given"
+
+    def __init__(self, data: Iterable[FaceBatch]) -> None:
+        if iter(data) is data:
+            raise CanonicalError(
+                "data: expected an iterable that can be gone through again, such as a list or a DataLoader, got an "
+                "iterator, which ends after the first time."
+            )
+        self._data = data
+        self.batches = []
+        places: list[int] = []
+        names: list[str] = []
+        groups: list[str | None] = []
+        digests, start = [], 0
+        for batch in data:
+            if not isinstance(batch, FaceBatch):
+                raise CanonicalError(
+                    f"data: expected an iterable of FaceBatch, got a {type(batch).__name__} from it; a DataLoader of "
+                    "AlignedFaces needs collate_fn=data.collate."
+                )
+            self.batches.append(range(start, start + len(batch)))
+            start += len(batch)
+            digests.append(_batch_digest(batch))
+            places, names, groups = places + batch.places.tolist(), names + batch.names, groups + batch.groups
+        if not start:
+            raise CanonicalError("data: expected at least one photograph, got an iterable of none.")
+        self.fingerprint = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        self.photographs: Photographs = _photographs(places, names, groups)
+
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+        """Goes through the data again."""
+        wanted = iter(numbers)
+        next_number = next(wanted, None)
+        for number, batch in enumerate(self._data):
+            if number != next_number:
+                continue
+            if len(batch) != len(self.batches[number]):
+                break
+            yield Loaded(batch, list(range(len(batch))))
+            next_number = next(wanted, None)
+        if next_number is not None:
+            raise CanonicalError(
+                f"data: expected the same batches each time, but batch {next_number} is another one now; a DataLoader "
+                "must not shuffle."
+            )

@@ -1,0 +1,26 @@
+"""What a network looks at, over many photographs: the mean map, how sure it is, and the maps behind it."""
+
+from __future__ import annotations
+
+from captum_canonical.saliency.concentration import Concentration
+from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.saliency.photos import Photos
+from captum_canonical.saliency.region_table import Asymmetry, RegionRow, RegionTable, region_table
+from captum_canonical.saliency.regions import regions_version
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.significance import Significance
+from captum_canonical.saliency.sums import merge_moments
+
+__all__ = [
+    "Asymmetry",
+    "CanonicalModelSaliency",
+    "Concentration",
+    "ModelSaliency",
+    "Photos",
+    "RegionRow",
+    "RegionTable",
+    "Significance",
+    "merge_moments",
+    "region_table",
+    "regions_version",
+]

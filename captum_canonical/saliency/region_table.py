@@ -1,0 +1,306 @@
+"""Numbers with intervals as text, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captum_canonical.errors import CanonicalError
+from captum_canonical.saliency.regions import RegionValues, own_region_values, region_masks, regions_version, side_pairs
+from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency
+from captum_canonical.statistics.bootstrap import Estimate, check_level, ratios
+
+Interval = tuple[float, float]
+
+
+def with_ends(value: float, ends: Sequence[float] | None, form: str) -> str:
+    """A number with its interval.
+
+    Example::
+
+        >>> with_ends(1.0, (0.5, 1.5), "{:.2f}"), with_ends(1.0, None, "{:.1f}"), with_ends(math.nan, None, "{}")
+        ('1.00 [0.50, 1.50]', '1.0', 'not defined')
+    """
+    if math.isnan(value):
+        return "not defined"
+    told = form.format(value)
+    return told if ends is None or math.isnan(ends[0]) else f"{told} [{form.format(ends[0])}, {form.format(ends[1])}]"
+
+
+def grid(head: list[str], body: list[list[str]], format: Literal["text", "markdown"]) -> str:
+    """A table with a line of heads.
+
+    Example::
+
+        >>> print(grid(["region", "mean"], [["chin", "0.1"]], "markdown"))
+        | region | mean |
+        | --- | --- |
+        | chin | 0.1 |
+    """
+    if format == "markdown":
+        lines = [head, ["---"] * len(head), *body]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
+    widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *body]
+    )
+
+
+def without_nan(value: Any) -> Any:
+    """NaN and infinities as None, also within; JSON knows none.
+
+    Example::
+
+        >>> without_nan({"a": (1.0, math.nan)})
+        {'a': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {name: without_nan(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+UNKNOWN: Interval = (math.nan, math.nan)
+AT_THE_END = (
+    "A share of exactly 0 or 1 and an index of exactly -1 or 1 have no interval: the pixels that count as positive are "
+    "held fixed, so that they could not move. See the region's mean instead."
+)
+POOLED = "Left and right cannot be compared: each map was pooled with its mirror image (symmetric=True)."
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """One region of a mean map.
+
+    Attributes:
+        region: its name.
+        area: share of the pixels of all regions, 0..1.
+        mean: mean of the mean map over the pixels of the region that any photograph covers, in its unit; NaN if there
+            are none.
+        share: of the positive mass (the sum of the positive values) of all regions, 0..1; NaN if there is none.
+        density: share over area: 1 if the region has as much as its size would make expect.
+        mean_interval, share_interval, density_interval: lower and upper end; NaN where there are none.
+    """
+
+    region: str
+    area: float
+    mean: float
+    share: float
+    density: float
+    mean_interval: Interval = UNKNOWN
+    share_interval: Interval = UNKNOWN
+    density_interval: Interval = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Asymmetry:
+    """A region that there is one of on each side; left and right are the person's own.
+
+    Attributes:
+        region: its name without the side.
+        index: (left - right) / (left + right) of the positive mass, -1 (all on the right) to 1; NaN if there is none.
+        interval: lower and upper end; NaN where there is none.
+    """
+
+    region: str
+    index: float
+    interval: Interval = UNKNOWN
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """What :func:`region_table` returns.
+
+    Attributes:
+        rows: one for each region, in the order of the canonical face.
+        asymmetries: one for each pair of regions; empty if maps were pooled with their mirror images.
+        outside: share of the positive mass of the whole map that lies in no region, 0..1.
+        n: photographs.
+        level: coverage that intervals aim at.
+        notes: sentences about intervals, sides and mass.
+        regions_version: of the regions, see :func:`regions_version`.
+    """
+
+    rows: tuple[RegionRow, ...]
+    asymmetries: tuple[Asymmetry, ...]
+    outside: float
+    n: int
+    level: float
+    notes: tuple[str, ...]
+    regions_version: str
+
+    def sorted(self) -> list[RegionRow]:
+        """The rows, that with the largest density first."""
+        return sorted(self.rows, key=lambda row: -math.inf if math.isnan(row.density) else row.density, reverse=True)
+
+    def table(self, format: Literal["text", "markdown", "csv"] = "text") -> str:
+        """All regions, that with the largest share for its area first; notes follow the text and markdown.
+
+        Raises:
+            CanonicalError: another format.
+        """
+        if format not in ("text", "markdown", "csv"):
+            raise CanonicalError(f'table: expected "text", "markdown" or "csv", got {format!r}.')
+        return _csv(self.rows) if format == "csv" else self._written(format)
+
+    def _written(self, format: Literal["text", "markdown"]) -> str:
+        head = ["region", "mean", "share of positive mass (%)", "share / area"]
+        body = [
+            [
+                row.region,
+                with_ends(row.mean, row.mean_interval, "{:.3g}"),
+                with_ends(100 * row.share, (100 * row.share_interval[0], 100 * row.share_interval[1]), "{:.1f}"),
+                with_ends(row.density, row.density_interval, "{:.2f}"),
+            ]
+            for row in self.sorted()
+        ]
+        sides = [[pair.region, with_ends(pair.index, pair.interval, "{:+.2f}")] for pair in self.asymmetries]
+        parts = [grid(head, body, format)]
+        parts += [grid(["pair", "(left - right) / (left + right)"], sides, format)] if sides else []
+        return "\n\n".join([*parts, "\n".join(self.notes)]) + "\n"
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; what is not defined is null."""
+        return {
+            "regions_version": self.regions_version,
+            "n": self.n,
+            "level": self.level,
+            "rows": [without_nan(asdict(row)) for row in self.rows],
+            "asymmetries": [without_nan(asdict(pair)) for pair in self.asymmetries],
+            "outside": self.outside if math.isfinite(self.outside) else None,
+            "notes": list(self.notes),
+        }
+
+
+def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | None = None) -> RegionTable:
+    """How much of a mean map lies in which named region of the face.
+
+    Shares are of the positive values of the mean map, those that speak for the target: section IV of the paper.
+    Intervals are by person where identities are known, else by photograph, from the influence of each on the mean map
+    (:mod:`~captum_canonical.statistics.bootstrap`); the pixels that count as positive are held fixed. 95 % intervals of
+    shares held the truth in 95.3 % (100 people) and 95.9 % (40 people) of 1,000 simulated data sets, which is the mean
+    over regions, and in 94.2 and 93.8 % where half of the face truly has nothing (``benchmarks/calibration.py``): the
+    share of noise in a region is above 0 even where the true one is 0.
+
+    Args:
+        result: on a canonical face with regions.
+        level: coverage that intervals aim at, above 0 and below 1.
+        intervals: whether to give them. Default: where there are single maps.
+
+    Raises:
+        CanonicalError: the face has no regions or is not known, ``level`` does not fit, or intervals are asked for and
+            there are no single maps.
+
+    Example::
+
+        >>> from captum_canonical.faces.canonical_face import CanonicalFace
+        >>> face = CanonicalFace.default(size=64)
+        >>> maps = torch.zeros(3, 1, 64, 64)
+        >>> maps[:, :, face.region_mask("nose_tip")] = torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+        >>> table = region_table(ModelSaliency.from_maps(maps, None, face))
+        >>> row = table.sorted()[0]
+        >>> row.region, row.mean, row.share, row.share_interval
+        ('nose_tip', 2.0, 1.0, (nan, nan))
+    """
+    check_level(level)
+    face = result.face("a table of regions")
+    names, masks = region_masks(face, "region_table")
+    wanted = result.photos is not None if intervals is None else intervals
+    values = own_region_values(result, names, masks) if wanted and result.n else None
+    if wanted and values is None:
+        result.single_maps("intervals of regions")
+    rows = _rows(result, names, masks, values, level)
+    notes = [_note_of(result, values, level)]
+    if any(math.isnan(row.share) for row in rows):
+        notes.append("Nothing in any region speaks for the target (no value is positive), so that there are no shares.")
+    if result.symmetric:
+        notes.append(POOLED)
+    pairs = () if result.symmetric else _asymmetries(result, names, masks, values, level)
+    at_the_end = any(row.share in (0, 1) for row in rows) or any(abs(pair.index) == 1 for pair in pairs)
+    if values is not None and values.units.count > 1 and at_the_end:
+        notes.append(AT_THE_END)
+    positive = result.mean.reshape(-1).clamp(min=0)
+    whole = float(positive.sum())
+    outside = float(positive[~masks.any(0)].sum()) / whole if whole > 0 else math.nan
+    return RegionTable(tuple(rows), pairs, outside, result.n, level, tuple(notes), regions_version(face))
+
+
+def _note_of(result: ModelSaliency, values: RegionValues | None, level: float) -> str:
+    if values is not None and values.units.count > 1:
+        return f"Intervals ({level:.0%}) are by the influence of {values.units.word}. {values.units.caution}".strip()
+    if values is not None:
+        return f"No intervals: {values.units.word}."
+    return f"No intervals. {NO_SINGLE_MAPS}" if result.photos is None else "No intervals."
+
+
+def _rows(
+    result: ModelSaliency, names: list[str], masks: Tensor, values: RegionValues | None, level: float
+) -> list[RegionRow]:
+    mean, seen = result.mean.reshape(-1), masks & (result.count.reshape(-1) > 0)
+    mass = masks.double() @ mean.clamp(min=0)
+    total = float(mean.clamp(min=0)[masks.any(0)].sum())
+    pixels = seen.sum(1)
+    means = torch.where(pixels > 0, (seen.double() @ mean) / pixels, torch.nan).tolist()
+    areas = (masks.sum(1) / masks.any(0).sum()).tolist()
+    rows = []
+    for number, name in enumerate(names):
+        share = float(mass[number]) / total if total > 0 else math.nan
+        density = share / areas[number] if areas[number] else math.nan
+        rows.append(RegionRow(name, areas[number], means[number], share, density))
+    if values is None:
+        return rows
+    units = torch.ones_like(values.total)
+    of_mean, of_share = ratios(values.means, units, level), ratios(values.mass, values.total, level)
+    found = []
+    for number, row in enumerate(rows):
+        share_ends = _ends(of_share, number, 0.0, 1.0)
+        density_ends = (share_ends[0] / row.area, share_ends[1] / row.area) if row.area else UNKNOWN
+        ends = (_ends(of_mean, number), share_ends, density_ends)
+        found.append(RegionRow(row.region, row.area, row.mean, row.share, row.density, *ends))
+    return found
+
+
+def _asymmetries(
+    result: ModelSaliency, names: list[str], masks: Tensor, values: RegionValues | None, level: float
+) -> tuple[Asymmetry, ...]:
+    mass = masks.double() @ result.mean.reshape(-1).clamp(min=0)
+    found = []
+    for name, left, right in side_pairs(names):
+        both = float(mass[left] + mass[right])
+        index = float(mass[left] - mass[right]) / both if both > 0 else math.nan
+        ends = UNKNOWN
+        if values is not None:
+            sides = values.mass[:, [left]], values.mass[:, [right]]
+            ends = _ends(ratios(sides[0] - sides[1], sides[0] + sides[1], level), 0, -1.0, 1.0)
+        found.append(Asymmetry(name, index, ends))
+    return tuple(found)
+
+
+def _ends(estimate: Estimate, number: int, least: float = -math.inf, most: float = math.inf) -> Interval:
+    """Cut off where no value can be; not known if the value lies there itself (see :data:`AT_THE_END`)."""
+    value, low, high = estimate.value[number], estimate.low[number], estimate.high[number]
+    if not least < value < most:
+        return UNKNOWN
+    return float(low.clamp(least, most)), float(high.clamp(least, most))
+
+
+def _csv(rows: Sequence[RegionRow]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    values = ("mean", "share", "density")
+    writer.writerow(["region", "area", *(f"{name}{end}" for name in values for end in ("", "_low", "_high"))])
+    for row in rows:
+        cells = [(getattr(row, name), *getattr(row, f"{name}_interval")) for name in values]
+        writer.writerow([row.region, row.area, *("" if math.isnan(each) else each for cell in cells for each in cell)])
+    return file.getvalue()
