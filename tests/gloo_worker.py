@@ -1,4 +1,4 @@
-"""One of several gloo processes that share metrics; started by test_model_saliency.py.
+"""One of several gloo processes that share metrics; started by tests/saliency/test_metric.py.
 
 Arguments: rank, number of ranks, folder. Rank r reads its shards of each case (maps and coverage, perhaps of no image
 at all) from ``shards<r>.pt`` in the folder. To ``results<r>.pt`` it writes for each case what it computed, what it

@@ -35,12 +35,10 @@ try oldest constraints-oldest.txt pytest hypothesis
 # versions (browser, notebook, documentation), and long studies of ours. Captum hides the same features of several
 # inputs together from 0.9 on.
 if [ "${1:-}" = --tests ]; then
-    tests=(tests/test_{adapters_*,canonical_face,command,command_*,confidence,conformance,contracts,dataset*,goldens}.py
-        tests/test_{incremental,inference,layer_cams,mesh,model_saliency,occlusion,photos,projector,public_api}.py
-        tests/test_{run_folder,splat,statistics,visualization*,warp}.py)
+    tests=(tests/test_confidence.py tests/test_public_api.py tests/{adapters,attributions,cli,data,faces,inference}
+        tests/{run_folder,saliency,statistics,visualization})
 else
-    tests=(tests/test_{canonical_face,goldens,layer_cams,mesh,model_saliency,occlusion,projector,run_folder}.py
-        tests/test_{splat,statistics,warp}.py)
+    tests=(tests/{attributions,faces,run_folder,statistics} tests/saliency/test_metric.py)
 fi
 "$work/oldest/bin/python" -m pytest -q \
     --deselect tests/test_confidence.py::test_hiding_what_makes_a_genuine_pair_alike_is_a_positive_drop "${tests[@]}"

@@ -1,0 +1,88 @@
+"""``--dry-run``: how many forward passes, and about how long."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from test_command import Capture, explain, ok
+
+import captum_canonical as cc
+from captum_canonical.run_folder.folder import RunFolder
+from tests.command_tools import SIDE, Counting, DrawnAligner, write_photos
+
+INPUT = ("--size", str(SIDE), "--crop", "none")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos", [f"{number:02}.png" for number in range(6)])
+
+
+def test_forward_passes_are_those_of_the_run(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    arguments = explain(photos, tmp_path / "run", *INPUT, "--inference", "dense", model="counting")
+    told = ok([*arguments, "--dry-run"], capsys)
+    assert not (tmp_path / "run").exists()
+    assert told["found"] == 6 and told["exact"] and told["inference"] == "dense, as asked for"
+    Counting.rows = 0
+    ok(arguments, capsys)
+    assert told["forward_passes"] == Counting.rows - 1, "all but the one that tries the network"
+    assert told["disk_bytes"] == sum((tmp_path / "run" / f"{n}.npy").stat().st_size - 128 for n in ("maps", "coverage"))
+
+
+@pytest.mark.parametrize("method", ["score-cam", "integrated-gradients"])
+def test_forward_passes_of_other_methods(method: str, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    layer = ["--layer", "deep"] if method == "score-cam" else []
+    arguments = explain(photos, tmp_path / "run", "--method", method, *layer)
+    at = arguments.index("--points")
+    told = ok([*arguments[:at], *arguments[at + 2 :], "--dry-run"], capsys)
+    assert told["inference"] is None
+    each = {"score-cam": 1 + 8, "integrated-gradients": 50}[method]  # rows: the photo and 8 channels; 50 steps
+    assert told["forward_passes"] >= 6 * (1 + each)
+    assert told["forward_passes"] <= 6 * (4 + each)
+
+
+def test_what_is_finished_is_not_counted_again(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    arguments = explain(photos, tmp_path / "run")
+    whole = ok([*arguments, "--dry-run"], capsys)
+    ok(arguments, capsys)
+    records = tmp_path / "run" / "records-0.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:4]))
+    assert len(RunFolder.open(tmp_path / "run")) == 4
+    rest = ok([*arguments, "--dry-run"], capsys)
+    assert rest["finished"] == 4
+    assert rest["forward_passes"] == pytest.approx(whole["forward_passes"] / 3, rel=0.01)
+
+
+def test_of_many_photographs_a_few_are_looked_at(tmp_path: Path, capsys: Capture) -> None:
+    names = [f"{number:03}{' black' if number % 4 == 1 else ''}.png" for number in range(130)]
+    photos = write_photos(tmp_path / "photos", names)
+    told = ok([*explain(photos, tmp_path / "run", "--points", 8), "--dry-run"], capsys)
+    assert not told["exact"] and told["photographs"] == 130
+    assert len(set(DrawnAligner.calls)) <= 64
+    assert told["found"] == pytest.approx(130 * 0.75, abs=130 * 0.1)
+
+
+def test_until_makes_it_an_upper_bound(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    from captum_canonical.cli.command import main
+
+    assert main([*explain(photos, tmp_path / "run", "--until", "split-half=0.9"), "--dry-run"]) == 0
+    assert "at most about" in capsys.readouterr().out
+
+
+def test_the_estimate_is_within_a_factor_of_two(tmp_path: Path, capsys: Capture) -> None:
+    """Of a run of some seconds. Other work on the machine can spoil one try, hardly three."""
+    photos = write_photos(tmp_path / "photos", [f"{number:02}.png" for number in range(24)])
+    factors = []
+    for attempt in range(3):
+        arguments = explain(photos, tmp_path / f"run{attempt}", "--points", 600, "--batch-size", 4)
+        told = ok([*arguments, "--dry-run"], capsys)
+        start = time.perf_counter()
+        run = ok(arguments, capsys)
+        assert run["seconds"] <= time.perf_counter() - start
+        factors.append(told["seconds"] / run["seconds"])
+        if 0.5 <= factors[-1] <= 2:
+            break
+    assert 0.5 <= factors[-1] <= 2, factors
+    assert cc.ModelSaliency.open(tmp_path / "run0").n == 24

@@ -1,0 +1,146 @@
+"""A run on several processes gives the map of one, whatever is dealt to whom; if one of them goes, so do the others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.testing import assert_close
+
+import captum_canonical as cc
+from tests.run_tools import COUNT, explain, free_port, start, summary, together
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run in one process with one thread, as the others have."""
+    folder = tmp_path_factory.mktemp("alone")
+    start(folder / "told.txt", "explain", out=folder / "run").join()
+    return folder / "run"
+
+
+def check_same(out: Path, alone: Path) -> None:
+    """With as many threads in each process not even rounding differs."""
+    ours, theirs = cc.ModelSaliency.open(out), cc.ModelSaliency.open(alone)
+    assert ours.run.complete and ours.run.records == theirs.run.records
+    for name in ("mean", "variance", "count", "coverage"):
+        assert_close(getattr(ours, name), getattr(theirs, name), rtol=0, atol=0, equal_nan=True)
+    assert summary(out) == summary(alone)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_same_map_as_one_process(alone: Path, tmp_path: Path, ranks: int) -> None:
+    codes, told = together(tmp_path, "explain", ranks, out=tmp_path / "run")
+    assert codes == [0] * ranks, told
+    check_same(tmp_path / "run", alone)
+    shares = [len((tmp_path / f"run/records-{rank}.jsonl").read_text().splitlines()) for rank in range(ranks)]
+    assert sum(shares) == COUNT and max(shares) - min(shares) <= 3  # seven batches, the last of one photograph
+
+
+def test_a_process_without_photographs(tmp_path: Path) -> None:
+    explain(tmp_path / "alone", batch_size=7)
+    codes, told = together(tmp_path, "explain", 3, out=tmp_path / "run", batch_size=7)  # two batches for three
+    assert codes == [0] * 3, told
+    check_same(tmp_path / "run", tmp_path / "alone")
+    assert not (tmp_path / "run/records-2.jsonl").exists()
+
+
+def test_photographs_that_fail_on_one_process_only(tmp_path: Path) -> None:
+    start(tmp_path / "told.txt", "run_that_fails_on", out=tmp_path / "alone", numbers=(3, 8)).join()
+    codes, told = together(
+        tmp_path, "run_that_fails_on", 2, out=tmp_path / "run", numbers=(), by_rank=[{}, {"numbers": tuple(range(20))}]
+    )
+    assert codes == [0, 0], told
+    result = cc.ModelSaliency.open(tmp_path / "run")
+    assert result.run.complete and 0 < len(result.run.left_out) < COUNT
+    assert result.n == COUNT - len(result.run.left_out)
+    assert all("is not to my taste" in reason for reason in result.run.left_out.values())
+    assert result.run.records["status"].count("failed") == len(result.run.left_out)
+    one = cc.ModelSaliency.open(tmp_path / "alone")
+    assert one.n == COUNT - 2
+
+
+@pytest.mark.parametrize("after", [2, 3])
+def test_a_process_that_dies_ends_the_others_and_the_run_goes_on_with_any_number(
+    alone: Path, tmp_path: Path, after: int
+) -> None:
+    deadly = int(cc.ModelSaliency.open(alone).run.records["place"][2 * 3])  # the fourth batch, of process 1
+    codes, told = together(
+        tmp_path, "run_that_dies_on", 2, out=tmp_path / "run", number=-1, by_rank=[{}, {"number": deadly}]
+    )
+    assert codes == [1, -9], told
+    assert "another process of this run has ended" in told[0] and "the same call goes on from there" in told[0]
+    partial = cc.ModelSaliency.open(tmp_path / "run")
+    assert partial.n == 6 and not partial.run.complete
+    assert "7 of 13 photographs are not finished (3 behind the first gap" in partial.run.missing
+    codes, told = together(tmp_path, "explain", after, out=tmp_path / "run")
+    assert codes == [0] * after, told
+    check_same(tmp_path / "run", alone)
+
+
+def test_an_error_of_one_process_is_one_of_all(alone: Path, tmp_path: Path) -> None:
+    full = int(cc.ModelSaliency.open(alone).run.records["place"][2 * 3])
+    codes, told = together(
+        tmp_path, "run_that_raises_on", 2, out=tmp_path / "run", number=-1, by_rank=[{}, {"number": full}]
+    )
+    assert codes == [1, 1]
+    assert "process 1 of 2 failed: CanonicalError" in told[0] and "No space left on device" in told[0]
+    assert "make room and make the same call again" in told[1]
+    start(tmp_path / "told.txt", "explain", out=tmp_path / "run").join()
+    check_same(tmp_path / "run", alone)
+
+
+def test_different_calls_are_refused_before_any_work(tmp_path: Path) -> None:
+    codes, told = together(tmp_path, "different_calls", 2, out=tmp_path / "run")
+    assert codes == [1, 1]
+    assert "expected the same call in all processes, got" in told[1] and "seed: 0 there, 1 now" in told[1]
+    assert not list((tmp_path / "run").glob("records*"))
+
+
+def test_stopping_rules_are_judged_on_the_state_of_all(tmp_path: Path) -> None:
+    codes, told = together(tmp_path, "stopped_run", 2, out=tmp_path / "run")
+    assert codes == [0, 0], told
+    start(tmp_path / "told.txt", "stopped_run", out=tmp_path / "alone").join()
+    result, alone = cc.ModelSaliency.open(tmp_path / "run"), cc.ModelSaliency.open(tmp_path / "alone")
+    assert result.run.stopping == alone.run.stopping and result.run.stopping["stopped_at"] == 64
+    assert result.n == 64 and summary(tmp_path / "run") == summary(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("work", ["twice", "in_a_group_of_its_own"])
+def test_groups_of_the_script_and_several_calls(tmp_path: Path, work: str) -> None:
+    codes, told = together(tmp_path, work, 2, out=tmp_path / "run")
+    assert codes == [0, 0], told
+
+
+def test_torchrun(tmp_path: Path, alone: Path) -> None:
+    """The real launcher, and two calls after each other."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nimport run_tools\n"
+        "for name in ('first', 'second'):\n    run_tools.explain(Path(sys.argv[1]) / name)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={free_port()}"]
+    done = subprocess.run([*launch, script, tmp_path], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("first", "second"):
+        check_same(tmp_path / name, alone)
+
+
+def test_faces_are_found_by_one_process_each(tmp_path: Path) -> None:
+    from tests.dataset_tools import write_photos
+
+    photos = write_photos(tmp_path / "photos", 6)
+    codes, told = together(tmp_path, "aligned_run", 2, out=tmp_path / "run", photos=tmp_path / "photos")
+    assert codes == [0, 0], told
+    found = [(tmp_path / f"aligned-{rank}.txt").read_text().split() for rank in range(2)]
+    assert sorted({*found[0], *found[1]}) == [path.name for path in photos]
+    assert found[0][0] == "00.png" and found[1][0] == "03.png"
+    assert len(found[0]) + len(found[1]) < 12  # at least one was spared; both are equally fast, so nearly all are
+    assert np.isfinite(cc.ModelSaliency.open(tmp_path / "run").mean.numpy()).all()
