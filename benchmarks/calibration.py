@@ -12,7 +12,7 @@
   (mean over the regions, least and most), by number of people, and the same of entropy, effective area and Gini
   coefficient; where the true map is above 0 in all pixels, and where it is 0 in half of the face.
 
-The generator is ``people`` of ``simulated_maps.py``. The tests call the same functions (``tests/studies/test_calibration.py``).
+The generator is ``people`` of ``simulated_maps.py``. The tests call the same functions (``tests/studies``).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python tools/run_tour.py
 
-The notebook is committed with its outputs, so that it can be read where it lies. `tests/docs/test_tour.py` runs it as well
-and compares. Counters, times and the kernel's own version are not kept: they differ each time.
+The notebook is committed with its outputs, so that it can be read where it lies. `tests/docs/test_tour.py`
+runs it as well and compares. Counters, times and the kernel's own version are not kept: they differ each time.
 """
 
 from __future__ import annotations

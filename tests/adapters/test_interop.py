@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import peers
 from captum_canonical import (
     AlignmentError,
     CanonicalError,
@@ -49,7 +50,6 @@ from captum_canonical.benchmarking.notes import notes_of
 from captum_canonical.benchmarking.photos import prepare
 from captum_canonical.benchmarking.settings import Settings
 from captum_canonical.faithfulness.fills import ImputedFill
-from tests import peers
 
 SIDE = 32
 QUICK = {"folds": 2, "budget": 0.1, "resamples": 5, "permutations": 5, "batch_size": 4, "seed": 0}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
-from tests.oracles import anchors, identity_face
+from oracles import anchors, identity_face
 
 SIZE = (11, 9)
 HEIGHT, WIDTH = SIZE

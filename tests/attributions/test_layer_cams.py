@@ -23,7 +23,7 @@ from captum_canonical import CanonicalError, CanonicalFace, CanonicalProjector, 
 from captum_canonical.attributions import grad_cam_plus_plus, score_cam
 from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
 from captum_canonical.attributions.score_cam import LayerScoreCam
-from tests.oracles import rolled
+from oracles import rolled
 
 LAYER_METHODS = [LayerGradCamPlusPlus, LayerScoreCam]
 METHODS = [*LAYER_METHODS, GuidedGradCamPlusPlus]

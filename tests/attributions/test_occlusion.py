@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_canonical import AlignmentError, CanonicalError, CanonicalFace, CanonicalOcclusion, FaceMesh
 from captum_canonical.faces.warp import visible_vertices
-from tests.oracles import (
+from oracles import (
     canonical_map,
     drops_of,
     footprint,

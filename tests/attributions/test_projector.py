@@ -37,7 +37,7 @@ from captum_canonical import (
     FaceMesh,
 )
 from captum_canonical.faces.warp import visible_vertices
-from tests.oracles import rolled, turned, warped
+from oracles import rolled, turned, warped
 
 SIZE = (56, 48)
 

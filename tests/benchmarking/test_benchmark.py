@@ -41,7 +41,7 @@ from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.masks import explanation_masks
 from captum_canonical.faithfulness.measures import average_drop, score_explanations
 from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values
-from tests.oracles import splatted
+from oracles import splatted
 
 IN_IMAGES = tuple(measure for measure in MEASURES if not measure.endswith("_canonical"))
 SIZE = (28, 24)

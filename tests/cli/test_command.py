@@ -18,10 +18,10 @@ import torch
 from torch.testing import assert_close
 
 import captum_canonical as cc
+import command_tools
 from captum_canonical.cli import info as known
 from captum_canonical.cli.command import main
-from tests import command_tools
-from tests.command_tools import SIDE, Counting, DrawnAligner, write_photos
+from command_tools import SIDE, Counting, DrawnAligner, write_photos
 
 Capture = pytest.CaptureFixture[str]
 COMMANDS = ("align", "explain", "benchmark", "compare", "report", "info")

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_command import Capture, explain, ok
 
 import captum_canonical as cc
 from captum_canonical.run_folder.folder import RunFolder
-from tests.command_tools import SIDE, Counting, DrawnAligner, write_photos
+from command_tools import SIDE, Counting, DrawnAligner, write_photos
+from tests.cli.test_command import Capture, explain, ok
 
 INPUT = ("--size", str(SIDE), "--crop", "none")
 

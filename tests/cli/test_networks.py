@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+import command_tools
 from captum_canonical.cli.methods import NetworkSettings
 from captum_canonical.cli.networks import load_network, read_weights
 from captum_canonical.cli.references import FORCE, current_folder_importable, load_reference
 from captum_canonical.errors import CanonicalError, MissingDependencyError
-from tests import command_tools
-from tests.command_tools import SIDE
+from command_tools import SIDE
 
 X = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 

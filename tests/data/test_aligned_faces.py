@@ -21,7 +21,7 @@ from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError, NoFaceError
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import read_photo, to_tensor
-from tests.dataset_tools import CornerAligner, dataset, photo, write_photos
+from dataset_tools import CornerAligner, dataset, photo, write_photos
 
 
 @pytest.fixture

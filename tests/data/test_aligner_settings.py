@@ -16,7 +16,7 @@ from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.data.aligner_settings import describe_aligner
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from tests.dataset_tools import CornerAligner, dataset, write_photos
+from dataset_tools import CornerAligner, dataset, write_photos
 
 
 def test_settings_of_the_package_s_aligners(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from captum_canonical.data.alignment import GroupCount
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError
-from tests.dataset_tools import CornerAligner, dataset, photo, write_photos
+from dataset_tools import CornerAligner, dataset, photo, write_photos
 
 
 def header_of_a_png(width: int, height: int) -> bytes:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from captum_canonical.data.records import NetworkInput
 from captum_canonical.faces.mesh import FaceMesh
-from tests.dataset_tools import dataset
+from dataset_tools import dataset
 
 
 def spot(size: tuple[int, int], x: float, y: float, radius: float = 6.0) -> np.ndarray:

@@ -15,9 +15,10 @@ import torch
 
 from captum_canonical.data.mesh_cache import MeshCache, StoredMesh, decode, encode
 from captum_canonical.errors import CanonicalError
-from tests.dataset_tools import CornerAligner, dataset, write_photos
+from dataset_tools import CornerAligner, dataset, write_photos
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+HELPERS = str(ROOT / "tests" / "helpers")
 
 
 @pytest.fixture
@@ -161,8 +162,8 @@ def test_files_cut_in_half_are_computed_anew_and_said_once(folder: Path, tmp_pat
 # ---------------------------------------------------------------------------------- full disks, several processes
 LIMITED = """
 import resource, sys, warnings
-sys.path.insert(0, {tests!r})
-from tests.dataset_tools import dataset, CornerAligner
+sys.path.insert(0, {helpers!r})
+from dataset_tools import dataset, CornerAligner
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
@@ -178,8 +179,8 @@ def run(script: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=TESTS.parent,
-        env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 
@@ -192,7 +193,9 @@ def output(process: subprocess.Popen[str]) -> str:
 def test_disk_that_is_full_costs_nothing_but_the_cache(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     total = sum(float(record.image.sum()) for record in dataset(folder))
-    script = LIMITED.format(tests=str(TESTS), photos=str(folder), cache=str(cache), limit=100)  # bytes in a file
+    script = LIMITED.format(
+        helpers=str(ROOT / "tests" / "helpers"), photos=str(folder), cache=str(cache), limit=100
+    )  # bytes in a file
     said = f"cache: cannot write to {cache}"[:30]
     assert output(run(script)) == f"5 5 {[said]} {total}"
     assert list(cache.iterdir()) == []  # no half file stays
@@ -230,7 +233,9 @@ def test_folder_that_cannot_be_made(folder: Path, tmp_path: Path) -> None:
 def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 40)
     cache = tmp_path / "cache"
-    script = LIMITED.format(tests=str(TESTS), photos=str(tmp_path / "photos"), cache=str(cache), limit=10**9)
+    script = LIMITED.format(
+        helpers=str(ROOT / "tests" / "helpers"), photos=str(tmp_path / "photos"), cache=str(cache), limit=10**9
+    )
     first, second = (output(process).split() for process in [run(script), run(script)])
     assert first[0] == second[0] == "40" and first[2] == second[2] == "[]" and first[3] == second[3]
     assert len(list(cache.iterdir())) == 40 and all(file.suffix == ".npz" for file in cache.iterdir())

@@ -11,7 +11,7 @@ import torch
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.photo_list import PhotoRow, list_rows
 from captum_canonical.errors import CanonicalError
-from tests.dataset_tools import CornerAligner, dataset, write_photos
+from dataset_tools import CornerAligner, dataset, write_photos
 
 
 def write_table(path: Path, text: str, encoding: str = "utf-8") -> Path:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from captum_canonical.cli.command import main
-from tests.documentation import ROOT, Block, blocks_of, commands_of, written_files
-from tests.documentation_setup import write_files
+from documentation import ROOT, Block, blocks_of, commands_of, written_files
+from documentation_setup import write_files
 
 COMMANDS = ROOT / "docs" / "command-line.md"
 MACHINES = ROOT / "docs" / "howto" / "several-machines.md"

@@ -19,8 +19,8 @@ from types import ModuleType
 import pytest
 
 import captum_canonical
-from tests import peers
-from tests.documentation import (
+import peers
+from documentation import (
     KINDS,
     PAGES,
     ROOT,
@@ -31,7 +31,7 @@ from tests.documentation import (
     python_of,
     written_files,
 )
-from tests.documentation_setup import names_of, write_files
+from documentation_setup import names_of, write_files
 
 WITH_PYTHON = [page for page in PAGES if any(block.kind == "python" for block in blocks_of(page))]
 WITH_COMMANDS = [page for page in PAGES if any(block.kind == "sh" for block in blocks_of(page))]

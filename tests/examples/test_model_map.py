@@ -14,7 +14,7 @@ import pytest
 import captum_canonical as cc
 import model_map
 from paper.drawing import not_blank
-from tests.run_tools import free_port
+from run_tools import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

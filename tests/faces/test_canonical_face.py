@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from captum_canonical import AlignmentError, CanonicalError, CanonicalFace, FaceMesh, NoFaceError
 from captum_canonical.faces.canonical_face import farthest_first
-from tests.oracles import frontmost, occlusion_points, turned
+from oracles import frontmost, occlusion_points, turned
 
 SIDED = ("brow", "eye", "outer_eye_corner", "nose_wing", "cheek", "mouth_corner", "jaw")
 CENTRAL = ("forehead", "glabella", "nose_bridge", "nose_tip", "upper_lip", "lower_lip", "chin")

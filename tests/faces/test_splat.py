@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.faces.splat import fill_in, footprints, nonempty, splat
-from tests.oracles import footprint, is_empty, splatted
+from oracles import footprint, is_empty, splatted
 
 COORDINATES = st.floats(-40, 60, allow_nan=False, width=32)
 SIDES = st.one_of(st.integers(1, 45).map(float), st.floats(1, 45, width=32))

@@ -22,7 +22,7 @@ from captum_canonical.faces.warp import (
     visible_vertices,
     warp,
 )
-from tests.oracles import barycentric, bilinear, frontmost, hidden_vertices, turned, warped
+from oracles import barycentric, bilinear, frontmost, hidden_vertices, turned, warped
 
 NOSE_TIP = 1  # MediaPipe's numbers; left and right are the person's own
 RIGHT_CHEEK_BESIDE_THE_NOSE = [36, 100, 101, 120, 121, 126, 129, 142, 209]

@@ -19,7 +19,7 @@ from captum_canonical.inference.operators import Slide
 from captum_canonical.inference.plan import Plan
 from captum_canonical.inference.regions import Store
 from captum_canonical.inference.windows import Reach, Span, Windows
-from tests.random_networks import Task, task
+from random_networks import Task, task
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the largest score
 COUNT: Counter[str] = Counter()

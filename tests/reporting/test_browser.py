@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report import HOSTILE, HOSTILE_GROUPS, decoded
 
 import captum_canonical as cc
-from tests.report_tools import make_run
+from report_tools import make_run
+from tests.reporting.test_report import HOSTILE, HOSTILE_GROUPS, decoded
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

@@ -21,7 +21,7 @@ from captum_canonical.reporting.pictures import Scale, panel_of, thumbnail_of
 from captum_canonical.reporting.render import to_json
 from captum_canonical.saliency.region_table import region_table
 from captum_canonical.visualization.drawing import LEVELS, palette
-from tests.report_tools import FACE, Texts, make_run, mesh, run_order
+from report_tools import FACE, Texts, make_run, mesh, run_order
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>.png",

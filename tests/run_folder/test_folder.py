@@ -19,7 +19,7 @@ from captum_canonical.run_folder.files import FolderLock, RowFile
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.run_folder.writer import RunWriter, begin_run
-from tests.run_tools import COUNT, SIDE, HalfWritten, Network, explain, face, start, summary
+from run_tools import COUNT, SIDE, HalfWritten, Network, explain, face, start, summary
 
 
 # ------------------------------------------------------------------------------------------------------ full disks

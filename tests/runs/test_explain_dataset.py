@@ -16,8 +16,8 @@ from torch.testing import assert_close
 
 import captum_canonical as cc
 from captum_canonical.run_folder.manifest import Manifest
-from tests.dataset_tools import CornerAligner, write_photos
-from tests.run_tools import COUNT, SIDE, Network, explain, face, photographs, summary
+from dataset_tools import CornerAligner, write_photos
+from run_tools import COUNT, SIDE, Network, explain, face, photographs, summary
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import captum_canonical as cc
-from tests.run_tools import COUNT, Network, explain, start, summary
+from run_tools import COUNT, Network, explain, start, summary
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from torch.testing import assert_close
 
 import captum_canonical as cc
-from tests.run_tools import COUNT, explain, free_port, start, summary, together
+from run_tools import COUNT, explain, free_port, start, summary, together
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,7 +134,7 @@ def test_torchrun(tmp_path: Path, alone: Path) -> None:
 
 
 def test_faces_are_found_by_one_process_each(tmp_path: Path) -> None:
-    from tests.dataset_tools import write_photos
+    from dataset_tools import write_photos
 
     photos = write_photos(tmp_path / "photos", 6)
     codes, told = together(tmp_path, "aligned_run", 2, out=tmp_path / "run", photos=tmp_path / "photos")

@@ -17,7 +17,7 @@ from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.runs.stopping import FIRST, Verdict, checkpoints
 from captum_canonical.statistics.split_half import split_half_correlation
 from face_nets import load
-from tests.run_tools import explain, photographs
+from run_tools import explain, photographs
 
 SIDE = 32
 Rule = cc.StandardError | cc.SplitHalf

@@ -184,7 +184,7 @@ def run_two_workers(folder: Path) -> None:
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     idle = "error:The ``compute`` method of metric"  # no such warning on a rank that has had no image
-    command = [sys.executable, "-W", idle, str(ROOT / "tests" / "gloo_worker.py")]
+    command = [sys.executable, "-W", idle, str(ROOT / "tests" / "helpers" / "gloo_worker.py")]
     processes = [
         subprocess.Popen([*command, str(rank), "2", str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
         for rank in range(2)

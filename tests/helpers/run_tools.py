@@ -245,7 +245,7 @@ def stopped_run(out: Path) -> None:
 
 def aligned_run(out: Path, photos: Path) -> None:
     """Photographs in files, faces found once."""
-    from tests.dataset_tools import CornerAligner
+    from dataset_tools import CornerAligner
 
     class Slowly(CornerAligner):
         def __call__(self, images: Any, *, names: Any) -> cc.FaceMesh:

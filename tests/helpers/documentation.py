@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from captum_canonical.cli.command import build_parser
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
