@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from face_tools import mesh_of
+
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.mesh import FaceMesh
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -21,6 +25,18 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real photographs and networks in ../shared, which is absent")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def face(request: pytest.FixtureRequest) -> CanonicalFace:
+    """The face that the package ships, at the side that the test's module gives as ``FACE_SIZE`` (32 without one)."""
+    return CanonicalFace.default(getattr(request.module, "FACE_SIZE", 32))
+
+
+@pytest.fixture(scope="module")
+def faces(face: CanonicalFace) -> FaceMesh:
+    """Two photographs in which the face lies where the canonical face does; see ``mesh_of`` for other ones."""
+    return mesh_of(face, 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
