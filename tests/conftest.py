@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from face_tools import mesh_of
 
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
+from face_tools import mesh_of
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -15,8 +15,8 @@ def _size(size: int | tuple[int, int]) -> tuple[int, int]:
 class SmallNet(nn.Module):
     """(N, in_channels, H, W) -> (N, classes): strided convolutions, each with a ReLU, and a linear head.
 
-    Its layers are ``conv0``, ``relu0``, ``conv1``, ... and ``head``; incremental inference accepts it. The weights depend
-    on the arguments only, the network is in evaluation mode.
+    Its layers are ``conv0``, ``relu0``, ``conv1``, ... and ``head``; incremental inference accepts it. Weights depend
+    on the arguments only; the network is in evaluation mode.
 
     Args:
         size: (H, W) of the images, or the side of square ones.
@@ -90,5 +90,5 @@ class LinearNet(nn.Module):
         return torch.einsum("nchw,kchw->nk", x, self.weights)
 
     def drop(self, x: Tensor, hidden: Tensor, fill: Tensor | float = 0.0) -> Tensor:
-        """(N, classes) how far the scores fall where the pixels of ``hidden``, (H, W) or (N, 1, H, W), take ``fill``."""
+        """(N, classes) how far the scores fall if the pixels of ``hidden``, (H, W) or (N, 1, H, W), are ``fill``."""
         return self((x - fill) * hidden)
