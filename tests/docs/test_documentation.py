@@ -151,7 +151,7 @@ def test_no_example_of_a_docstring_is_skipped() -> None:
     assert skipped == []
 
 
-PUBLIC = ("", ".adapters", ".faithfulness", ".photos", ".sanity", ".statistics", ".visualization")
+PUBLIC = ("", ".adapters", ".faithfulness", ".faces.photos", ".sanity", ".statistics", ".visualization")
 
 
 def test_every_public_name_has_an_example() -> None:
