@@ -1,0 +1,80 @@
+"""One table, written as text, Markdown, CSV and HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from captum_canonical.tables import Column, Table
+
+
+@dataclass(frozen=True)
+class Fruit:
+    """A row."""
+
+    name: str
+    weight: float | None
+    share: float
+    ends: tuple[float, float]
+
+
+COLUMNS = (
+    Column[Fruit]("fruit", lambda row: row.name),
+    Column[Fruit]("weight", heading="weight, g", format=",", missing="not weighed", align="right"),
+    Column[Fruit]("share", interval=lambda row: row.ends, heading="share (%)", format="+.1f", scale=100),
+    Column[Fruit]("kernel", lambda row: row.share / 3, csv_only=True),
+)
+APPLE = Fruit("apple", 1234, 1 / 3, (0.25, 0.5))
+ODD = Fruit("<b> | b", None, math.nan, (math.nan, math.nan))
+TABLE = Table(COLUMNS, [APPLE, ODD])
+
+
+def test_text_is_aligned() -> None:
+    assert TABLE.text() == (
+        "fruit      weight, g  share (%)\napple          1,234  +33.3 [+25.0, +50.0]\n<b> | b  not weighed  not defined"
+    )
+    assert TABLE.text(rule=True).split("\n")[1] == "-------  -----------  --------------------"
+
+
+def test_markdown_escapes_bars() -> None:
+    assert TABLE.markdown().split("\n") == [
+        "| fruit | weight, g | share (%) |",
+        "| --- | --- | --- |",
+        "| apple | 1,234 | +33.3 [+25.0, +50.0] |",
+        "| <b> \\| b | not weighed | not defined |",
+    ]
+
+
+def test_csv_holds_the_numbers_as_they_are() -> None:
+    assert TABLE.csv().startswith("fruit,weight,share,share_low,share_high,kernel\n")
+    apple, odd = csv.DictReader(io.StringIO(TABLE.csv()))
+    assert float(apple["share"]) == 1 / 3 and float(apple["kernel"]) == 1 / 9
+    assert (apple["weight"], apple["share_low"], apple["share_high"]) == ("1234", "0.25", "0.5")
+    assert list(odd.values()) == ["<b> | b", "", "", "", "", ""]
+
+
+def test_html_is_escaped_and_sorted_by_values() -> None:
+    table = Table(COLUMNS, [ODD], title="A & B", note="<i>", total=APPLE)
+    html = table.html()
+    assert '<caption>A &amp; B <span class="note">&lt;i&gt;</span></caption>' in html
+    assert '<th scope="row">&lt;b&gt; | b</th><td>not weighed</td><td>not defined</td>' in html
+    assert f'<td class="number" data-value="{1 / 3}">+33.3 <span class="more">[+25.0, +50.0]</span></td>' in html
+    assert html.index('<tr class="total"><th scope="row">apple') > html.index("&lt;b&gt;")
+    assert '<button type="button">Weight, g</button>' in html and "kernel" not in html.lower()
+    quoted = Table([Column("x", note='"<')], [], sortable=False).html()
+    assert 'title="&quot;&lt;"' in quoted and "button" not in quoted and "sortable" not in quoted
+
+
+def test_numbers_in_another_format() -> None:
+    other = TABLE.with_numbers(lambda value: f"about {value:.0f}", missing="?")
+    assert [str(cell) for cell in other.cells()[0]] == ["apple", "about 1234", "about 33 [about 25, about 50]"]
+    assert [str(cell) for cell in other.cells()[1]] == ["<b> | b", "?", "?"]
+
+
+@pytest.mark.parametrize("ends", [(math.nan, 1.0), (0.0, math.nan)])
+def test_half_an_interval_is_none(ends: tuple[float, float]) -> None:
+    assert str(COLUMNS[2].cell(Fruit("a", 1, 0.5, ends))) == "+50.0"
