@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from captum_canonical.attributions._points import RefinedMaps
 from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.points import RefinedMaps
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
 from captum_canonical.confidence import ClassConfidence, VerificationConfidence, ZeroShotConfidence

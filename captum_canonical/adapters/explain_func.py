@@ -11,8 +11,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions._faces import map_dtype
-from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.base import CanonicalAttribution, innermost, map_dtype, with_wrapped
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
@@ -102,9 +101,9 @@ def as_explain_func(
 
 def _in_image(method: Attribution, x: Tensor, aligner: FindFaces | None, arguments: dict[str, Any]) -> Tensor:
     """(N, 1, H, W) of any method."""
-    inner = _innermost(method)
+    inner = innermost(method)
     size = (int(x.shape[2]), int(x.shape[3]))
-    if not isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+    if not isinstance(inner, CanonicalAttribution):
         reduce = arguments.pop("reduce", "sum")
         check_reduce(reduce)
         maps = method.attribute(x, **arguments)
@@ -130,7 +129,7 @@ def _attribution_of(method: Attribution | Make, model: nn.Module) -> Attribution
     forward = getattr(attribution, "forward_func", None)
     forward = getattr(forward, "__self__", forward)  # net.forward is the network's as well
     same = any(part is model for part in forward.modules()) if isinstance(forward, nn.Module) else not known
-    layers = getattr(_innermost(attribution, through_projector=True), "layer", None)
+    layers = getattr(list(with_wrapped(attribution))[-1], "layer", None)
     layers = layers if isinstance(layers, list) else [layers]
     inside = {id(part) for part in model.modules()}
     if not same or any(isinstance(layer, nn.Module) and id(layer) not in inside for layer in layers):
@@ -141,18 +140,9 @@ def _attribution_of(method: Attribution | Make, model: nn.Module) -> Attribution
     return attribution
 
 
-def _innermost(method: Any, through_projector: bool = False) -> Any:
-    """The method inside wrappers such as NoiseTunnel; a projector counts as such, unless told otherwise."""
-    while (through_projector or not isinstance(method, CanonicalProjector)) and isinstance(
-        getattr(method, "attribution_method", None), Attribution
-    ):
-        method = method.attribution_method
-    return method
-
-
 def _check_faces(method: Attribution, aligner: FindFaces | None) -> None:
-    inner = _innermost(method)
-    if not isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+    inner = innermost(method)
+    if not isinstance(inner, CanonicalAttribution):
         if aligner is not None:
             raise CanonicalError(
                 f"faces: {type(inner).__name__} needs none; put it into CanonicalProjector, or leave them out."

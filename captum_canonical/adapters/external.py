@@ -11,7 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, log_usage
-from captum_canonical.attributions._faces import as_tuple
+from captum_canonical.attributions.base import as_tuple
 from captum_canonical.errors import CanonicalError
 
 Scale = Literal["raw", "normalised"]

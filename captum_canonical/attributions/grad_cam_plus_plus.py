@@ -12,7 +12,7 @@ from captum.attr import GradientAttribution, GuidedBackprop, LayerAttribution, L
 from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
-from captum_canonical.attributions._faces import as_tuple
+from captum_canonical.attributions.base import as_tuple
 from captum_canonical.errors import CanonicalError, depth_of_the_call, warn_if_training
 
 LINEAR_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}

@@ -11,9 +11,16 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
-from captum_canonical.attributions._arguments import check_tolerance, fills_for, is_count, prefix_of, rows_for
-from captum_canonical.attributions._faces import FacesArgument, as_tuple, face_for, map_dtype, meshes_of
-from captum_canonical.attributions._points import Drops, Engine, PointGeometry, RefinedMaps, expected_change
+from captum_canonical.attributions.arguments import check_tolerance, fills_for, is_count, prefix_of, rows_for
+from captum_canonical.attributions.base import (
+    CanonicalAttribution,
+    FacesArgument,
+    as_tuple,
+    face_for,
+    map_dtype,
+    meshes_of,
+)
+from captum_canonical.attributions.points import Drops, Engine, PointGeometry, RefinedMaps, expected_change
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.inference.choose import choose_inference
@@ -23,7 +30,7 @@ Maps = Tensor | tuple[Tensor, ...]
 Inference = Literal["auto", "incremental", "dense"]
 
 
-class CanonicalOcclusion(PerturbationAttribution):
+class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
     r"""Where on the face a network looks: image-level canonical saliency (CIS).
 
     At each occlusion point p of the face a square patch of the photograph is replaced by the baseline, and the drop of
@@ -67,9 +74,7 @@ class CanonicalOcclusion(PerturbationAttribution):
         canonical_face: CanonicalFace | None = None,
         inference: Inference = "auto",
     ) -> None:
-        super().__init__(forward_func)
-        self.faces = faces
-        self.canonical_face = canonical_face
+        super().__init__(forward_func, faces, canonical_face)
         self.inference = inference
 
     @log_usage

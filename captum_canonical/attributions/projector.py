@@ -13,8 +13,15 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_canonical._captum import log_usage
-from captum_canonical.attributions._faces import FacesArgument, as_tuple, face_for, map_dtype, meshes_of
-from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.base import (
+    CanonicalAttribution,
+    FacesArgument,
+    as_tuple,
+    face_for,
+    innermost,
+    map_dtype,
+    meshes_of,
+)
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
@@ -54,7 +61,7 @@ def _unchanged(inputs: tuple[Tensor, ...]) -> Iterator[None]:
                 x.requires_grad_(flag)
 
 
-class CanonicalProjector(Attribution):
+class CanonicalProjector(CanonicalAttribution):
     r"""Wraps a Captum method as NoiseTunnel does, and writes its maps on the canonical face.
 
     The map of each image is summed over channels, brought to the image's size (bilinear, ``align_corners=False``) and
@@ -87,18 +94,14 @@ class CanonicalProjector(Attribution):
         faces: FacesArgument = None,
         canonical_face: CanonicalFace | None = None,
     ) -> None:
-        inner: Any = attribution_method
-        while inner is not None:
-            if isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
-                raise CanonicalError(
-                    f"{type(inner).__name__} writes on the canonical face already: use it without CanonicalProjector "
-                    "(inside NoiseTunnel if you like)."
-                )
-            inner = getattr(inner, "attribution_method", None)
-        super().__init__(getattr(attribution_method, "forward_func", None))
+        inner = innermost(attribution_method)
+        if isinstance(inner, CanonicalAttribution):
+            raise CanonicalError(
+                f"{type(inner).__name__} writes on the canonical face already: use it without CanonicalProjector "
+                "(inside NoiseTunnel if you like)."
+            )
+        super().__init__(getattr(attribution_method, "forward_func", None), faces, canonical_face)
         self.attribution_method = attribution_method
-        self.faces = faces
-        self.canonical_face = canonical_face
 
     @log_usage
     def attribute(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_canonical.attributions._arguments import patch_side, prefix_of
+from captum_canonical.attributions.arguments import patch_side, prefix_of
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.benchmarking.photos import Photos, other_folds
 from captum_canonical.benchmarking.settings import Settings

@@ -13,10 +13,10 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions._arguments import prefix_of
-from captum_canonical.attributions._faces import map_dtype
-from captum_canonical.attributions._points import PointGeometry
+from captum_canonical.attributions.arguments import prefix_of
+from captum_canonical.attributions.base import CanonicalAttribution, innermost, map_dtype
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
 from captum_canonical.benchmarking.counting import Evaluations
 from captum_canonical.benchmarking.photos import Photos, rows_of
@@ -109,10 +109,10 @@ class Method:
     # ------------------------------------------------------------------------------------------------------ inside
     def _maps(self, photos: Photos, row: int) -> Maps:
         method, face = self.attribution, photos.face
-        inner, rows = _innermost(method), torch.tensor([row])
+        inner, rows = innermost(method), torch.tensor([row])
         x, mesh = photos.images[rows.to(photos.images.device)], photos.faces[row]
         arguments = self._arguments(photos, rows, inspect.signature(method.attribute).parameters)
-        ours = isinstance(inner, (CanonicalOcclusion, CanonicalProjector))
+        ours = isinstance(inner, CanonicalAttribution)
         if not ours:
             reduce = arguments.pop("reduce", "sum")
             return _projected(self._run(method, x, arguments, counted=True), reduce, x, mesh, face)
@@ -128,7 +128,7 @@ class Method:
     ) -> Maps:
         """The maps of a method that writes on the canonical face itself."""
         projector = CanonicalProjector(None, canonical_face=self.photos.face)
-        if isinstance(method, (CanonicalOcclusion, CanonicalProjector)):
+        if isinstance(method, CanonicalAttribution):
             maps, coverage = self._run(method, x, {**arguments, "return_coverage": True}, counted)
         else:  # inside NoiseTunnel, which hands on maps only
             maps = self._run(method, x, arguments, counted)
@@ -172,15 +172,6 @@ class Method:
         self._points += 1 + int(wanted.sum())
 
 
-def _innermost(method: Any) -> Attribution:
-    """The method inside wrappers such as NoiseTunnel; a projector counts as such."""
-    while not isinstance(method, CanonicalProjector) and isinstance(
-        getattr(method, "attribution_method", None), Attribution
-    ):
-        method = method.attribution_method
-    return method
-
-
 def _networks(method: Any) -> list[nn.Module]:
     """Networks and layers that a method and those inside it know."""
     found: list[nn.Module] = []
@@ -194,8 +185,8 @@ def _networks(method: Any) -> list[nn.Module]:
 
 def _aligned_for(name: str, method: Attribution, photos: Photos) -> Photos:
     """The photographs with the faces and the canonical face that the method brings, or else the benchmark's."""
-    inner = _innermost(method)
-    if not isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+    inner = innermost(method)
+    if not isinstance(inner, CanonicalAttribution):
         return photos
     face = inner.canonical_face or (photos.face if inner is method else CanonicalFace.default())
     try:
@@ -209,7 +200,7 @@ def _aligned_for(name: str, method: Attribution, photos: Photos) -> Photos:
 
 def _on_face(method: Attribution, face: CanonicalFace) -> Attribution:
     """The method, or a copy of it that writes on this canonical face where it was given none."""
-    if not isinstance(method, (CanonicalOcclusion, CanonicalProjector)) or method.canonical_face is not None:
+    if not isinstance(method, CanonicalAttribution) or method.canonical_face is not None:
         return method
     method = copy.copy(method)
     method.canonical_face = face

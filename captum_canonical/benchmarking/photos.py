@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args
-from captum_canonical.attributions._faces import Faces, FacesArgument, face_for, meshes_of
+from captum_canonical.attributions.base import Faces, FacesArgument, face_for, meshes_of
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.benchmarking.settings import Settings
 from captum_canonical.errors import AlignmentError, CanonicalError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import TargetType
-from captum_canonical.attributions._faces import Faces
+from captum_canonical.attributions.base import Faces
 from captum_canonical.benchmarking.controls import CONTROLS, Control, random_maps
 from captum_canonical.benchmarking.counting import Counted
 from captum_canonical.benchmarking.methods import Maps, Method, MethodArgument

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_canonical.attributions._arguments import prefix_of
-from captum_canonical.attributions._points import PointGeometry
+from captum_canonical.attributions.arguments import prefix_of
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
+from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.cli.console import Outcome, seconds, shown
 from captum_canonical.cli.photographs import photographs
 from captum_canonical.cli.session import Session

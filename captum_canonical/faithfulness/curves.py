@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import TargetType, format_forward_args
-from captum_canonical.attributions._faces import FacesArgument
+from captum_canonical.attributions.base import FacesArgument
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.fills import Fill, fill_name, fill_pixels, filled_once

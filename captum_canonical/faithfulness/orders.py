@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_canonical.attributions._faces import FacesArgument, face_for, meshes_of
+from captum_canonical.attributions.base import FacesArgument, face_for, meshes_of
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace

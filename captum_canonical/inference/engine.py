@@ -119,7 +119,7 @@ class IncrementalInference:
             return scores
         regions: Regions = {}
         trunk = _Pending()
-        self.clean.reserve(plan)
+        self.clean.reserve(plan.room())
         for number, part in plan.batches():
             group = int(plan.image[part.start]) // self.clean.images_at_once
             if trunk.parts and (trunk.is_large() or group != self.clean.group):

@@ -14,6 +14,7 @@ from torch.nn.modules import module as torch_module
 
 from captum_canonical.confidence import ClassConfidence, ConfidenceWrapper, VerificationConfidence, ZeroShotConfidence
 from captum_canonical.errors import CanonicalError
+from captum_canonical.inference.operators import target_name
 from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
 from captum_canonical.restore import HOOKS
 
@@ -200,11 +201,6 @@ def name_of(node: fx.Node) -> str:
     if node.op == "call_module":
         return str(node.target).removeprefix("net.")
     return node.name
-
-
-def target_name(node: fx.Node) -> str:
-    """``add`` for torch.add, operator.add, Tensor.add and Tensor.add_."""
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
 def _without_side_effects(graph: fx.Graph, holder: nn.Module) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from captum_canonical.inference.graph import NotIncrementalError, name_of, network_of, target_name, trace
-from captum_canonical.inference.operators import Mean, Operator, Pointwise, Query, Slide, Whole
+from captum_canonical.inference.graph import NotIncrementalError, name_of, network_of, trace
+from captum_canonical.inference.operators import Mean, Operator, Pointwise, Query, Slide, Whole, target_name
 from captum_canonical.inference.recognise import batch_norm_factors, function_of, operator_of
 from captum_canonical.inference.windows import Pair
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from captum_canonical.inference.windows import Pair, Reach
 
@@ -99,6 +99,11 @@ class Mean:
 
 
 Operator = Whole | Query | Pointwise | Slide | Shift | Enlarge | Mean
+
+
+def target_name(node: fx.Node) -> str:
+    """``add`` for torch.add, operator.add, Tensor.add and Tensor.add_."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
 def convolution(

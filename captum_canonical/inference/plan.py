@@ -76,6 +76,15 @@ class Plan:
             yield number, slice(start, start + count)
             start += count
 
+    def room(self) -> dict[fx.Node, int]:
+        """For each step whose maps are cached the pixels of the windows of its largest batch."""
+        counts = torch.tensor(self.counts)
+        return {
+            node: int((windows.sizes.prod(1) * counts * ~self.full[node]).max())
+            for node, windows in self.windows.items()
+            if self.network.steps[node].cached
+        }
+
     def _spans(self, patches: Patches) -> Iterator[tuple[fx.Node, Span]]:
         """What the patches can have changed at each step, as far as it is not everything."""
         spans: dict[fx.Node, Span] = {}

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from captum_canonical.inference.graph import target_name
 from captum_canonical.inference.operators import (
     Mean,
     Operator,
@@ -29,6 +28,7 @@ from captum_canonical.inference.operators import (
     linear,
     max_pool,
     pad_map,
+    target_name,
 )
 
 _POINTWISE_NAMES = (

@@ -13,7 +13,6 @@ from torch import Tensor, fx
 
 from captum_canonical.inference.network import Network, Step
 from captum_canonical.inference.operators import MINUS_INFINITY, ZERO, Mean
-from captum_canonical.inference.plan import Plan
 from captum_canonical.inference.windows import Pair, Windows, places
 
 PADDING_ROWS = 2  # MINUS_INFINITY and ZERO
@@ -226,15 +225,12 @@ class CleanMaps:
         return self._means[step.node].index_select(0, images.to(self._means[step.node].device))
 
     @torch.inference_mode()
-    def reserve(self, plan: Plan) -> None:
-        """Makes room in the stores for the windows of the largest batch."""
-        counts = torch.tensor(plan.counts)
-        for node, windows in plan.windows.items():
-            if self.network.steps[node].cached:
-                room = int((windows.sizes.prod(1) * counts * ~plan.full[node]).max())
-                self._room[node] = max(room, self._room.get(node, 0))
-                if node in self._stores:
-                    self._stores[node].reserve(self._room[node])
+    def reserve(self, room: dict[fx.Node, int]) -> None:
+        """Makes room in the stores for so many pixels of windows of each step."""
+        for node, pixels in room.items():
+            self._room[node] = max(pixels, self._room.get(node, 0))
+            if node in self._stores:
+                self._stores[node].reserve(self._room[node])
 
     def scratch(self, step: Step, numbers: int) -> Tensor:
         """Room for a region that is used up at once."""

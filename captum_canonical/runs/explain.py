@@ -13,6 +13,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
+from captum_canonical.attributions.base import CanonicalAttribution
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.data.aligned_faces import AlignedFaces
@@ -34,7 +35,7 @@ def method_for(
     method: Attribution | None,
     canonical_face: CanonicalFace | None,
     inference: Any,
-) -> tuple[CanonicalOcclusion | CanonicalProjector, CanonicalFace]:
+) -> tuple[CanonicalAttribution, CanonicalFace]:
     """A method that writes canonical maps, and the face that they are on; the user's own stays as it is.
 
     Raises:
@@ -47,9 +48,9 @@ def method_for(
         raise CanonicalError("inference: expected only without method=; give it to that method's constructor.")
     if not isinstance(method, Attribution):
         raise CanonicalError(f"method: expected an attribution, such as CanonicalOcclusion(net), got {method!r}.")
-    if not isinstance(method, (CanonicalOcclusion, CanonicalProjector)):
+    if not isinstance(method, CanonicalAttribution):
         inner = getattr(method, "attribution_method", None)
-        if isinstance(inner, (CanonicalOcclusion, CanonicalProjector)):
+        if isinstance(inner, CanonicalAttribution):
             raise CanonicalError(
                 f"method: {type(method).__name__} around {type(inner).__name__} gives no coverage; write it the other "
                 "way round, CanonicalProjector(NoiseTunnel(Saliency(net)))."

@@ -17,8 +17,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_canonical.attributions.occlusion import CanonicalOcclusion
-from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.attributions.base import CanonicalAttribution
 from captum_canonical.errors import CanonicalError
 from captum_canonical.restore import random_state_kept
 from captum_canonical.sanity.result import RandomizationTest
@@ -193,7 +192,7 @@ def _maps(result: object) -> Tensor:
 
 def _maps_and_area(method: object, run: Callable[..., Any], area: Tensor | None) -> tuple[Tensor, Tensor]:
     """The unrandomised maps and which of their values are compared, both (N, C, H, W)."""
-    if area is None and isinstance(method, (CanonicalOcclusion, CanonicalProjector)):
+    if area is None and isinstance(method, CanonicalAttribution):
         result, coverage = run(return_coverage=True)
         maps, area = _maps(result), _maps(coverage) > 0
     else:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, FaceMesh, RefinedMaps
-from captum_canonical.attributions._points import expected_change
+from captum_canonical.attributions.points import expected_change
 
 SIZE = (48, 48)
 

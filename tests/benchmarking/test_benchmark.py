@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
-from captum_canonical.attributions._arguments import prefix_of
-from captum_canonical.attributions._points import PointGeometry
+from captum_canonical.attributions.arguments import prefix_of
+from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.benchmarking.comparisons import compare, ranks_of
 from captum_canonical.benchmarking.controls import CONTROLS
 from captum_canonical.benchmarking.photos import Photos, assign_folds, cross_fitted, prepare

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_canonical.attributions._arguments import at_least_one_pixel, patch_side
+from captum_canonical.attributions.arguments import at_least_one_pixel, patch_side
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh

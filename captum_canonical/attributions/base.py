@@ -1,11 +1,13 @@
-"""What the attribution classes share: which meshes and which canonical face belong to a call's inputs."""
+"""What the attribution classes share: their base class, and the meshes and the canonical face of a call."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
+from captum.attr import Attribution
 from torch import Tensor
 
 from captum_canonical.errors import AlignmentError, CanonicalError
@@ -17,6 +19,36 @@ _repeats_seen: set[tuple[int, int]] = set()
 
 Faces = FaceMesh | Callable[[Tensor], FaceMesh]
 FacesArgument = Faces | Sequence[Faces | None] | None
+
+
+class CanonicalAttribution(Attribution):
+    """Base of the methods whose maps are on the canonical face.
+
+    Their ``attribute`` takes ``faces`` and ``return_coverage``; a projector must not be put around them.
+
+    Args:
+        forward_func: as in Captum.
+        faces: meshes of the inputs, or an aligner; a tuple of these for several inputs. None: given to ``attribute``.
+        canonical_face: the face that maps are written on. None: :meth:`CanonicalFace.default`.
+    """
+
+    def __init__(self, forward_func: Any, faces: FacesArgument, canonical_face: CanonicalFace | None) -> None:
+        super().__init__(forward_func)
+        self.faces = faces
+        self.canonical_face = canonical_face
+
+
+def with_wrapped(method: Any) -> Iterator[Any]:
+    """The method, and the methods inside wrappers such as NoiseTunnel, outermost first."""
+    yield method
+    while isinstance(method := getattr(method, "attribution_method", None), Attribution):
+        yield method
+
+
+def innermost(method: Any) -> Any:
+    """The method inside wrappers such as NoiseTunnel; the outermost canonical one, if there is any."""
+    methods = list(with_wrapped(method))
+    return next((inner for inner in methods if isinstance(inner, CanonicalAttribution)), methods[-1])
 
 
 def as_tuple(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
