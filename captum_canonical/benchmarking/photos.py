@@ -16,7 +16,7 @@ from captum_canonical.benchmarking.settings import Settings
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faithfulness.curves import score_batches
+from captum_canonical.faithfulness.explanations import score_batches
 from captum_canonical.inference.dense import Scorer
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.units import names_of, numbered

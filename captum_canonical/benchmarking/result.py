@@ -17,8 +17,7 @@ from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.benchmarking.tables import csv_table, markdown_table, text_table
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.faithfulness.masks import Explanation
-from captum_canonical.faithfulness.measures import TOLERANCE
+from captum_canonical.faithfulness.measures import TOLERANCE, Explanation
 from captum_canonical.faithfulness.wins import Wins, win_rates
 from captum_canonical.statistics.bootstrap import bootstrap_interval, smallest_p_value
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.curves import RemovalCurves
+from captum_canonical.faithfulness.measures import RemovalCurves
 
 if TYPE_CHECKING:
     from captum_canonical.benchmarking.result import BenchmarkResult

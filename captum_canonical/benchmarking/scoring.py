@@ -13,15 +13,17 @@ from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.benchmarking.counting import Counted
 from captum_canonical.benchmarking.photos import Photos
 from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
-from captum_canonical.faithfulness.curves import RemovalCurves, removal_curves
+from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.fills import fill_name
-from captum_canonical.faithfulness.masks import Explanation, explanation_masks
+from captum_canonical.faithfulness.masks import explanation_masks
 from captum_canonical.faithfulness.measures import (
+    Explanation,
     FaithfulnessScore,
+    RemovalCurves,
     average_drop,
     increase_rate,
     mean_drop,
-    score_explanations,
 )
 
 MapKind = Literal["per image", "canonical mean"]

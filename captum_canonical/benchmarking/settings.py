@@ -11,10 +11,9 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.curves import RemovalCurves
 from captum_canonical.faithfulness.fills import Fill, as_fill, fill_name
 from captum_canonical.faithfulness.masks import Sign
-from captum_canonical.faithfulness.measures import Direction
+from captum_canonical.faithfulness.measures import Direction, RemovalCurves
 
 FillArgument = str | float | Tensor | Fill
 Space = Literal["image", "canonical"]

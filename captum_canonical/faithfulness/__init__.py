@@ -1,19 +1,15 @@
 """How faithful a map is to its network: explanation images, their scores, deletion and insertion curves."""
 
-from captum_canonical.faithfulness.curves import RemovalCurves, removal_curves
+from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.explanations import explanation_images, score_explanations
 from captum_canonical.faithfulness.fills import BlurFill, ConstantFill, Fill, ImputedFill, MeanFill
-from captum_canonical.faithfulness.masks import (
-    ExplanationMasks,
-    equal_mass_masks,
-    explanation_images,
-    explanation_masks,
-)
+from captum_canonical.faithfulness.masks import ExplanationMasks, equal_mass_masks, explanation_masks
 from captum_canonical.faithfulness.measures import (
     FaithfulnessScore,
+    RemovalCurves,
     average_drop,
     increase_rate,
     mean_drop,
-    score_explanations,
 )
 from captum_canonical.faithfulness.metrics import AverageDrop, IncreaseRate, MeanCurves, MeanDrop, WinRate
 from captum_canonical.faithfulness.wins import Wins, win_rates, win_shares

@@ -10,9 +10,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from numbers import Integral
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -20,92 +18,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import TargetType, format_forward_args
-from captum_canonical.attributions.base import FacesArgument
+from captum_canonical.attributions.base import FacesArgument, face_for, meshes_of
+from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faithfulness.explanations import check_batch_size, checked_clean_scores, score_batches
 from captum_canonical.faithfulness.fills import Fill, fill_name, fill_pixels, filled_once
-from captum_canonical.faithfulness.orders import RemovalOrder, canonical_order, image_order
+from captum_canonical.faithfulness.masks import check_maps, removal_order
+from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.inference.dense import Scorer
 
 STEPS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class RemovalCurves:
-    """Scores of N images with a growing part of the face hidden.
-
-    Concretely ``morf[n, i]`` is the score of image n with the share ``fractions[i]`` of its face hidden, the most
-    relevant pixels first; ``lerf[n, i]`` with the least relevant first.
-
-    Attributes:
-        fractions: (S,) float64, ascending, in 0..1.
-        morf: (N, S) float64, in the unit of the forward function.
-        lerf: (N, S) float64.
-        flags: for each image ``""``, ``"constant"`` (the map has no order: all pixels fade together) or ``"no area"``
-            (nothing could be hidden: the curve is the clean score).
-        fill: what hidden pixels became.
-        space: where shares were counted, ``"image"`` or ``"canonical"``.
-    """
-
-    fractions: Tensor
-    morf: Tensor
-    lerf: Tensor
-    flags: tuple[str, ...]
-    fill: str
-    space: str
-
-    DIRECTIONS = MappingProxyType({"deletion_auc": "lower", "insertion_auc": "higher", "gain": "higher"})
-    """Which direction is better."""
-
-    @property
-    def deletion(self) -> Tensor:
-        """(N, S), the most relevant pixels are hidden first: MoRF."""
-        return self.morf
-
-    @property
-    def insertion(self) -> Tensor:
-        """(N, S), the most relevant pixels are put back first, ``1 - fractions.flip(0)`` of them: LeRF, read backwards.
-
-        Hiding the least relevant share t and showing the most relevant share 1 - t are the same image.
-        """
-        return self.lerf.flip(1)
-
-    @property
-    def deletion_auc(self) -> Tensor:
-        """(N,) mean height of the deletion curve; lower is better."""
-        return self._mean_height(self.morf)
-
-    @property
-    def insertion_auc(self) -> Tensor:
-        """(N,) mean height of the insertion curve; higher is better."""
-        return self._mean_height(self.lerf)
-
-    @property
-    def gain(self) -> Tensor:
-        """(N,) ``insertion_auc - deletion_auc`` (symmetric relevance gain); higher is better, 0 for no order at all."""
-        return self.insertion_auc - self.deletion_auc
-
-    @property
-    def kind(self) -> tuple[tuple[float, ...], str, str]:
-        """Fractions, fill and space: curves are averaged or compared only where these agree."""
-        return tuple(self.fractions.tolist()), self.fill, self.space
-
-    @staticmethod
-    def cat(curves: Sequence[RemovalCurves]) -> RemovalCurves:
-        """The curves of several batches of images, in order."""
-        kinds = {c.kind for c in curves}
-        if len(kinds) != 1:
-            raise CanonicalError(f"RemovalCurves.cat: expected curves of one kind, got {sorted(map(str, kinds))}.")
-        return replace(
-            curves[0],
-            morf=torch.cat([c.morf for c in curves]),
-            lerf=torch.cat([c.lerf for c in curves]),
-            flags=tuple(flag for c in curves for flag in c.flags),
-        )
-
-    def _mean_height(self, scores: Tensor) -> Tensor:
-        x = self.fractions.to(scores)
-        return torch.trapezoid(scores, x, dim=1) / (x[-1] - x[0])
 
 
 @torch.no_grad()
@@ -172,7 +95,7 @@ def removal_curves(
     scorer = Scorer(forward_func, target, format_forward_args(additional_forward_args), len(images))
     jobs = _jobs(order, shares)
     pictures = _Pictures(images, order, shares, fill)
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     calls = -(-len(jobs[0]) // batch_size) + (-(-len(images) // batch_size) if clean_scores is None else 0)
     with tqdm(total=calls, desc="Removal curves", disable=not show_progress) as bar:
         clean = _clean(scorer, images, clean_scores, batch_size, bar.update)
@@ -182,43 +105,6 @@ def removal_curves(
     gone = shares == 1
     table[1, :, gone] = table[0, :, gone]  # the same image, scored once
     return RemovalCurves(shares, table[0], table[1], flags, fill_name(fill), space)
-
-
-def score_batches(
-    scorer: Scorer,
-    picture: Callable[[Tensor], Tensor],
-    images: Tensor,
-    batch_size: int,
-    tick: Callable[[], object] = lambda: None,
-) -> Tensor:
-    """Scores of J pictures that are made batch by batch.
-
-    Args:
-        scorer: gives the scores of a batch.
-        picture: indices (R,) of pictures -> the pictures (R, C, H, W), which the network may write into.
-        images: (J,) int64 on the CPU, the image that each picture shows.
-        batch_size: pictures per forward call.
-        tick: called after each forward call.
-
-    Returns:
-        (J,) float64 on the CPU.
-
-    Raises:
-        CanonicalError: a score is not finite, or ``batch_size`` is no positive integer.
-    """
-    _check_batch_size(batch_size)
-    scores = [torch.zeros(0, dtype=torch.float64)]
-    for rows in torch.arange(len(images)).split(int(batch_size)):
-        if len(rows):
-            scores.append(scorer((picture(rows),), images[rows]).cpu())
-            tick()
-    result = torch.cat(scores)
-    broken = images[~torch.isfinite(result)].unique().tolist()
-    if broken:
-        raise CanonicalError(
-            f"forward_func returned NaN or infinity for explanation images of images {broken[:10]}; leave them out."
-        )
-    return result
 
 
 class _Pictures:
@@ -245,11 +131,6 @@ def _jobs(order: RemovalOrder, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return image, least_first, step
 
 
-def _check_batch_size(batch_size: Any) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise CanonicalError(f"batch_size: expected an integer from 1 on, got {batch_size!r}.")
-
-
 def _shares(fractions: Sequence[float] | Tensor | None) -> Tensor:
     if fractions is None:
         return torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
@@ -263,7 +144,90 @@ def _clean(scorer: Scorer, images: Tensor, given: Tensor | None, batch_size: int
     """(N,) float64, the scores of the images themselves: those given, or the network's."""
     if given is None:
         return score_batches(scorer, lambda rows: images[rows].clone(), torch.arange(len(images)), batch_size, tick)
-    clean = torch.as_tensor(given).detach().double().cpu()
-    if clean.shape != (len(images),) or not torch.isfinite(clean).all():
-        raise CanonicalError(f"clean_scores: expected {len(images)} finite scores, got shape {tuple(clean.shape)}.")
-    return clean
+    return checked_clean_scores(given, len(images))
+
+
+@dataclass(frozen=True, eq=False)
+class RemovalOrder:
+    """When each pixel of an image is hidden, the most relevant first.
+
+    Attributes:
+        first: (N, 1, H, W) float64, pixels of the area that go before it, and
+        last: those that are gone when it is gone too.
+        hideable: (N, 1, H, W) bool, the area.
+        total: (N,) float64, pixels of the area.
+    """
+
+    first: Tensor
+    last: Tensor
+    hideable: Tensor
+    total: Tensor
+
+    def hidden(self, image: Tensor, least_first: Tensor, share: Tensor) -> Tensor:
+        """(R, 1, H, W) float64 in 0..1, how much of each pixel is hidden."""
+        image, least_first, share = (part.to(self.first.device) for part in (image, least_first, share))
+        total = self.total[image].view(-1, 1, 1, 1)
+        first, last, turned = self.first[image], self.last[image], least_first.view(-1, 1, 1, 1)
+        start = torch.where(turned, total - last, first)
+        # Whole pixels: none is to be imputed because a tiny part of it is hidden.
+        count = (share.view(-1, 1, 1, 1) * total).round()
+        return torch.where(self.hideable[image], ((count - start) / (last - first)).clamp(0, 1), 0.0)
+
+
+def image_order(images: Tensor, maps: Tensor, area: Tensor | None) -> tuple[RemovalOrder, tuple[str, ...]]:
+    """The order in the images themselves, and a flag for each: ``""``, ``"constant"`` or ``"no area"``."""
+    _check_images(images)
+    if not isinstance(maps, Tensor) or maps.shape != (len(images), 1, *images.shape[2:]):
+        raise CanonicalError(
+            f"maps: expected one map (1, H, W) for each of the images {tuple(images.shape)}, got "
+            f"{tuple(getattr(maps, 'shape', ()))}; interpolate them to the images' size first."
+        )
+    return _ordered(maps, area)
+
+
+def _ordered(maps: Tensor, area: Tensor | None) -> tuple[RemovalOrder, tuple[str, ...]]:
+    heights, faces = check_maps(maps, area)
+    first, last = torch.zeros_like(heights), torch.ones_like(heights)
+    flags = []
+    for row, (values, face) in enumerate(zip(heights, faces, strict=True)):
+        first[row, face], last[row, face] = removal_order(values[face])
+        together = last[row, face] - first[row, face]
+        flags.append("no area" if not face.any() else "constant" if (together == face.sum()).all() else "")
+    shape = maps.shape
+    order = RemovalOrder(first.view(shape), last.view(shape), faces.reshape(shape), faces.sum(1).double())
+    return order, tuple(flags)
+
+
+def canonical_order(
+    images: Tensor, maps: Tensor, area: Tensor | None, faces: FacesArgument, canonical_face: CanonicalFace | None
+) -> tuple[RemovalOrder, tuple[str, ...]]:
+    """The order on the canonical face, carried into the images; flags as in :func:`image_order`."""
+    _check_images(images)
+    mesh = meshes_of((images,), faces)[0]
+    face = face_for(canonical_face, [mesh])
+    if not isinstance(maps, Tensor) or maps.shape[1:] != (1, *face.size) or len(maps) not in (1, len(images)):
+        raise CanonicalError(
+            f"maps: expected (1 or {len(images)}, 1, {face.size[0]}, {face.size[1]}) on the canonical face, got "
+            f"{tuple(getattr(maps, 'shape', ()))}."
+        )
+    surface = face.raster.covered[None, None]
+    order, flags = _ordered(maps.to(images.device), surface if area is None else area.to(surface) & surface)
+    inside = order.hideable.double()
+    # Pixels at the rim are read between pixels of the face and others: the mean is taken over those of the face.
+    planes = torch.cat([order.first * inside, order.last * inside, inside], 1)
+    carried, covered = CanonicalProjector(None, canonical_face=face).reproject(planes, mesh, return_coverage=True)
+    weight = carried[:, 2:]
+    hideable = (covered > 0) & (weight > 1e-6)
+    first, last = (torch.where(hideable, carried[:, i : i + 1] / weight.clamp(min=1e-6), float(i)) for i in (0, 1))
+    total = torch.where(hideable.flatten(1).any(1), order.total.expand(len(images)), 0.0)
+    flags = flags * (len(images) // len(flags))
+    return RemovalOrder(first, last, hideable, total), tuple(
+        flag if pixels else "no area" for flag, pixels in zip(flags, total.tolist(), strict=True)
+    )
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or not images.dtype.is_floating_point or not len(images):
+        raise CanonicalError(
+            f"inputs: expected floating point images (N, C, H, W), got {images.dtype} of shape {tuple(images.shape)}."
+        )

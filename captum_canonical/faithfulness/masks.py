@@ -1,4 +1,4 @@
-"""Explanation images: which pixels of a photograph are hidden, equally many for every map.
+"""Masks of explanation images: which pixels of a photograph are hidden, equally many for every map.
 
 Pure functions on tensors: nothing is written to disk, scaled to 8 bits or compressed in between, so a map that claims
 nothing gives back exactly the photograph.
@@ -17,11 +17,8 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.fills import Fill, fill_pixels
-from captum_canonical.faithfulness.orders import check_maps, removal_order
 from captum_canonical.statistics.units import SAME
 
-Explanation = Literal["negative", "positive"]
 Sign = Literal["positive", "abs", "raw"]
 
 NEGLIGIBLE = 1e-12
@@ -155,58 +152,54 @@ def equal_mass_masks(
     return masks
 
 
-def explanation_images(
-    images: Tensor,
-    masks: ExplanationMasks | Tensor,
-    explanation: Explanation = "negative",
-    fill: str | float | Tensor | Fill = "zero",
-) -> Tensor:
-    """Photographs in which the relevant pixels are hidden (negative) or only they are shown (positive).
-
-    Negative: (1 - H) I + H F, which is Eq. 9 where the fill F is 0. Positive: H I + (1 - H) F. Exactly the photograph
-    where nothing is hidden, exactly the fill where everything is.
+def removal_order(values: Tensor) -> tuple[Tensor, Tensor]:
+    """When each pixel goes if the highest go first.
 
     Args:
-        images: (N, C, H, W) floating point, as the network takes them.
-        masks: of the same images, or a tensor (N, 1, H, W) in 0..1.
-        explanation: ``"negative"`` or ``"positive"``.
-        fill: what hidden pixels become, see :func:`as_fill`. Pixels hidden to any degree are imputed as a whole.
+        values: (P,).
 
     Returns:
-        (N, C, H, W) in the images' type.
-
-    Raises:
-        CanonicalError: shapes or arguments do not fit.
+        Two (P,) float64: how many pixels are higher, and how many are at least as high. Pixels
+        that tie (their values round to the same multiple of :data:`SAME` times the largest magnitude) go together: once
+        k pixels are gone, clip((k - first) / (last - first), 0, 1) of each is.
 
     Example::
 
-        >>> explanation_images(torch.tensor([[[[8.0, 4.0]]]]), torch.tensor([[[[0.25, 1.0]]]]))
-        tensor([[[[6., 0.]]]])
+        >>> removal_order(torch.tensor([3.0, 1.0, 5.0, 3.0]))
+        (tensor([1., 3., 0., 1.], dtype=torch.float64), tensor([3., 4., 1., 3.], dtype=torch.float64))
     """
-    check_explanation(explanation)
-    values = masks.values if isinstance(masks, ExplanationMasks) else masks
-    check_masked(images, values)
-    hide = (values if explanation == "negative" else 1 - values.double()).to(images.device)
-    return torch.lerp(images.detach(), fill_pixels(images.detach(), hide > 0, fill), hide.to(images.dtype))
+    scale = values.abs().amax() if len(values) else 1.0
+    rounded = torch.nan_to_num(values.double() / scale / SAME).round()
+    _, level, size = torch.unique(rounded, return_inverse=True, return_counts=True)
+    last = size.flip(0).cumsum(0).flip(0)
+    return (last - size)[level].double(), last[level].double()
 
 
-def check_masked(images: Tensor, values: Tensor) -> None:
-    """Raises CanonicalError unless these are images and what is hidden of each."""
-    if not images.dtype.is_floating_point or images.ndim != 4 or values.shape != (len(images), 1, *images.shape[2:]):
+def check_maps(maps: Tensor, area: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Maps as (N, P) float64 and their area as (N, P) bool.
+
+    Raises:
+        CanonicalError: a shape does not fit, the area is not bool, or a map is not finite in it.
+    """
+    good = isinstance(maps, Tensor) and maps.ndim == 4 and maps.shape[1] == 1 and not maps.dtype.is_complex
+    if not good or not maps.numel():
         raise CanonicalError(
-            f"explanation_images: expected floating point images (N, C, H, W) and masks (N, 1, H, W), got "
-            f"{images.dtype} {tuple(images.shape)} and {tuple(values.shape)}."
+            f"maps: expected one or more maps of shape (N, 1, H, W), got "
+            f"{tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__}."
         )
-    if not ((values >= 0) & (values <= 1)).all():
+    if area is None:
+        area = torch.ones(1, 1, *maps.shape[2:], dtype=torch.bool)
+    if area.dtype != torch.bool or area.shape not in (maps.shape, (1, *maps.shape[1:])):
         raise CanonicalError(
-            f"explanation_images: expected masks in 0..1, got {float(values.min()):g} to {float(values.max()):g}."
+            f"area: expected bool of shape {tuple(maps.shape)} or {(1, *maps.shape[1:])}, got {area.dtype} of shape "
+            f"{tuple(area.shape)}."
         )
-
-
-def check_explanation(explanation: str) -> None:
-    """Raises CanonicalError unless it is "negative" or "positive"."""
-    if explanation not in ("negative", "positive"):
-        raise CanonicalError(f"explanation: expected 'negative' or 'positive', got {explanation!r}.")
+    faces = area.to(maps.device).expand(maps.shape).flatten(1)
+    heights = maps.detach().double().flatten(1)
+    broken = torch.nonzero(~torch.isfinite(heights).all(1)).flatten().tolist()
+    if broken:
+        raise CanonicalError(f"maps: expected finite values, got NaN or infinity in rows {broken[:10]}.")
+    return heights, faces
 
 
 def _top(values: Tensor, count: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Does a network's confidence fall when what a map points at is hidden? Scores of explanation images, compared.
+"""Does a network's confidence fall when what a map points at is hidden? Measures of scores; no network runs here.
 
 Every result says which explanation images it is about and which direction is better: the Average Drop of negative
 images, as in the paper, is better the higher it is; that of positive images, as in the CAM literature, the lower it is.
@@ -11,27 +11,18 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.curves import score_batches
-from captum_canonical.faithfulness.fills import Fill, filled_once
-from captum_canonical.faithfulness.masks import (
-    Explanation,
-    ExplanationMasks,
-    check_explanation,
-    check_masked,
-    explanation_images,
-)
-from captum_canonical.inference.dense import Scorer
 
 Direction = Literal["higher", "lower"]
+Explanation = Literal["negative", "positive"]
 TOLERANCE = 1e-6
 """Scores that differ by less than this share of the larger one count as equal: float32 networks give the same image
 scores that differ by about as much from batch to batch."""
@@ -72,61 +63,86 @@ class FaithfulnessScore:
         return f"{self.name}, {self.explanation} images: {self.value:.4g} ({self.direction} is better, n = {self.n})"
 
 
-@torch.no_grad()
-def score_explanations(
-    forward_func: Callable[..., Any],
-    inputs: Tensor,
-    masks: ExplanationMasks,
-    target: TargetType = None,
-    *,
-    additional_forward_args: object | None = None,
-    explanation: Explanation = "negative",
-    fill: str | float | Tensor | Fill = "zero",
-    clean_scores: Tensor | None = None,
-    batch_size: int = 32,
-) -> Tensor:
-    """The scores of explanation images, each of its own image whatever the batches.
+@dataclass(frozen=True, eq=False)
+class RemovalCurves:
+    """Scores of N images with a growing part of the face hidden.
 
-    Args:
-        forward_func, inputs, target, additional_forward_args: as in :class:`CanonicalOcclusion`.
-        masks: what is hidden (negative) or shown (positive), of these inputs.
-        explanation, fill: as in :func:`explanation_images`; a tensor may have an entry for each input.
-        clean_scores: (N,) scores of the images themselves. If they are given, a negative image in which nothing is
-            hidden is not run again but has its clean score: no drop, no increase, not even by rounding.
-        batch_size: images per forward call.
+    Concretely ``morf[n, i]`` is the score of image n with the share ``fractions[i]`` of its face hidden, the most
+    relevant pixels first; ``lerf[n, i]`` with the least relevant first.
 
-    Returns:
-        (N,) float64 on the CPU.
-
-    Example::
-
-        >>> from captum_canonical.faithfulness import explanation_masks
-        >>> photos = torch.ones(1, 1, 2, 2)
-        >>> masks = explanation_masks(torch.tensor([[[[4.0, 1.0], [1.0, 0.0]]]]), budget=0.25)
-        >>> score_explanations(lambda x: x.mean((1, 2, 3)), photos, masks)  # a quarter of the brightness is hidden
-        tensor([0.7500], dtype=torch.float64)
+    Attributes:
+        fractions: (S,) float64, ascending, in 0..1.
+        morf: (N, S) float64, in the unit of the forward function.
+        lerf: (N, S) float64.
+        flags: for each image ``""``, ``"constant"`` (the map has no order: all pixels fade together) or ``"no area"``
+            (nothing could be hidden: the curve is the clean score).
+        fill: what hidden pixels became.
+        space: where shares were counted, ``"image"`` or ``"canonical"``.
     """
-    clean = None if clean_scores is None else _scores(clean_scores, clean_scores)[0]
-    lengths = [len(inputs), len(masks.values), *([] if clean is None else [len(clean)])]
-    if len(set(lengths)) > 1:
-        raise CanonicalError(f"score_explanations: expected inputs, masks and clean scores of one N, got {lengths}.")
-    scorer = Scorer(forward_func, target, format_forward_args(additional_forward_args), len(inputs))
-    copied = masks.empty.cpu() & (clean is not None and explanation == "negative")
-    images = torch.nonzero(~copied).flatten()
-    check_masked(inputs, masks.values)
-    filled = filled_once(inputs, fill)
 
-    def picture(rows: Tensor) -> Tensor:
-        chosen = images[rows].to(inputs.device)
-        behind = fill if filled is None else filled[chosen]
-        return explanation_images(inputs[chosen], masks.values.to(inputs.device)[chosen], explanation, behind)
+    fractions: Tensor
+    morf: Tensor
+    lerf: Tensor
+    flags: tuple[str, ...]
+    fill: str
+    space: str
 
-    scores = torch.zeros(len(inputs), dtype=torch.float64) if clean is None else clean
-    scores[images] = score_batches(scorer, picture, images, batch_size)
-    return scores
+    DIRECTIONS = MappingProxyType({"deletion_auc": "lower", "insertion_auc": "higher", "gain": "higher"})
+    """Which direction is better."""
+
+    @property
+    def deletion(self) -> Tensor:
+        """(N, S), the most relevant pixels are hidden first: MoRF."""
+        return self.morf
+
+    @property
+    def insertion(self) -> Tensor:
+        """(N, S), the most relevant pixels are put back first, ``1 - fractions.flip(0)`` of them: LeRF, read backwards.
+
+        Hiding the least relevant share t and showing the most relevant share 1 - t are the same image.
+        """
+        return self.lerf.flip(1)
+
+    @property
+    def deletion_auc(self) -> Tensor:
+        """(N,) mean height of the deletion curve; lower is better."""
+        return self._mean_height(self.morf)
+
+    @property
+    def insertion_auc(self) -> Tensor:
+        """(N,) mean height of the insertion curve; higher is better."""
+        return self._mean_height(self.lerf)
+
+    @property
+    def gain(self) -> Tensor:
+        """(N,) ``insertion_auc - deletion_auc`` (symmetric relevance gain); higher is better, 0 for no order at all."""
+        return self.insertion_auc - self.deletion_auc
+
+    @property
+    def settings(self) -> tuple[tuple[float, ...], str, str]:
+        """Fractions, fill and space: curves are averaged or compared only where these agree."""
+        return tuple(self.fractions.tolist()), self.fill, self.space
+
+    @staticmethod
+    def cat(curves: Sequence[RemovalCurves]) -> RemovalCurves:
+        """The curves of several batches of images, in order."""
+        found = {c.settings for c in curves}
+        if len(found) != 1:
+            raise CanonicalError(
+                f"RemovalCurves.cat: expected one set of fractions, fill and space, got {sorted(map(str, found))}."
+            )
+        return replace(
+            curves[0],
+            morf=torch.cat([c.morf for c in curves]),
+            lerf=torch.cat([c.lerf for c in curves]),
+            flags=tuple(flag for c in curves for flag in c.flags),
+        )
+
+    def _mean_height(self, scores: Tensor) -> Tensor:
+        x = self.fractions.to(scores)
+        return torch.trapezoid(scores, x, dim=1) / (x[-1] - x[0])
 
 
-# ------------------------------------------------------------------------------------------------------------ measures
 def average_drop(
     clean: Tensor, explained: Tensor, *, explanation: Explanation = "negative", unbounded: bool = False
 ) -> FaithfulnessScore:
@@ -188,6 +204,12 @@ def mean_drop(clean: Tensor, explained: Tensor, *, explanation: Explanation = "n
     """
     f, e = confidences_of(clean, explained, explanation, True, "mean_drop")
     return FaithfulnessScore("Mean drop", f - e, better_direction(explanation, "higher"), explanation)
+
+
+def check_explanation(explanation: str) -> None:
+    """Raises CanonicalError unless it is "negative" or "positive"."""
+    if explanation not in ("negative", "positive"):
+        raise CanonicalError(f"explanation: expected 'negative' or 'positive', got {explanation!r}.")
 
 
 def better_direction(explanation: Explanation, for_negative: Direction) -> Direction:

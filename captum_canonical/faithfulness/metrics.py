@@ -10,14 +10,15 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.curves import RemovalCurves
-from captum_canonical.faithfulness.masks import Explanation, check_explanation
 from captum_canonical.faithfulness.measures import (
     TOLERANCE,
     Direction,
+    Explanation,
     FaithfulnessScore,
+    RemovalCurves,
     average_drop,
     better_direction,
+    check_explanation,
     increase_rate,
     mean_drop,
 )
@@ -206,7 +207,7 @@ class MeanCurves(FaithfulnessMetric):
     """The mean of the removal curves of images that come in batches.
 
     Args:
-        like: curves of the kind that will come: their fractions, fill and space count, not their scores.
+        like: curves of the same fractions, fill and space as those that will come; their scores do not count.
 
     Example::
 
@@ -225,24 +226,26 @@ class MeanCurves(FaithfulnessMetric):
 
     def __init__(self, like: RemovalCurves, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.kind = like.kind
+        self._curve_settings = like.settings
         self._add_sum("sums", (2, len(like.fractions)))
         self._add_sum("images")
 
     def settings(self) -> tuple[Any, ...]:
         """What must agree for two metrics to be merged."""
-        return self.kind
+        return self._curve_settings
 
     def update(self, curves: RemovalCurves) -> None:
         """Adds the curves of N images."""
-        if curves.kind != self.kind:
-            raise CanonicalError(f"MeanCurves.update: expected curves of the kind {self.kind}, got {curves.kind}.")
+        if curves.settings != self._curve_settings:
+            raise CanonicalError(
+                f"MeanCurves.update: expected fractions, fill and space {self._curve_settings}, got {curves.settings}."
+            )
         self.sums = self.sums + torch.stack([curves.morf, curves.lerf]).sum(1).to(self.device)
         self.images = self.images + len(curves.morf)
 
     def compute(self) -> dict[str, Tensor]:
         """Means over all images so far: ``morf``, ``lerf`` (S,), ``deletion_auc``, ``insertion_auc``, ``gain``."""
-        fractions, fill, space = self.kind
+        fractions, fill, space = self._curve_settings
         means = (self.sums / self.images).unsqueeze(1)
         curves = RemovalCurves(torch.tensor(fractions, dtype=torch.float64), means[0], means[1], ("",), fill, space)
         return {name: getattr(curves, name)[0] for name in ("morf", "lerf", *RemovalCurves.DIRECTIONS)}

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.masks import Explanation
-from captum_canonical.faithfulness.measures import TOLERANCE, Direction, confidences_of
+from captum_canonical.faithfulness.measures import TOLERANCE, Direction, Explanation, confidences_of
 
 
 class Wins(NamedTuple):

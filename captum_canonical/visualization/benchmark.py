@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.curves import RemovalCurves
+from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.visualization.drawing import COLOURS, CONTROL, plain_axes, wrapped
 
 MARKERS = {"per image": "o", "canonical mean": "D"}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.curves import RemovalCurves
+from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.visualization.benchmark import LABEL_WIDTH, Benchmark, BenchmarkRow, chosen_of
 from captum_canonical.visualization.drawing import COLOURS, CONTROL, plain_axes, wrapped
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.faithfulness.masks import explanation_images, explanation_masks
+from captum_canonical.faithfulness.explanations import explanation_images
+from captum_canonical.faithfulness.masks import explanation_masks
 from paper.drawing import COLOURS, bars, face_maps, new_figure, strip
 from paper.methods import CAMS, FACTORIAL, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED, compared, scored
 from paper.page import Figure, table

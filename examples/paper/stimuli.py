@@ -14,7 +14,8 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.faces.photos import to_arrays
-from captum_canonical.faithfulness.masks import explanation_images, explanation_masks
+from captum_canonical.faithfulness.explanations import explanation_images
+from captum_canonical.faithfulness.masks import explanation_masks
 from paper.methods import CAMS, OnPhoto, one_by_one, others
 from paper.study import Results, Task, mean_map
 

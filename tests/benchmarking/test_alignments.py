@@ -14,8 +14,9 @@ from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.run import benchmark
 from captum_canonical.benchmarking.settings import MEASURES
 from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.masks import explanation_masks
-from captum_canonical.faithfulness.measures import average_drop, score_explanations
+from captum_canonical.faithfulness.measures import average_drop
 
 COUNT, SIZE = 5, (30, 26)
 FRACTIONS = [0, 0.3, 1]

@@ -38,8 +38,9 @@ from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.run import benchmark
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.masks import explanation_masks
-from captum_canonical.faithfulness.measures import average_drop, score_explanations
+from captum_canonical.faithfulness.measures import average_drop
 from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values
 from oracles import splatted
 

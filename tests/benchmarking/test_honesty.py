@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh, benchmark
 from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.masks import ExplanationMasks, explanation_masks
-from captum_canonical.faithfulness.measures import average_drop, score_explanations
+from captum_canonical.faithfulness.measures import average_drop
 
 SIDE = 48
 QUICK: dict[str, Any] = {"fills": ["zero"], "fractions": [0, 0.1, 1], "resamples": 200, "permutations": 50}

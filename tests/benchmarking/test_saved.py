@@ -42,7 +42,7 @@ def test_what_was_written_is_read(result: BenchmarkResult, tmp_path: Path) -> No
             assert again.table(form) == result.table(form)
         assert again.to_json(per_image=True) == text
         curve, known = (r["saliency, per image"].canonical_curves["mean"] for r in (again, result))
-        assert torch.equal(curve.morf, known.morf) and curve.kind == known.kind
+        assert torch.equal(curve.morf, known.morf) and curve.settings == known.settings
 
 
 def test_nan_values_survive(result: BenchmarkResult) -> None:

@@ -15,8 +15,10 @@ from torch.testing import assert_close
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faithfulness.curves import RemovalCurves, removal_curves, score_batches
+from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.explanations import score_batches
 from captum_canonical.faithfulness.fills import ImputedFill, fill_pixels
+from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.inference.dense import Scorer
 
 
@@ -165,7 +167,7 @@ def test_results_do_not_depend_on_batches(net: Net, images: Tensor) -> None:
     assert_close(joined.lerf, all_at_once.lerf)
     assert joined.flags == ("", "", "")
     other = removal_curves(net, images, maps, 0, fill="zero")
-    with pytest.raises(CanonicalError, match="expected curves of one kind"):
+    with pytest.raises(CanonicalError, match="expected one set of fractions, fill and space"):
         RemovalCurves.cat([parts[0], other])
 
 
@@ -246,7 +248,7 @@ def test_canonical_space_is_image_space_where_both_faces_are_one(face: Canonical
     got = removal_curves(score, images, maps, space="canonical", faces=faces, canonical_face=face, fill="mean")
     assert_close(got.morf, want.morf, rtol=0, atol=1e-5)
     assert_close(got.lerf, want.lerf, rtol=0, atol=1e-5)
-    assert got.space == "canonical" and got.kind != want.kind
+    assert got.space == "canonical" and got.settings != want.settings
     # One canonical map serves all images, and an area on the canonical face restricts what is hidden.
     half = torch.zeros(1, 1, *SIZE, dtype=torch.bool)
     half[..., :12] = True

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.faithfulness.curves import removal_curves
+from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.masks import explanation_masks
-from captum_canonical.faithfulness.measures import average_drop, increase_rate, mean_drop, score_explanations
+from captum_canonical.faithfulness.measures import average_drop, increase_rate, mean_drop
 from captum_canonical.faithfulness.metrics import AverageDrop, IncreaseRate, MeanCurves, MeanDrop, WinRate
 from captum_canonical.faithfulness.wins import win_rates
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faithfulness.explanations import explanation_images
 from captum_canonical.faithfulness.fills import (
     FILLS,
     BlurFill,
@@ -25,13 +26,7 @@ from captum_canonical.faithfulness.fills import (
     fill_name,
     fill_pixels,
 )
-from captum_canonical.faithfulness.masks import (
-    ExplanationMasks,
-    equal_mass_masks,
-    explanation_images,
-    explanation_masks,
-)
-from captum_canonical.faithfulness.orders import removal_order
+from captum_canonical.faithfulness.masks import ExplanationMasks, equal_mass_masks, explanation_masks, removal_order
 
 
 def everywhere(images: Tensor) -> Tensor:
