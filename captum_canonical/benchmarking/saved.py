@@ -16,6 +16,7 @@ from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import RemovalCurves
+from captum_canonical.files import json_text, write_file
 
 if TYPE_CHECKING:
     from captum_canonical.benchmarking.result import BenchmarkResult
@@ -38,9 +39,9 @@ class KnownFill:
 def write(result: BenchmarkResult, path: str | PathLike[str] | None, per_image: bool) -> str:
     """The result as JSON, and into a file; see :meth:`BenchmarkResult.to_json`."""
     document = _document(result) | ({"images": images_of(result)} if per_image else {})
-    text = json.dumps(_finite(document), indent=1, allow_nan=False)
+    text = json_text(document)
     if path is not None:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_file(path, text + "\n")
     return text
 
 
@@ -236,12 +237,3 @@ def _tensor(values: list[Any]) -> Tensor:
 
 def _nested(values: list[Any]) -> bool:
     return bool(values) and isinstance(values[0], list)
-
-
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and value - value != 0 else value

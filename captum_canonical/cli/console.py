@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import unicodedata
 import warnings
@@ -11,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from captum_canonical.files import json_text
 
 PROGRAM = "captum-canonical"
 
@@ -47,25 +47,7 @@ class Outcome:
 
     def write(self, as_json: bool) -> None:
         """On stdout."""
-        told = json.dumps(jsonable(self.values), indent=1, allow_nan=False) if as_json else self.text
-        print(told, flush=True)
-
-
-def jsonable(value: Any) -> Any:
-    """A value as what JSON can hold: NaN and infinity become null, keys texts.
-
-    Example::
-
-        >>> jsonable({1: float("nan"), None: (2, "b")})
-        {'1': None, 'null': [2, 'b']}
-    """
-    if isinstance(value, Mapping):
-        return {"null" if key is None else str(key): jsonable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+        print(json_text(self.values, str) if as_json else self.text, flush=True)
 
 
 def say(message: object) -> None:

@@ -8,7 +8,7 @@ from argparse import Namespace, _SubParsersAction
 from pathlib import Path
 from typing import Any
 
-from captum_canonical.cli.console import Outcome, jsonable, seconds, shown
+from captum_canonical.cli.console import Outcome, seconds, shown
 from captum_canonical.cli.estimate import estimate
 from captum_canonical.cli.methods import METHODS, attribution, occlusion_arguments
 from captum_canonical.cli.options import (
@@ -24,9 +24,9 @@ from captum_canonical.cli.photographs import account, account_text
 from captum_canonical.cli.report import COMMAND
 from captum_canonical.cli.session import Session, begin
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import write_json
 from captum_canonical.run_folder.files import MANIFEST
 from captum_canonical.run_folder.folder import RunFolder
-from captum_canonical.run_folder.manifest import write_json
 from captum_canonical.runs.explain import explain_dataset
 
 OF_OCCLUSION = ("points", "patch_size", "fill", "inference")
@@ -114,7 +114,7 @@ def note(arguments: Namespace, link: str) -> None:
         return
     unit = UNITS[link] if arguments.method in ("occlusion", "score-cam") else f"{arguments.method}, {link}"
     options = {name: value for name, value in vars(arguments).items() if value is not None and not callable(value)}
-    write_json(arguments.out / COMMAND, {"unit": unit, "model": arguments.model, "options": jsonable(options)})
+    write_json(arguments.out / COMMAND, {"unit": unit, "model": arguments.model, "options": options}, str)
 
 
 def call_of(arguments: Namespace, session: Session) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import captum_canonical as cc
 from captum_canonical.cli.console import Outcome, shown
 from captum_canonical.cli.options import add_common, examples
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import read_json
 from captum_canonical.run_folder.folder import RunFolder
-from captum_canonical.run_folder.manifest import read_json
 
 BENCHMARK, COMMAND = "benchmark.json", "command.json"  # in the folders of the commands of these names
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from captum_canonical.comparisons.matching import Matching
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.saliency.region_table import Interval, grid, with_ends, without_nan
+from captum_canonical.files import finite
+from captum_canonical.saliency.region_table import Interval, grid, with_ends
 from captum_canonical.saliency.significance import Significance
 
 NO_DIFFERENCE = "no difference detected"
@@ -180,7 +181,7 @@ class GroupComparison:
 
     def as_json(self) -> dict[str, Any]:
         """For a file: all but the maps; what is not defined is null."""
-        return without_nan(
+        return finite(
             {
                 "names": self.names,
                 "n": self.n,

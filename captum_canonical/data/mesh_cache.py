@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import uuid
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import torch
 from captum_canonical.data.aligner_settings import array_digest
 from captum_canonical.errors import CanonicalError, depth_of_the_call
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.files import write_file
 
 FORMAT = "captum_canonical mesh 1"
 
@@ -156,16 +154,13 @@ class MeshCache:
         if self.folder is None or not self._writes:
             self._memory[key] = result
             return
-        temporary = self.folder / f".{key[:16]}-{os.getpid()}-{uuid.uuid4().hex}.partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(encode(key, result))
-            os.replace(temporary, path_of(self.folder, key))
+            # A damaged mesh is noticed and found again: no need to wait for the disk after each photograph.
+            write_file(path_of(self.folder, key), encode(key, result), sync=False)
         except OSError as error:  # no space, no permission, a folder that went away
             self._writes = False
             self._memory[key] = result
-            with suppress(OSError):
-                temporary.unlink()
             warnings.warn(
                 f"cache: cannot write to {self.folder} ({error}). What is there already stays; further meshes are kept "
                 "in memory only and will have to be found again by the next run.",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import write_file
 
 File = str | PathLike[str] | IO[bytes]
 REGION = "region/"
@@ -39,8 +40,7 @@ def write_fields(path: File, fields: Mapping[str, Any]) -> None:
     if fields["permutation"] is not None:
         arrays["permutation"] = fields["permutation"].numpy().astype(np.int32)
     if isinstance(path, (str, PathLike)):
-        with open(path, "wb") as file:  # given a name, numpy would add ".npz" to it
-            np.savez_compressed(file, **arrays)
+        write_file(path, lambda file: np.savez_compressed(file, **arrays))
     else:
         np.savez_compressed(path, **arrays)
 

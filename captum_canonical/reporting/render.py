@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import uuid
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from markupsafe import Markup
 
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.files import write_file
 from captum_canonical.reporting.page import Page
 from captum_canonical.visualization.drawing import LEVELS, palette
 
@@ -122,13 +120,8 @@ def write_page(text: str, path: Path) -> None:
     Raises:
         CanonicalError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
     try:
         # Names of files need not be UTF-8: Python keeps such bytes as surrogates, which become escapes here.
-        temporary.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
-        os.replace(temporary, path)
+        write_file(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise CanonicalError(f"{path}: expected a place for the page, but it cannot be written ({error}).") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from captum_canonical.run_folder.files import FolderLock
 from captum_canonical.run_folder.folder import Records, RunFolder
-from captum_canonical.run_folder.manifest import Manifest, Photographs, read_json, write_json, write_photographs
+from captum_canonical.run_folder.manifest import Manifest, Photographs, write_photographs
 from captum_canonical.run_folder.writer import RunWriter, begin_run
 
 __all__ = [
@@ -15,7 +15,5 @@ __all__ = [
     "RunFolder",
     "RunWriter",
     "begin_run",
-    "read_json",
-    "write_json",
     "write_photographs",
 ]

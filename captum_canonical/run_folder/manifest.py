@@ -1,11 +1,9 @@
-"""What a run was made with, and small JSON files that are either whole or not there."""
+"""The settings of a run and the list of its photographs, as JSON files."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import read_json, write_json
 
 FORMAT = "captum_canonical run 1"
 PACKAGES = ("captum-canonical", "captum", "torch", "numpy")
@@ -114,38 +113,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes a file that others see whole or, if anything happens, as it was."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file, None if there is no such file.
-
-    Raises:
-        CanonicalError: the file cannot be read as one.
-    """
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise CanonicalError(f"{path}: expected JSON of a run, but it cannot be read ({error}).") from error
-    if not isinstance(values, dict):
-        raise CanonicalError(f"{path}: expected JSON of a run, got a {type(values).__name__}.")
-    return values
 
 
 PHOTOGRAPHS = "photographs.json"

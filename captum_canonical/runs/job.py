@@ -12,9 +12,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import write_json
 from captum_canonical.run_folder.files import MANIFEST, STOPPING, FolderLock
 from captum_canonical.run_folder.folder import RunFolder
-from captum_canonical.run_folder.manifest import Manifest, write_json, write_photographs
+from captum_canonical.run_folder.manifest import Manifest, write_photographs
 from captum_canonical.run_folder.writer import RunWriter, begin_run
 from captum_canonical.runs.photo_maps import PhotoMaps
 from captum_canonical.runs.processes import Processes

@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from captum_canonical.files import finite
 from captum_canonical.saliency.photos import Photos
 from captum_canonical.saliency.sums import pool_with_mirror_image
 from captum_canonical.statistics.units import FEWEST_IDENTITIES, numbered, unit_means, unit_sums
@@ -169,14 +170,8 @@ class Concentration:
 
     def as_json(self) -> dict[str, Any]:
         """For a file; what is not defined is null."""
-        values = {name: getattr(self, name) for name in NAMES}
-        return {
-            **{name: value if math.isfinite(value) else None for name, value in values.items()},
-            "corrected": dict(self.corrected),
-            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
-            "note": self.note,
-            "level": self.level,
-        }
+        names = (*NAMES, "corrected", "intervals", "note", "level")
+        return finite({name: getattr(self, name) for name in names})
 
 
 def measures(means: Tensor, covered: Tensor) -> Tensor:

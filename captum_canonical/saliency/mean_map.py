@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.files import write_file
 from captum_canonical.saliency.sums import Pixels
 
 FACE = "canonical_face"
@@ -27,13 +28,9 @@ def write_summary(path: Path, values: Mapping[str, Any], face: CanonicalFace | N
         content = io.BytesIO()
         face.save(content)
         arrays[FACE] = np.frombuffer(content.getvalue(), np.uint8)
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        with open(temporary, "wb") as file:  # given a name, numpy would add ".npz" to it
-            np.savez(file, **arrays)
-        temporary.replace(path)
+        write_file(path, lambda file: np.savez(file, **arrays))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CanonicalError(f"{path}: the model-level map cannot be written ({error}).") from error
 
 

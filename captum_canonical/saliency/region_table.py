@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import finite
 from captum_canonical.saliency.regions import RegionValues, own_region_values, region_masks, regions_version, side_pairs
 from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency
 from captum_canonical.statistics.bootstrap import Estimate, check_level, ratios
@@ -51,21 +52,6 @@ def grid(head: list[str], body: list[list[str]], format: Literal["text", "markdo
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *body]
     )
-
-
-def without_nan(value: Any) -> Any:
-    """NaN and infinities as None, also within; JSON knows none.
-
-    Example::
-
-        >>> without_nan({"a": (1.0, math.nan)})
-        {'a': [1.0, None]}
-    """
-    if isinstance(value, dict):
-        return {name: without_nan(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 UNKNOWN: Interval = (math.nan, math.nan)
@@ -172,15 +158,9 @@ class RegionTable:
 
     def as_json(self) -> dict[str, Any]:
         """For a file; what is not defined is null."""
-        return {
-            "regions_version": self.regions_version,
-            "n": self.n,
-            "level": self.level,
-            "rows": [without_nan(asdict(row)) for row in self.rows],
-            "asymmetries": [without_nan(asdict(pair)) for pair in self.asymmetries],
-            "outside": self.outside if math.isfinite(self.outside) else None,
-            "notes": list(self.notes),
-        }
+        values = {name: getattr(self, name) for name in ("regions_version", "n", "level", "outside", "notes")}
+        rows = {"rows": list(map(asdict, self.rows)), "asymmetries": list(map(asdict, self.asymmetries))}
+        return finite(values | rows)
 
 
 def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | None = None) -> RegionTable:

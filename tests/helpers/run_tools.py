@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
+from captum_canonical import files
 from captum_canonical.run_folder import files as row_file
-from captum_canonical.run_folder import manifest, writer
-from captum_canonical.saliency import mean_map as saved
+from captum_canonical.run_folder import writer
 
 SIDE, COUNT, BATCH = 32, 13, 2  # the last of seven batches holds one photograph
 
@@ -180,7 +180,7 @@ def run_that_dies_writing(out: Path, what: str, times: int, **arguments: Any) ->
         file = open(path, mode, **more)
         return HalfWritten(file, left) if what in str(path) and mode != "rb" else file
 
-    for module in (row_file, writer, manifest, saved):
+    for module in (row_file, writer, files):
         vars(module)["open"] = opened
     explain(out, Network(), **arguments)
 

@@ -125,7 +125,7 @@ def test_torchrun(tmp_path: Path, alone: Path) -> None:
         "import sys\nfrom pathlib import Path\nimport run_tools\n"
         "for name in ('first', 'second'):\n    run_tools.explain(Path(sys.argv[1]) / name)\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}", "OMP_NUM_THREADS": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={free_port()}"]
     done = subprocess.run([*launch, script, tmp_path], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,0 +1,121 @@
+"""Files that a crash cannot spoil, and the JSON in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+from captum_canonical.errors import CanonicalError
+
+Content = str | bytes | Callable[[IO[bytes]], object]
+
+
+def write_file(path: str | PathLike[str], content: Content, *, sync: bool = True) -> None:
+    """Writes a file of which others see the new contents or, if anything goes wrong, the old ones.
+
+    The contents go into a temporary file in the same folder, ``.NAME-....partial``, which then takes the file's place
+    and its permissions. Links are followed. Devices and pipes, which cannot be replaced, are written to directly.
+
+    Args:
+        path: of the file.
+        content: text (written as UTF-8), bytes, or a function that writes to an open binary file.
+        sync: wait until the contents are on the disk, so that not even a power failure leaves half of them.
+
+    Raises:
+        OSError: the file cannot be written; the old one stays.
+
+    Example::
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_file(Path(folder) / "notes.txt", "a")
+        ...     write_file(Path(folder) / "notes.txt", lambda file: file.write(b"b"))
+        ...     [(each.name, each.read_text()) for each in Path(folder).iterdir()]
+        [('notes.txt', 'b')]
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        with open(target, "wb") as file:
+            _fill(file, content)
+        return
+    temporary = target.with_name(f".{target.name[:100]}-{uuid.uuid4().hex}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            _fill(file, content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        with suppress(OSError):  # there is no old one, or a file system without permissions
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _fill(file: IO[bytes], content: Content) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: None takes their place, also in nested values.
+
+    Example::
+
+        >>> finite({"a": (1.0, math.nan)})
+        {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """A value as JSON of several lines; NaN and infinity become ``null``.
+
+    Args:
+        value: of what JSON can hold.
+        default: what to write for anything else. Default: a TypeError.
+
+    Example::
+
+        >>> json_text({"a": math.inf, "b": Path("c")}, default=str).split()
+        ['{', '"a":', 'null,', '"b":', '"c"', '}']
+    """
+    return json.dumps(finite(value), indent=1, allow_nan=False, default=default)
+
+
+def write_json(path: Path, value: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """:func:`json_text` in a file, written by :func:`write_file`."""
+    write_file(path, json_text(value, default))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, None if there is no such file.
+
+    Raises:
+        CanonicalError: the file holds none.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CanonicalError(f"{path}: expected a JSON object, but the file cannot be read ({error}).") from error
+    if not isinstance(value, dict):
+        raise CanonicalError(f"{path}: expected a JSON object, got a {type(value).__name__}.")
+    return value
