@@ -21,8 +21,10 @@ from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.photos import Statistics
+from captum_canonical.plugins import ALIGNERS
 
 
+@ALIGNERS.register("face-alignment")
 class FaceAlignmentAligner(Aligner):
     """Face meshes from the 68 3-D landmarks of the package face-alignment (Bulat and Tzimiropoulos 2017).
 

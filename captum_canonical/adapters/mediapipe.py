@@ -20,6 +20,7 @@ from captum_canonical.adapters.face_bundle import read_bundle
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.photos import PathType, Statistics
+from captum_canonical.plugins import ALIGNERS
 
 Detect = Callable[[np.ndarray], "list[Any]"]
 """One image -> the landmarks of each face, as MediaPipe gives them."""
@@ -31,6 +32,7 @@ _CHATTER = re.compile(
 _one_at_a_time = threading.Lock()  # two interleaved would never give the error stream back
 
 
+@ALIGNERS.register("mediapipe")
 class MediaPipeAligner(Aligner):
     """Face meshes by MediaPipe, which runs on the CPU in some ten milliseconds per photo.
 

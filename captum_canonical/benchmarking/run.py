@@ -19,9 +19,10 @@ from captum_canonical.benchmarking.notes import facts_of, notes_of
 from captum_canonical.benchmarking.photos import Photos, canonical_mean, cross_fitted, other_folds, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scoring import Row, percentages_apply, score_row
-from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
+from captum_canonical.benchmarking.settings import Settings, Space
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faithfulness.fills import FillLike
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.restore import NetworkState, random_state_kept, seed_generators
 from captum_canonical.saliency.metric import CanonicalModelSaliency
@@ -42,7 +43,7 @@ def benchmark(
     canonical_face: CanonicalFace | None = None,
     identities: Sequence[Hashable] | Tensor | None = None,
     additional_forward_args: object | None = None,
-    fills: Sequence[FillArgument] = ("mean", "blur", "imputed"),
+    fills: Sequence[FillLike] = ("mean", "blur", "imputed"),
     folds: int = 5,
     symmetric: bool = False,
     per_target: bool = False,

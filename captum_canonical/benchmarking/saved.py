@@ -15,6 +15,7 @@ from torch import Tensor
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faithfulness.fills import Fill
 from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.files import json_text, write_file
 
@@ -26,10 +27,10 @@ FACTS = ("name", "kind", "control", "failure", "flags", "evaluations", "seconds"
 
 
 @dataclass(frozen=True)
-class KnownFill:
+class KnownFill(Fill):
     """A fill of which a saved result knows no more than its name."""
 
-    name: str
+    name: str = ""
 
     def __call__(self, images: Tensor, hidden: Tensor) -> Tensor:
         """Not possible."""

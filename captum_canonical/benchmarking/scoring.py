@@ -12,10 +12,10 @@ from torch import Tensor
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.benchmarking.counting import Counted
 from captum_canonical.benchmarking.photos import Photos
-from captum_canonical.benchmarking.settings import FillArgument, Settings, Space
+from captum_canonical.benchmarking.settings import Settings, Space
 from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import score_explanations
-from captum_canonical.faithfulness.fills import fill_name
+from captum_canonical.faithfulness.fills import FillLike, fill_name
 from captum_canonical.faithfulness.masks import explanation_masks
 from captum_canonical.faithfulness.measures import (
     Explanation,
@@ -127,7 +127,7 @@ _SUFFIX: Mapping[Space, str] = {"image": "", "canonical": "_canonical"}
 
 
 def _curves(
-    forward_func: Counted, maps: Tensor, photos: Photos, settings: Settings, fill: FillArgument, space: Space
+    forward_func: Counted, maps: Tensor, photos: Photos, settings: Settings, fill: FillLike, space: Space
 ) -> RemovalCurves:
     if space == "canonical":  # of all rows on one face, however their maps were aligned
         where = {"faces": photos.faces, "canonical_face": photos.face}

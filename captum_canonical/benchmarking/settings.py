@@ -11,11 +11,10 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.fills import Fill, as_fill, fill_name
+from captum_canonical.faithfulness.fills import FillLike, as_fill, fill_name
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.faithfulness.measures import Direction, RemovalCurves
 
-FillArgument = str | float | Tensor | Fill
 Space = Literal["image", "canonical"]
 
 
@@ -56,7 +55,7 @@ class Settings:
         CanonicalError: one of them is out of range.
     """
 
-    fills: tuple[FillArgument, ...]
+    fills: tuple[FillLike, ...]
     folds: int
     budget: float
     sign: Sign
@@ -97,9 +96,7 @@ class Settings:
     @property
     def masses(self) -> dict[str, Literal["budget", "top"]]:
         """How masks of equal mass are made for each fill: pixels that are imputed are gone as a whole (``"top"``)."""
-        return {
-            fill_name(fill): "top" if getattr(as_fill(fill), "uses_hidden", True) else "budget" for fill in self.fills
-        }
+        return {fill_name(fill): "top" if as_fill(fill).uses_hidden else "budget" for fill in self.fills}
 
     def scored_alike(self, other: Settings) -> bool:
         """Whether maps are scored in the same way, so that rows may stand in one table; fills are not looked at."""

@@ -2,7 +2,8 @@
 
 from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import explanation_images, score_explanations
-from captum_canonical.faithfulness.fills import BlurFill, ConstantFill, Fill, ImputedFill, MeanFill
+from captum_canonical.faithfulness.fills import BlurFill, ConstantFill, Fill, MeanFill
+from captum_canonical.faithfulness.imputation import ImputedFill
 from captum_canonical.faithfulness.masks import ExplanationMasks, equal_mass_masks, explanation_masks
 from captum_canonical.faithfulness.measures import (
     FaithfulnessScore,

@@ -23,7 +23,7 @@ from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.explanations import check_batch_size, checked_clean_scores, score_batches
-from captum_canonical.faithfulness.fills import Fill, fill_name, fill_pixels, filled_once
+from captum_canonical.faithfulness.fills import FillLike, fill_name, fill_pixels, filled_once
 from captum_canonical.faithfulness.masks import check_maps, removal_order
 from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.inference.dense import Scorer
@@ -43,7 +43,7 @@ def removal_curves(
     area: Tensor | None = None,
     faces: FacesArgument = None,
     canonical_face: CanonicalFace | None = None,
-    fill: str | float | Tensor | Fill = "blur",
+    fill: FillLike = "blur",
     fractions: Sequence[float] | Tensor | None = None,
     clean_scores: Tensor | None = None,
     batch_size: int = 32,
@@ -110,7 +110,7 @@ def removal_curves(
 class _Pictures:
     """Images with a share of the face hidden."""
 
-    def __init__(self, images: Tensor, order: RemovalOrder, shares: Tensor, fill: str | float | Tensor | Fill) -> None:
+    def __init__(self, images: Tensor, order: RemovalOrder, shares: Tensor, fill: FillLike) -> None:
         self.images, self.order, self.shares, self.fill = images, order, shares, fill
         self.filled = filled_once(images, fill)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.fills import Fill, fill_pixels, filled_once
+from captum_canonical.faithfulness.fills import FillLike, fill_pixels, filled_once
 from captum_canonical.faithfulness.masks import ExplanationMasks
 from captum_canonical.faithfulness.measures import Explanation, check_explanation
 from captum_canonical.inference.dense import Scorer
@@ -21,7 +21,7 @@ def explanation_images(
     images: Tensor,
     masks: ExplanationMasks | Tensor,
     explanation: Explanation = "negative",
-    fill: str | float | Tensor | Fill = "zero",
+    fill: FillLike = "zero",
 ) -> Tensor:
     """Photographs in which the relevant pixels are hidden (negative) or only they are shown (positive).
 
@@ -73,7 +73,7 @@ def score_explanations(
     *,
     additional_forward_args: object | None = None,
     explanation: Explanation = "negative",
-    fill: str | float | Tensor | Fill = "zero",
+    fill: FillLike = "zero",
     clean_scores: Tensor | None = None,
     batch_size: int = 32,
 ) -> Tensor:

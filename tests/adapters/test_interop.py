@@ -49,7 +49,7 @@ from captum_canonical.benchmarking.methods import Method
 from captum_canonical.benchmarking.notes import notes_of
 from captum_canonical.benchmarking.photos import prepare
 from captum_canonical.benchmarking.settings import Settings
-from captum_canonical.faithfulness.fills import ImputedFill
+from captum_canonical.faithfulness.imputation import ImputedFill
 
 SIDE = 32
 QUICK = {"folds": 2, "budget": 0.1, "resamples": 5, "permutations": 5, "batch_size": 4, "seed": 0}

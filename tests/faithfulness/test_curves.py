@@ -17,7 +17,8 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import score_batches
-from captum_canonical.faithfulness.fills import ImputedFill, fill_pixels
+from captum_canonical.faithfulness.fills import fill_pixels
+from captum_canonical.faithfulness.imputation import ImputedFill
 from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.inference.dense import Scorer
 
