@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 R = TypeVar("R")
@@ -39,14 +39,14 @@ class Column(Generic[R]):
 
     Attributes:
         name: of the column in CSV files; also the heading elsewhere, unless there is a ``heading``.
-        value: gets the value from a row. Default: the row's attribute called ``name``.
-        interval: gets the lower and upper end of an interval of the value; NaN where there is none.
+        heading: above the column in text, Markdown and HTML.
+        value: the attribute of a row that holds the value, or a function that gets it from a row. Default: ``name``.
+        interval: the same for the lower and upper end of the value's interval, NaN where there is none.
         format: a format specification such as ``".3g"`` or a function that returns text, for the value and its ends.
         scale: numbers and ends of intervals are multiplied by this before they are formatted, such as 100 for shares
             that are shown as percentages.
-        heading: above the column in text, Markdown and HTML.
-        note: explains the column to readers of a page who point at its heading.
         missing: stands where the value is None or NaN. CSV files have an empty field there.
+        note: explains the column to readers of a page who point at its heading.
         align: of text tables.
         csv_only: whether the column is in CSV files only.
 
@@ -58,13 +58,13 @@ class Column(Generic[R]):
     """
 
     name: str
-    value: Callable[[R], Any] | None = None
-    interval: Callable[[R], Interval] | None = None
+    heading: str = ""
+    value: str | Callable[[R], Any] | None = None
+    interval: str | Callable[[R], Interval] | None = None
     format: Format = ""
     scale: float | None = None
-    heading: str = ""
-    note: str = ""
     missing: str = "not defined"
+    note: str = ""
     align: Literal["left", "right"] = "left"
     csv_only: bool = False
 
@@ -73,13 +73,13 @@ class Column(Generic[R]):
         value = self._value(row)
         if _is_missing(value):
             return Cell(self.missing, "", None)
-        low, high = (None, None) if self.interval is None else self.interval(row)
+        low, high = (None, None) if self.interval is None else _get(self.interval, row)
         is_known = not _is_missing(low) and not _is_missing(high)
         return Cell(self._text(value), f"[{self._text(low)}, {self._text(high)}]" if is_known else "", value)
 
     def fields(self, row: R) -> list[Any]:
         """The fields of a row in a CSV file: the value as it is, and the ends of its interval."""
-        values = [self._value(row), *(self.interval(row) if self.interval else ())]
+        values = [self._value(row), *(_get(self.interval, row) if self.interval else ())]
         return ["" if _is_missing(each) else each for each in values]
 
     @property
@@ -88,7 +88,7 @@ class Column(Generic[R]):
         return [self.name] + ([f"{self.name}_low", f"{self.name}_high"] if self.interval else [])
 
     def _value(self, row: R) -> Any:
-        return attrgetter(self.name)(row) if self.value is None else self.value(row)
+        return _get(self.value or self.name, row)
 
     def _text(self, value: Any) -> str:
         if self.scale is not None:
@@ -138,7 +138,7 @@ class Table(Generic[R]):
             rows: one value for each column.
             options: other attributes of the table.
         """
-        columns = [Column(heading, itemgetter(place)) for place, heading in enumerate(headings)]
+        columns = [Column(heading, value=itemgetter(place)) for place, heading in enumerate(headings)]
         return Table(columns, list(rows), **options)
 
     @property
@@ -208,8 +208,7 @@ class Table(Generic[R]):
         return [self.headings, *([str(cell) for cell in cells] for cells in self.cells())]
 
     def _html_heading(self, column: Column[R]) -> str:
-        heading = column.heading or column.name
-        text = escape(heading[:1].upper() + heading[1:])
+        text = escape(column.heading or column.name)
         note = f' title="{escape(column.note)}"' if column.note else ""
         inside = f'<button type="button">{text}</button>' if self.sortable else text
         return f'<th scope="col"{note}>{inside}</th>'
@@ -230,6 +229,10 @@ def _html_inside(cell: Cell) -> str:
     attributes = f' class="number" data-value="{cell.value}"' if is_number else ""
     interval = f' <span class="more">{escape(cell.interval)}</span>' if cell.interval else ""
     return f"{attributes}>{escape(cell.text)}{interval}"
+
+
+def _get(what: str | Callable[[Any], Any], row: Any) -> Any:
+    return getattr(row, what) if isinstance(what, str) else what(row)
 
 
 def _is_missing(value: Any) -> bool:

@@ -14,12 +14,13 @@ from captum_canonical.benchmarking.comparisons import Comparison, compare, ranks
 from captum_canonical.benchmarking.saved import join, read, write
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import MEASURES, Settings
-from captum_canonical.benchmarking.tables import csv_table, markdown_table, text_table
+from captum_canonical.benchmarking.tables import as_markdown, as_text, fill_table, remarks_of, score_table
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.measures import TOLERANCE, Explanation
 from captum_canonical.faithfulness.wins import Wins, win_rates
 from captum_canonical.statistics.bootstrap import bootstrap_interval, smallest_p_value
+from captum_canonical.tables import Table
 
 SHOWN = ("average_drop", "increase_rate", "mean_drop", "deletion_auc", "insertion_auc")
 """Measures of a table if nobody says which."""
@@ -179,15 +180,32 @@ class BenchmarkResult:
         Raises:
             CanonicalError: an unknown format or measure.
         """
-        if format == "csv":
-            return csv_table(self)
-        columns = tuple(measures) if measures is not None else tuple(m for m in SHOWN if m in self.measures)
-        rank = rank_by or (columns[0] if columns else None)
-        for measure in columns + ((rank,) if rank else ()):
-            self._check(measure, self.fills[0])
-        if format not in ("text", "markdown"):
+        if format not in ("text", "markdown", "csv"):
             raise CanonicalError(f"format: expected 'text', 'markdown' or 'csv', got {format!r}.")
-        return (text_table if format == "text" else markdown_table)(self, columns, rank)
+        if format == "csv":
+            ranks = {(m, f): self.ranks(m, f) for m in self.measures for f in self.fills}
+            return score_table(self.rows, self.interval, ranks).csv()
+        return (as_text if format == "text" else as_markdown)(self.tables(measures, rank_by), self.remarks)
+
+    def tables(self, measures: Sequence[str] | None = None, rank_by: str | None = None) -> list[Table[Row]]:
+        """The tables that :meth:`table` writes as text or Markdown, one for each fill, without the notes."""
+        columns = tuple(measures) if measures is not None else tuple(m for m in SHOWN if m in self.measures)
+        rank_by = rank_by or next(iter(columns), None)
+        for measure in (*columns, *([rank_by] if rank_by else [])):
+            self._check(measure, self.fills[0])
+        with_wins = "average_drop" in self.measures and bool(self.scored)
+        tables = []
+        for fill in self.fills:
+            wins = self.wins(fill) if with_wins else None
+            percents = {} if wins is None else dict(zip(wins.methods, wins.percent.tolist(), strict=True))
+            ranks = self.ranks(rank_by, fill) if rank_by else {}
+            tables.append(fill_table(fill, self.rows, columns, self.interval, percents, ranks, rank_by))
+        return tables
+
+    @property
+    def remarks(self) -> list[str]:
+        """The sentences below a table: notes, what no test can tell, methods that failed, flagged maps."""
+        return [*self.notes, *([self.undecidable] if self.undecidable else []), *remarks_of(self.rows)]
 
     def plot(self, measure: str | None = None, fills: Sequence[str] | None = None) -> Any:
         """One measure of all rows as a figure: values with their intervals, a panel for each fill.

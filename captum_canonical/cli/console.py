@@ -67,27 +67,6 @@ def warnings_in_lines() -> Iterator[None]:
         yield
 
 
-def table(rows: list[list[str]]) -> str:
-    """Rows of cells as aligned columns, the first row being their titles; numbers stand right.
-
-    Example::
-
-        >>> print(table([["region", "share"], ["chin", "0.1"], ["forehead", "12"]]))
-        region    share
-        chin        0.1
-        forehead     12
-    """
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
 def seconds(value: float) -> str:
     """A time for people.
 

@@ -14,6 +14,7 @@ from argparse import Namespace, _SubParsersAction
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -22,12 +23,13 @@ from torch import Tensor, nn
 
 from captum_canonical import __version__
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
-from captum_canonical.cli.console import Outcome, seconds, shown, table
+from captum_canonical.cli.console import Outcome, seconds, shown
 from captum_canonical.cli.options import add_common, examples
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.tables import Column, Table
 
 SIZE, PATCH, CLASSES = 96, 7, 2
 REGION = "nose_tip"
@@ -187,10 +189,16 @@ def run(arguments: Namespace) -> Outcome:
     return Outcome(_text(values, test), values, 0 if test is None or test.passed else 1)
 
 
+_PACKAGE_COLUMNS: tuple[Column[tuple[str, str | None]], ...] = (
+    Column("package", value=itemgetter(0)),
+    Column("version", value=itemgetter(1), missing="-", align="right"),
+)
+
+
 def _text(values: dict[str, Any], test: SelfTest | None) -> str:
     lines = [f"captum-canonical {__version__}, Python {values['python']}, {values['platform']}"]
     lines.append(f"devices: {', '.join(values['devices'])}; {values['threads']} threads")
-    lines.append(table([["package", "version"], *([name, each or "-"] for name, each in values["packages"].items())]))
+    lines.append(Table(_PACKAGE_COLUMNS, list(values["packages"].items())).text())
     for name, each in values["aligners"].items():
         lines.append(f"aligner {name}: {'works' if each['available'] else 'not available'}: {shown(each['says'])}")
     if test is not None:

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captum_canonical.cli.console import Outcome, seconds, shown, table
+from captum_canonical.cli.console import Outcome, seconds, shown
 from captum_canonical.cli.methods import NetworkSettings
 from captum_canonical.cli.options import add_common, add_photos, examples
 from captum_canonical.cli.references import is_reference, load_reference
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
+from captum_canonical.tables import Column, Table
 
 
 def photographs(
@@ -90,16 +91,20 @@ def account(data: AlignedFaces) -> dict[str, Any]:
     }
 
 
+_GROUP_COLUMNS: tuple[Column[tuple[str | None, dict[str, int]]], ...] = (
+    Column("group", value=lambda item: "(none)" if item[0] is None else shown(item[0])),
+    Column("found", value=lambda item: item[1]["found"], align="right"),
+    Column("no face", value=lambda item: item[1]["no_face"], align="right"),
+    Column("not aligned", value=lambda item: item[1]["not_aligned"], align="right"),
+    Column("unreadable", value=lambda item: item[1]["unreadable"], align="right"),
+)
+
+
 def account_text(values: Mapping[str, Any], limit: int = 10) -> str:
     """The account for people: a table by group where there are groups, and the first photographs left out."""
     lines = [f"faces found in {values['found']} of {values['photographs']} photographs"]
     if set(values["groups"]) != {None}:
-        titles = ["group", "found", "no face", "not aligned", "unreadable"]
-        rows = [
-            ["(none)" if group is None else shown(group), *map(str, count.values())]
-            for group, count in values["groups"].items()
-        ]
-        lines += [table([titles, *rows])]
+        lines += [Table(_GROUP_COLUMNS, list(values["groups"].items())).text()]
     left = values["left_out"]
     lines += [f"left out: {shown(each['name'])}: {shown(each['reason'])}" for each in left[:limit]]
     lines += [f"and {len(left) - limit} more, all of them with --json"] if len(left) > limit else []

@@ -12,8 +12,8 @@ from captum_canonical.comparisons.matching import Matching
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import finite
-from captum_canonical.saliency.region_table import Interval, grid, with_ends
 from captum_canonical.saliency.significance import Significance
+from captum_canonical.tables import Column, Interval, Table
 
 NO_DIFFERENCE = "no difference detected"
 LISTED = 5  # regions that a verdict names
@@ -159,22 +159,31 @@ class GroupComparison:
         """
         if format not in ("text", "markdown"):
             raise CanonicalError(f'table: expected "text" or "markdown", got {format!r}.')
-        first, second = self.names
-        head = ["region", f"mean: {first} - {second}", "p", "g", f"share (%): {first} - {second}", "p"]
-        rows = sorted(self.regions, key=lambda region: (math.isnan(region.p_value), region.p_value))
-        body = [
-            [
-                row.region,
-                with_ends(row.mean_difference, row.mean_interval, "{:+.3g}"),
-                with_ends(row.mean_p, None, "{:.3g}"),
-                with_ends(row.effect_size, None, "{:+.2f}"),
-                with_ends(100 * row.share_difference, tuple(100 * end for end in row.share_interval), "{:+.1f}"),
-                with_ends(row.share_p, None, "{:.3g}"),
-            ]
-            for row in rows
-        ]
-        parts = [self.verdict, *([grid(head, body, format)] if body else []), "\n".join(self.notes)]
+        table = self.region_differences()
+        written = table.text() if format == "text" else table.markdown()
+        parts = [self.verdict, *([written] if table.rows else []), "\n".join(self.notes)]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def region_differences(self) -> Table[RegionDifference]:
+        """The regions, the surest first, without verdict and notes."""
+        first, second = self.names
+        columns: list[Column[RegionDifference]] = [
+            Column("region", "Region"),
+            Column("mean_difference", f"Mean: {first} - {second}", interval="mean_interval", format="+.3g"),
+            Column("mean_p", "p", format=".3g"),
+            Column("effect_size", "Hedges' g", format="+.2f", note="Of the mean, in standard deviations of people."),
+            Column(
+                "share_difference",
+                f"Share (%): {first} - {second}",
+                interval="share_interval",
+                format="+.1f",
+                scale=100,
+            ),
+            Column("share_p", "p of shares", format=".3g"),
+        ]
+        rows = sorted(self.regions, key=lambda region: (math.isnan(region.p_value), region.p_value))
+        note = "p values are corrected over all regions and both measures, intervals are not."
+        return Table(columns, rows, f"Regions: {first} and {second}", note)
 
     def __str__(self) -> str:
         return self.table()

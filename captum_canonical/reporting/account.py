@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from captum_canonical.reporting.page import Cell, Row, Section, Table, number_cell
+from captum_canonical.reporting.page import Section
 from captum_canonical.reporting.words import counted, number, percent
 from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.tables import Column, Table
 
 WITH_MAP, FAILED, OPEN = "with a map", "failed in the run", "not finished"
 NO_GROUP = "without a group"
@@ -27,14 +28,12 @@ class GroupRow:
         count: its photographs.
         fates: how many of them are in each column of the account.
         lost: share that took no part or failed.
-        strong: whether this is the sum of all groups.
     """
 
     group: str
     count: int
     fates: Sequence[int]
     lost: float
-    strong: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def account_of(run: RunFolder) -> Account:
     columns = [name for name in every if total[name] or name == WITH_MAP]
     named = sorted(by_group, key=lambda group: (group is None, str(group)))
     rows = [_row(NO_GROUP if group is None else str(group), by_group[group], columns) for group in named]
-    last = replace(_row("all groups", total, columns), strong=True) if len(rows) > 1 else None
+    last = _row("all groups", total, columns) if len(rows) > 1 else None
     return Account(columns, rows, last, list(_reasons(run)))
 
 
@@ -128,7 +127,7 @@ def account_section(run: RunFolder, names: bool) -> Section:
         "What was left out, and why",
         texts=[_sentence(account)],
         tables=[_table(account)],
-        details=_reasons_account_section(account) if names and account.reasons else None,
+        details=_table_of_reasons(account) if names and account.reasons else None,
         details_title=f"Reasons, one by one ({number(len(account.reasons))})",
     )
 
@@ -143,25 +142,22 @@ def _sentence(account: Account) -> str:
     return f"{sentence} A face that is not found is itself a difference between groups: compare the last column."
 
 
-def _table(account: Account) -> Table:
-    header = ["Group", "Photographs", *(column[0].upper() + column[1:] for column in account.columns), "Lost"]
-    rows = [
-        Row(
-            [
-                Cell(row.group),
-                *(number_cell(number(count), count) for count in (row.count, *row.fates)),
-                number_cell(percent(row.lost), row.lost),
-            ],
-            strong=row.strong,
-        )
-        for row in [*account.rows, *([account.total] if account.total else [])]
+def _table(account: Account) -> Table[GroupRow]:
+    columns: list[Column[GroupRow]] = [
+        Column("group", "Group"),
+        Column("count", "Photographs", format=number),
+        *(_fate_column(name, place) for place, name in enumerate(account.columns)),
+        Column("lost", "Lost", format=percent),
     ]
     note = "Lost: no face found, no usable mesh, unreadable, or failed in the run, as a share of the group."
     if OPEN in account.columns:
         note += " Photographs that are not finished are not counted as lost."
-    return Table("Photographs per group", header, rows, note=note)
+    return Table(columns, account.rows, "Photographs per group", note, account.total)
 
 
-def _reasons_account_section(account: Account) -> Table:
-    rows = [Row([Cell(each) for each in reason]) for reason in account.reasons]
-    return Table("Photographs without a map", ("Name", "Group", "What", "Reason"), rows)
+def _fate_column(name: str, place: int) -> Column[GroupRow]:
+    return Column(name, name[0].upper() + name[1:], lambda row: row.fates[place], format=number)
+
+
+def _table_of_reasons(account: Account) -> Table[Sequence[str]]:
+    return Table.of_cells(("Name", "Group", "What", "Reason"), account.reasons, title="Photographs without a map")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from captum_canonical.benchmarking.result import SHOWN, BenchmarkResult
-from captum_canonical.benchmarking.tables import lines_of, remarks_of
+from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.reporting.page import Cell, Options, Page, Row, Section, Table, facts_table
+from captum_canonical.reporting.page import Options, Page, Section, facts_table
 from captum_canonical.reporting.pictures import Panel, RegionNames, drawing_of, panel_of, seen_values, signed_scale
 from captum_canonical.reporting.words import counted, now, settings_of_benchmark
+from captum_canonical.tables import Table
 
 HOW_TO_READ = (
     "Each row is a way of making maps; controls are maps that know nothing of the network. Explanation images keep or "
@@ -44,37 +44,19 @@ def page_of_benchmark(result: BenchmarkResult, options: Options) -> Page:
 def benchmark_sections(result: BenchmarkResult, options: Options, regions: RegionNames | None) -> list[Section]:
     """Tables, mean maps, and what was left out."""
     names = options.photos is not False
-    remarks = remarks_of(result)
-    sections = [Section("benchmark", "Methods side by side", tables=_tables(result), points=remarks)]
+    sections = [Section("benchmark", "Methods side by side", tables=result.tables(), points=result.remarks)]
     panels = _panels(result, regions)
     if panels:
         texts = ["The mean of each method's canonical maps. No score is made from these."]
         sections.append(Section("benchmark-maps", "Mean maps of the methods", texts=texts, panels=panels))
     if result.left_out:
-        rows = [Row([Cell(str(place)), Cell(why)]) for place, why in result.left_out.items()]
-        left = Table("Photographs that were left out", ("Place", "Reason"), rows)
+        title = "Photographs that were left out"
+        left = Table.of_cells(("Place", "Reason"), list(result.left_out.items()), title=title)
         text = f"{counted(len(result.left_out), 'photograph')} left out."
         sections.append(
             Section("benchmark-left-out", "Left out of the benchmark", texts=[text], tables=[left] if names else [])
         )
     return sections
-
-
-def _tables(result: BenchmarkResult) -> list[Table]:
-    columns = tuple(measure for measure in SHOWN if measure in result.measures)
-    rank_by = columns[0] if columns else None
-    tables = []
-    for fill in result.fills:
-        header, *lines = lines_of(result, columns, rank_by, fill)
-        rows = [Row([_cell(text, place) for place, text in enumerate(line)]) for line in lines]
-        tables.append(Table(f"Fill: {fill}", header, rows))
-    return tables
-
-
-def _cell(text: str, place: int) -> Cell:
-    """A value and its interval apart."""
-    value, bracket, rest = text.partition(" [")
-    return Cell(value, bracket.strip() + rest) if place > 1 and rest.endswith("]") else Cell(text)
 
 
 def _panels(result: BenchmarkResult, regions: RegionNames | None) -> list[Panel]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from captum_canonical.benchmarking.result import BenchmarkResult
@@ -11,43 +11,7 @@ from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.reporting.gallery import PhotoSource, Wall
 from captum_canonical.reporting.pictures import Panel, RegionNames
 from captum_canonical.reporting.words import Facts
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: what it shows.
-        more: beside it, paler: an interval.
-        value: what it is sorted by, where that is not the text.
-        number: whether it must not be broken into lines.
-    """
-
-    text: str
-    more: str = ""
-    value: float | None = None
-    number: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """Cells; a strong row is a sum and stays last."""
-
-    cells: Sequence[Cell]
-    strong: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its caption; ``header_notes`` explain a column to who points at it."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Row]
-    note: str = ""
-    sortable: bool = True
-    header_notes: Mapping[str, str] = field(default_factory=dict)
+from captum_canonical.tables import Table
 
 
 @dataclass(frozen=True)
@@ -130,11 +94,6 @@ class Page:
     mesh: dict[str, Any] | None = None
 
 
-def number_cell(text: str, value: float | None = None, more: str = "") -> Cell:
-    """A cell that holds a number."""
-    return Cell(text, more, value, number=True)
-
-
 @dataclass(frozen=True, eq=False)
 class Options:
     """The arguments of :func:`report` of these names."""
@@ -151,5 +110,4 @@ class Options:
 
 def facts_table(title: str, facts: Facts) -> Table:
     """Two columns: what, and its value."""
-    rows = [Row([Cell(name), Cell(value)]) for name, value in facts]
-    return Table(title, ("What", "Value"), rows, sortable=False)
+    return Table.of_cells(("What", "Value"), facts, title=title, sortable=False)

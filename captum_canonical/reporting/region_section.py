@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from captum_canonical.comparisons.result import NO_DIFFERENCE, GroupComparison
 from captum_canonical.reporting.findings import COLUMNS, Findings, Strata
-from captum_canonical.reporting.page import Cell, ComparisonView, Row, Section, Tab, Table, number_cell
+from captum_canonical.reporting.page import ComparisonView, Section, Tab
 from captum_canonical.reporting.pictures import Panel, RegionNames, Scale, panel_of, seen_values, signed_scale
-from captum_canonical.reporting.words import counted, interval, number
+from captum_canonical.reporting.words import NOTHING, counted, interval, number
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.region_table import RegionTable
+from captum_canonical.tables import Column, Table
 
 MEASURES = {
     "entropy": "Entropy, nats",
@@ -25,7 +27,8 @@ NO_ENDS = (float("nan"), float("nan"))
 def region_section(findings: Findings, unit: str) -> Section:
     """How much lies where."""
     table, concentration = findings.regions, findings.concentration
-    tables = [] if table is None else [_regions(table, unit), *_sides(table)]
+    headings = {"mean": f"Mean, {unit}", "index": "(left \u2212 right) / (left + right)"}
+    tables = [] if table is None else [on_page(each, **headings) for each in table.tables()]
     tables += [] if concentration is None else [_concentration(concentration)]
     texts = () if table is None else table.notes
     reasons = findings.reasons.get("regions", ())
@@ -52,45 +55,35 @@ def _with(ends: tuple[float, float]) -> str:
     return f", {told}" if told else ""
 
 
-def _regions(table: RegionTable, unit: str) -> Table:
-    rows = [
-        Row(
-            [
-                Cell(region_name(row.region)),
-                number_cell(number(row.mean), row.mean, interval(*row.mean_interval)),
-                number_cell(number(100 * row.share), row.share, interval(*(100 * end for end in row.share_interval))),
-                number_cell(number(row.density), row.density, interval(*row.density_interval)),
-            ]
+def on_page(table: Table, **headings: str) -> Table:
+    """A result's own table with names in words, three significant digits, and headings that a page adds to."""
+    columns = [
+        replace(
+            column,
+            heading=headings.get(column.name, column.heading),
+            format=region_name if column.name == "region" else column.format,
         )
-        for row in table.sorted()
+        for column in table.columns
     ]
-    header = ("Region", f"Mean, {unit}", "Share of the positive mass, %", "Share over area")
-    note = "In brackets: intervals. Share over area is 1 where a region has what its size leads to expect."
-    return Table("Regions", header, rows, note)
+    return replace(table, columns=columns).with_numbers(number, NOTHING)
 
 
-def _sides(table: RegionTable) -> list[Table]:
-    rows = [
-        Row([Cell(region_name(pair.region)), number_cell(number(pair.index), pair.index, interval(*pair.interval))])
-        for pair in table.asymmetries
-    ]
-    header = ("Pair of regions", "(left \u2212 right) / (left + right)")
-    note = "Of the positive mass; \u22121: all on the person's right, 1: all on the left."
-    return [Table("Left and right", header, rows, note)] if rows else []
-
-
-def _concentration(found: Concentration) -> Table:
+def _concentration(found: Concentration) -> Table[str]:
     """Intervals stand beside what they are about, the corrected values; those of the map itself come last."""
-    rows = []
-    for name, title in MEASURES.items():
-        cells = [Cell(title)]
-        if found.corrected:
-            corrected = found.corrected.get(name, float("nan"))
-            cells.append(number_cell(number(corrected), corrected, interval(*found.intervals.get(name, NO_ENDS))))
-        value: float = getattr(found, name)
-        rows.append(Row([*cells, number_cell(number(value), value)]))
-    header = ("Measure", "Corrected for noise", "Of this map") if found.corrected else ("Measure", "Of this map")
-    return Table("Concentration of the map", header, rows, found.note, sortable=False)
+    columns: list[Column[str]] = [
+        Column("measure", "Measure", MEASURES.__getitem__),
+        Column(
+            "corrected",
+            "Corrected for noise",
+            lambda name: found.corrected.get(name),
+            lambda name: found.intervals.get(name, NO_ENDS),
+            number,
+            missing=NOTHING,
+        ),
+        Column("value", "Of this map", lambda name: getattr(found, name), format=number, missing=NOTHING),
+    ]
+    shown = columns if found.corrected else [columns[0], columns[2]]
+    return Table(shown, list(MEASURES), "Concentration of the map", found.note, sortable=False)
 
 
 def group_section(findings: Findings, unit: str, regions: RegionNames | None) -> Section:
@@ -149,35 +142,10 @@ def comparison_view(comparison: GroupComparison, scale: Scale, regions: RegionNa
     if np.isfinite(sizes).any():
         effect = signed_scale([sizes], "Hedges' g, standard deviations between people")
         panels.append(panel_of(sizes, effect, "Effect size", regions, told))
-    return ComparisonView(
-        f"{first} and {second}", comparison.verdict, panels, _regions_group_section(comparison), comparison.notes
-    )
+    table = on_page(comparison.region_differences()) if comparison.regions else None
+    return ComparisonView(f"{first} and {second}", comparison.verdict, panels, table, comparison.notes)
 
 
 def _values(comparison: GroupComparison) -> np.ndarray:
     height, width = comparison.difference.shape[-2:]
     return comparison.difference.reshape(height, width).double().numpy()
-
-
-def _regions_group_section(comparison: GroupComparison) -> Table | None:
-    first, second = comparison.names
-    rows = [
-        Row(
-            [
-                Cell(region_name(row.region)),
-                number_cell(number(row.mean_difference), row.mean_difference, interval(*row.mean_interval)),
-                number_cell(number(row.mean_p), row.mean_p),
-                number_cell(number(row.effect_size), row.effect_size),
-                number_cell(
-                    number(100 * row.share_difference),
-                    row.share_difference,
-                    interval(*(100 * end for end in row.share_interval)),
-                ),
-                number_cell(number(row.share_p), row.share_p),
-            ]
-        )
-        for row in sorted(comparison.regions, key=lambda row: (row.p_value != row.p_value, row.p_value))
-    ]
-    header = ("Region", "Difference of means", "p", "Hedges' g", "Difference of shares, %", "p of shares")
-    note = f"{first} minus {second}; p values are corrected over all regions and both measures, intervals are not."
-    return Table(f"Regions: {first} and {second}", header, rows, note) if rows else None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,42 +14,7 @@ from captum_canonical.files import finite
 from captum_canonical.saliency.regions import RegionValues, own_region_values, region_masks, regions_version, side_pairs
 from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency
 from captum_canonical.statistics.bootstrap import Estimate, check_level, ratios
-
-Interval = tuple[float, float]
-
-
-def with_ends(value: float, ends: Sequence[float] | None, form: str) -> str:
-    """A number with its interval.
-
-    Example::
-
-        >>> with_ends(1.0, (0.5, 1.5), "{:.2f}"), with_ends(1.0, None, "{:.1f}"), with_ends(math.nan, None, "{}")
-        ('1.00 [0.50, 1.50]', '1.0', 'not defined')
-    """
-    if math.isnan(value):
-        return "not defined"
-    told = form.format(value)
-    return told if ends is None or math.isnan(ends[0]) else f"{told} [{form.format(ends[0])}, {form.format(ends[1])}]"
-
-
-def grid(head: list[str], body: list[list[str]], format: Literal["text", "markdown"]) -> str:
-    """A table with a line of heads.
-
-    Example::
-
-        >>> print(grid(["region", "mean"], [["chin", "0.1"]], "markdown"))
-        | region | mean |
-        | --- | --- |
-        | chin | 0.1 |
-    """
-    if format == "markdown":
-        lines = [head, ["---"] * len(head), *body]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
-    widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *body]
-    )
-
+from captum_canonical.tables import Column, Interval, Table
 
 UNKNOWN: Interval = (math.nan, math.nan)
 AT_THE_END = (
@@ -101,6 +63,19 @@ class Asymmetry:
     interval: Interval = UNKNOWN
 
 
+REGION_COLUMNS: tuple[Column[RegionRow], ...] = (
+    Column("region", "Region"),
+    Column("area", csv_only=True),
+    Column("mean", "Mean", interval="mean_interval", format=".3g"),
+    Column("share", "Share of positive mass (%)", interval="share_interval", format=".1f", scale=100),
+    Column("density", "Share / area", interval="density_interval", format=".2f"),
+)
+PAIR_COLUMNS: tuple[Column[Asymmetry], ...] = (
+    Column("region", "Pair of regions"),
+    Column("index", "(left - right) / (left + right)", interval="interval", format="+.2f"),
+)
+
+
 @dataclass(frozen=True)
 class RegionTable:
     """What :func:`region_table` returns.
@@ -135,23 +110,19 @@ class RegionTable:
         """
         if format not in ("text", "markdown", "csv"):
             raise CanonicalError(f'table: expected "text", "markdown" or "csv", got {format!r}.')
-        return _csv(self.rows) if format == "csv" else self._written(format)
-
-    def _written(self, format: Literal["text", "markdown"]) -> str:
-        head = ["region", "mean", "share of positive mass (%)", "share / area"]
-        body = [
-            [
-                row.region,
-                with_ends(row.mean, row.mean_interval, "{:.3g}"),
-                with_ends(100 * row.share, (100 * row.share_interval[0], 100 * row.share_interval[1]), "{:.1f}"),
-                with_ends(row.density, row.density_interval, "{:.2f}"),
-            ]
-            for row in self.sorted()
-        ]
-        sides = [[pair.region, with_ends(pair.index, pair.interval, "{:+.2f}")] for pair in self.asymmetries]
-        parts = [grid(head, body, format)]
-        parts += [grid(["pair", "(left - right) / (left + right)"], sides, format)] if sides else []
+        if format == "csv":
+            return Table(REGION_COLUMNS, self.rows).csv()
+        parts = [table.text() if format == "text" else table.markdown() for table in self.tables()]
         return "\n\n".join([*parts, "\n".join(self.notes)]) + "\n"
+
+    def tables(self) -> list[Table[Any]]:
+        """The regions, and the pairs of regions if there are any, without the notes."""
+        note = "In brackets: intervals. Share / area is 1 where a region has what its size leads to expect."
+        tables: list[Table[Any]] = [Table(REGION_COLUMNS, self.sorted(), "Regions", note)]
+        if self.asymmetries:
+            note = "Of the positive mass; \u22121: all on the person's right, 1: all on the left."
+            tables.append(Table(PAIR_COLUMNS, self.asymmetries, "Left and right", note))
+        return tables
 
     def __str__(self) -> str:
         return self.table()
@@ -273,14 +244,3 @@ def _ends(estimate: Estimate, number: int, least: float = -math.inf, most: float
     if not least < value < most:
         return UNKNOWN
     return float(low.clamp(least, most)), float(high.clamp(least, most))
-
-
-def _csv(rows: Sequence[RegionRow]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    values = ("mean", "share", "density")
-    writer.writerow(["region", "area", *(f"{name}{end}" for name in values for end in ("", "_low", "_high"))])
-    for row in rows:
-        cells = [(getattr(row, name), *getattr(row, f"{name}_interval")) for name in values]
-        writer.writerow([row.region, row.area, *("" if math.isnan(each) else each for cell in cells for each in cell)])
-    return file.getvalue()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from captum_canonical.sanity.similarity import MEASURES, TOP
+from captum_canonical.tables import Table
 
 
 class Summary(NamedTuple):
@@ -98,21 +100,17 @@ class RandomizationTest:
 
     def table(self) -> str:
         """One line for each layer: mean, spread over the seeds, spread over the images; then notes."""
-        columns = (*MEASURES, "magnitude")
-        summaries = [self.summary(measure) for measure in columns]
-        rows = [["randomised", *columns, "undefined"]]
-        rows.append(
-            ["(none, run again)"]
-            + [f"{float(self.control[measure].nanmean()):.3f}" for measure in columns]
-            + [str(int(_any_undefined(self.control).sum()))]
-        )
+        measures = (*MEASURES, "magnitude")
+        summaries = {measure: self.summary(measure) for measure in measures}
+        again = [f"{float(self.control[measure].nanmean()):.3f}" for measure in measures]
         undefined = _any_undefined(self.similarity).flatten(1).sum(1).tolist()
-        for i, layer in enumerate(self.layers):
-            cells = [f"{s.mean[i]:.3f} {_told(s.over_seeds[i])} {_told(s.over_images[i])}" for s in summaries]
-            rows.append([layer, *cells, str(undefined[i])])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join([*lines, *self._notes()])
+        rows: list[list[Any]] = [["(none, run again)", *again, int(_any_undefined(self.control).sum())]]
+        rows += [
+            [layer, *(_with_spreads(summaries[measure], i) for measure in measures), undefined[i]]
+            for i, layer in enumerate(self.layers)
+        ]
+        table = Table.of_cells(["randomised", *measures, "undefined"], rows)
+        return "\n".join([table.text(), *self._notes()])
 
     def _notes(self) -> list[str]:
         images = len(self.flags)
@@ -134,9 +132,10 @@ def _any_undefined(similarity: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([similarity[measure] for measure in MEASURES]).isnan().any(0)
 
 
-def _told(spread: Tensor) -> str:
-    """A spread for the table; that of one seed or one image is not known."""
-    return "±-" if bool(spread.isnan()) else f"±{spread:.3f}"
+def _with_spreads(summary: Summary, layer: int) -> str:
+    # The spread of one seed or one image is not known.
+    spreads = (float(each[layer]) for each in (summary.over_seeds, summary.over_images))
+    return " ".join([f"{summary.mean[layer]:.3f}", *("±-" if math.isnan(each) else f"±{each:.3f}" for each in spreads)])
 
 
 def _spread(means: Tensor) -> Tensor:
