@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from captum_canonical.attributions.base import CanonicalAttribution, innermost, 
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.fingerprint import array_digest
 
 FindFaces = Callable[[Tensor], FaceMesh]
 """An aligner, or what finds stored meshes."""
@@ -175,7 +175,7 @@ def _aligner(faces: FindFaces | FaceMesh | None, images: Tensor | np.ndarray | N
             f"{'none' if images is None else len(images)}; a metric hands over any rows, so that meshes alone would be "
             "taken for others."
         )
-    rows: dict[bytes, int] = {}
+    rows: dict[str, int] = {}
     for row, key in enumerate(_keys(images)):
         first = rows.setdefault(key, row)
         if not torch.equal(faces.vertices[first], faces.vertices[row]):
@@ -194,7 +194,6 @@ def _aligner(faces: FindFaces | FaceMesh | None, images: Tensor | np.ndarray | N
     return find
 
 
-def _keys(images: Tensor | np.ndarray) -> list[bytes]:
+def _keys(images: Tensor | np.ndarray) -> list[str]:
     """What tells images apart: their shape and their values in single precision."""
-    array = np.ascontiguousarray(torch.as_tensor(images).detach().cpu().float().numpy())
-    return [hashlib.blake2b(repr(image.shape).encode() + image.tobytes()).digest() for image in array]
+    return [array_digest(image) for image in torch.as_tensor(images).float()]

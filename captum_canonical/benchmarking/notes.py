@@ -12,8 +12,9 @@ from captum_canonical.benchmarking.controls import CONTROLS
 from captum_canonical.benchmarking.methods import Method
 from captum_canonical.benchmarking.photos import Photos
 from captum_canonical.benchmarking.scoring import percentages_apply
-from captum_canonical.benchmarking.settings import Settings, described
+from captum_canonical.benchmarking.settings import Settings
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.fingerprint import describe
 from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 
@@ -31,7 +32,7 @@ def facts_of(photos: Photos, runs: Sequence[Method], identified: bool, controls:
             **around,
             **own,
             **({"scale": scale} if (scale := _scale(run.attribution)) else {}),
-            "arguments": described(run.arguments),
+            "arguments": describe(run.arguments),
         }
     packages = {name: metadata.version(name) for name in ("captum", "torch", "numpy", "scipy", "torchmetrics")}
     return {
@@ -39,7 +40,7 @@ def facts_of(photos: Photos, runs: Sequence[Method], identified: bool, controls:
         "image size": list(photos.images.shape[1:]),
         "device": str(photos.images.device),
         "identities": int(photos.units.max()) + 1 if identified else None,
-        "target": described(photos.target),
+        "target": describe(photos.target),
         "fold of each image": photos.folds.tolist(),
         "canonical face": _face_told(photos.face),
         "methods": told,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
-
-from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import FillLike, as_fill, fill_name
@@ -109,16 +107,3 @@ class Settings:
         return {**fields, "fills": list(self.fill_names), "masses": self.masses} | {
             name: list(getattr(self, name)) for name in ("fractions", "spaces")
         }
-
-
-def described(value: Any) -> Any:
-    """A setting of a method as what JSON can hold: numbers and strings as they are, anything else in a few words."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Tensor):
-        return f"tensor {tuple(value.shape)} {value.dtype}"
-    if isinstance(value, Mapping):
-        return {str(key): described(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [described(item) for item in value]
-    return type(value).__name__

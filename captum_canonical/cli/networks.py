@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from captum_canonical.cli.methods import NetworkSettings
 from captum_canonical.cli.references import is_reference, load_exported, load_reference
-from captum_canonical.data.aligner_settings import file_digest
 from captum_canonical.errors import CanonicalError, MissingDependencyError
+from captum_canonical.fingerprint import file_digest
 
 SCRIPTS, EXPORTED, WEIGHTS = (
     (".pt", ".pth", ".ts", ".jit", ".torchscript"),

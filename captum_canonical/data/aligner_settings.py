@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import metadata
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.fingerprint import array_digest, file_digest
 
 # Other releases of these find other points.
 _PACKAGES = {
@@ -43,22 +43,6 @@ def describe_aligner(aligner: object) -> str:
     if not hasattr(aligner, "__dict__") or hasattr(aligner, "__code__") or isinstance(aligner, type):
         raise _undescribed("aligner", aligner)
     return _describe(aligner, type(aligner).__name__, ())
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def array_digest(array: np.ndarray) -> str:
-    """SHA-256 of an array's type, shape and values."""
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _describe(value: Any, place: str, outer: tuple[int, ...]) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from captum_canonical.data.aligner_settings import file_digest
 from captum_canonical.data.mesh_cache import FORMAT, MeshCache, MeshOnDisk, StoredMesh
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, depth_of_the_call
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import read_photo
+from captum_canonical.fingerprint import file_digest
 
 NO_FACE, NOT_ALIGNED, UNREADABLE = "no face", "not aligned", "unreadable"
 Find = Callable[[int, PhotoRow, np.ndarray], FaceMesh]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from captum_canonical.data.aligner_settings import array_digest
 from captum_canonical.errors import CanonicalError, depth_of_the_call
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.files import write_file
+from captum_canonical.fingerprint import fingerprint
 
 FORMAT = "captum_canonical mesh 1"
 
@@ -66,8 +65,7 @@ class StoredMesh:
 
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        parts = repr((self.image_size, self.topology, array_digest(self.vertices), array_digest(self.visible)))
-        return hashlib.sha256(parts.encode()).hexdigest()
+        return fingerprint((self.image_size, self.topology, self.vertices, self.visible))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

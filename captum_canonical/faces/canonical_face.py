@@ -152,6 +152,11 @@ class CanonicalFace:
         """Writes the face to an ``.npz`` file; its image is stored with 8 bits per channel."""
         write_fields(path, {field.name: getattr(self, field.name) for field in fields(self)})
 
+    def __fingerprint__(self) -> object:
+        # What decides the maps; the image does not.
+        arrays = self.vertices, self.triangles, self.point_vertices, self.point_weights
+        return (self.size, self.topology, self.progressive, *arrays)
+
     def resized(self, size: tuple[int, int]) -> CanonicalFace:
         """The same face in an image of another size (H, W)."""
         height, width = self.size

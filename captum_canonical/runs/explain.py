@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 from os import PathLike
@@ -17,11 +18,11 @@ from captum_canonical.attributions.base import CanonicalAttribution
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.errors import CanonicalError, warn_if_training
+from captum_canonical.errors import CanonicalError, depth_of_the_call, warn_if_training
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.fingerprint import describe, module_digest
 from captum_canonical.restore import random_state_kept
 from captum_canonical.run_folder.manifest import Manifest
-from captum_canonical.runs.fingerprints import described, face_digest, network_fingerprint
 from captum_canonical.runs.job import Job
 from captum_canonical.runs.photo_maps import PhotoMaps
 from captum_canonical.runs.processes import Processes, joined
@@ -174,9 +175,9 @@ def explain_dataset(
             processes.together(lambda: _align(data, processes, show_progress))
         source: Source = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         settings = {
-            "method": described(chosen, forward_func) | {"canonical_face": face_digest(face)[:16]},
-            "arguments": described(arguments, forward_func),
-            "target": described(target, forward_func),
+            "method": describe(chosen, network=forward_func),
+            "arguments": describe(arguments, network=forward_func),
+            "target": describe(target),
             "batch_size": batch_size,
             "seed": seed,
             "order": source.order,
@@ -191,6 +192,33 @@ def explain_dataset(
         job = Job(Path(out), source, maps, manifest, processes, until, symmetric)
         job.run(num_workers, show_progress)
     return ModelSaliency.open(out, symmetric)
+
+
+def network_fingerprint(forward_func: Callable[..., Any], key: str | None) -> str:
+    """What tells a network from others: its weights and settings, or the text that the user gives for it.
+
+    A callable that is no module is known by its name only, which is said in a warning.
+
+    Example::
+
+        >>> one, other = nn.Linear(2, 1), nn.Linear(2, 1)
+        >>> network_fingerprint(one, None) == network_fingerprint(other, None)
+        False
+        >>> network_fingerprint(abs, "my network, version 2")
+        'key my network, version 2'
+    """
+    if key is not None:
+        return f"key {key}"
+    if isinstance(forward_func, nn.Module):
+        return module_digest(forward_func)
+    name = f"{type(forward_func).__module__}.{type(forward_func).__qualname__}"
+    name = getattr(forward_func, "__qualname__", name)
+    warnings.warn(
+        f"explain_dataset: {name} is no torch module, so that nothing but its name can tell it from another network "
+        "when the run goes on; network_key=, a text that changes whenever its outputs would, makes sure.",
+        stacklevel=depth_of_the_call(),
+    )
+    return f"callable {name}"
 
 
 def _align(data: AlignedFaces, processes: Processes, show_progress: bool) -> None:

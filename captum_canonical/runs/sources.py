@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -15,8 +14,8 @@ from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch, FaceRecord
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.fingerprint import fingerprint
 from captum_canonical.run_folder.manifest import Photographs
-from captum_canonical.runs.fingerprints import tensor_digest
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ class TensorSource:
     def __init__(self, data: FaceBatch, batch_size: int, seed: int) -> None:
         self._data = data
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
-        self.fingerprint = _batch_digest(data)
+        self.fingerprint = _batch_fingerprint(data)
         self.photographs: Photographs = _photographs(data.places.tolist(), data.names, data.groups)
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
@@ -218,11 +217,9 @@ def _batch_of(images: Tensor, faces: Any = None, targets: Tensor | None = None, 
     return FaceBatch(images.detach(), faces, targets, [*nothing], [*nothing], names, torch.arange(count))
 
 
-def _batch_digest(batch: FaceBatch) -> str:
-    tensors = [batch.images, batch.faces.vertices, batch.faces.visible, batch.faces.found]
-    targets = tensor_digest(batch.targets) if isinstance(batch.targets, Tensor) else repr(batch.targets)
-    parts = [tensor_digest(each) for each in tensors] + [targets, repr(batch.faces.topology)]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+def _batch_fingerprint(batch: FaceBatch) -> str:
+    faces = batch.faces
+    return fingerprint((batch.images, faces.vertices, faces.visible, faces.found, faces.topology, batch.targets))
 
 
 def _shuffled(count: int, batch_size: int, seed: int) -> tuple[list[int], list[range], str]:
@@ -253,7 +250,7 @@ class StreamSource:
         places: list[int] = []
         names: list[str] = []
         groups: list[str | None] = []
-        digests, start = [], 0
+        fingerprints, start = [], 0
         for batch in data:
             if not isinstance(batch, FaceBatch):
                 raise CanonicalError(
@@ -262,11 +259,11 @@ class StreamSource:
                 )
             self.batches.append(range(start, start + len(batch)))
             start += len(batch)
-            digests.append(_batch_digest(batch))
+            fingerprints.append(_batch_fingerprint(batch))
             places, names, groups = places + batch.places.tolist(), names + batch.names, groups + batch.groups
         if not start:
             raise CanonicalError("data: expected at least one photograph, got an iterable of none.")
-        self.fingerprint = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        self.fingerprint = fingerprint(fingerprints)
         self.photographs: Photographs = _photographs(places, names, groups)
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
