@@ -10,11 +10,12 @@ from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.points import RefinedMaps
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
-from captum_canonical.confidence import ClassConfidence, VerificationConfidence, ZeroShotConfidence
+from captum_canonical.confidence.classes import ClassConfidence
+from captum_canonical.confidence.recognition import VerificationConfidence, ZeroShotConfidence
+from captum_canonical.confidence.regression import BinnedConfidence, RegressionConfidence
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ from captum_canonical.cli.options import add_common, add_method, add_network, ad
 from captum_canonical.cli.photographs import account, account_text
 from captum_canonical.cli.report import BENCHMARK
 from captum_canonical.cli.session import Session, begin
-from captum_canonical.confidence import ClassConfidence
+from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 

@@ -16,7 +16,7 @@ from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPl
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
-from captum_canonical.confidence import ClassConfidence
+from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 

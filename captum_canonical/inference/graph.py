@@ -1,8 +1,7 @@
-"""Confidence wrappers, whose checks cannot be traced, as calls of their network and the arithmetic after these."""
+"""A network as a torch.fx graph without side effects, or the reason why it cannot be one."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 import operator
 from collections.abc import Callable
@@ -12,37 +11,23 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as torch_module
 
-from captum_canonical.confidence import ClassConfidence, ConfidenceWrapper, VerificationConfidence, ZeroShotConfidence
+from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.operators import target_name
-from captum_canonical.regression_confidence import BinnedConfidence, RegressionConfidence
 from captum_canonical.restore import HOOKS
 
 
-class Arithmetic:
-    """What a confidence wrapper does with its network's outputs: the wrapper itself, its network replaced."""
+class _Arithmetic:
+    """What a confidence computes from its network's outputs, as one step of a graph."""
 
-    def __init__(self, wrapper: ConfidenceWrapper) -> None:
-        self.wrapper = wrapper
-        self.__name__ = type(wrapper).__name__
+    def __init__(self, confidence: Confidence) -> None:
+        self.confidence = confidence
+        self.__name__ = type(confidence).__name__
 
-    def __call__(self, outputs: list[Tensor], args: tuple[Any, ...]) -> Tensor:
-        """The confidence, from one output for each of the wrapper's calls of its network."""
-        stand_in = copy.copy(self.wrapper)
-        stand_in._modules = {k: v for k, v in self.wrapper._modules.items() if k != "model"}
-        remaining = iter(outputs)
-        vars(stand_in)["model"] = lambda *photos: next(remaining)
-        return stand_in(*args)
-
-
-# For each wrapper the arguments that its calls of the network get.
-CALLS: dict[Any, Callable[[tuple[Any, ...]], list[tuple[Any, ...]]]] = {
-    ClassConfidence.forward: lambda args: [args],
-    ZeroShotConfidence.forward: lambda args: [args],
-    BinnedConfidence.forward: lambda args: [args],
-    RegressionConfidence.forward: lambda args: [args[:1]],
-    VerificationConfidence.forward: lambda args: [args[:1], args[1:2]],
-}
+    def __call__(self, outputs: list[Any], others: tuple[Any, ...]) -> Tensor:
+        # Copies, since it may write into them, and other steps read them.
+        copies = fx.node.map_aggregate((outputs, others), lambda v: v.clone() if isinstance(v, Tensor) else v)
+        return self.confidence.score(*copies)
 
 
 class NotIncrementalError(CanonicalError):
@@ -107,7 +92,7 @@ class _Holder(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Looks through confidence wrappers, whose checks cannot be traced; knows where it is when something fails."""
+    """Looks through confidences, whose checks cannot be traced; knows where it is when something fails."""
 
     proxy_buffer_attributes = True
 
@@ -129,19 +114,28 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """As torch.fx does; a confidence wrapper becomes its network's call and a step of its own."""
+        """As torch.fx does; a confidence becomes the runs of its network and a step of its own."""
         name = self.path_of_module(m).removeprefix("net").removeprefix(".") or "the network"
         self.path.append(f"{name} ({type(m).__name__})")
-        calls = CALLS.get(type(m).forward)
-        if calls is not None and isinstance(m, ConfidenceWrapper) and not kwargs:
-            groups = calls(args)
-            outputs = [m.model(*group) for group in groups]
-            photos = max(len(group) for group in groups) * (len(groups) if len(groups) > 1 else 1)
-            result = self.create_proxy("call_function", Arithmetic(m), (outputs, (None,) * photos + args[photos:]), {})
+        if isinstance(m, Confidence) and type(m).forward is Confidence.forward:
+            runs, others = m.split(*args, **kwargs)
+            outputs = [m.model(*run) for run in runs]
+            result = self.create_proxy("call_function", _Arithmetic(m), (outputs, tuple(others)), {})
+        elif isinstance(m, Confidence):
+            result = self._call_overridden(m, forward, args, kwargs)
         else:
             result = super().call_module(m, forward, args, kwargs)
         self.path.pop()
         return result
+
+    def _call_overridden(self, m: Confidence, *call: Any) -> Any:
+        """A confidence with a forward method of its own, as torch.fx traces it."""
+        try:
+            return super().call_module(m, *call)
+        except Exception as error:
+            raise NotIncrementalError(
+                f"{self.path[-1]} overrides forward(), which cannot be traced; define confidence() instead"
+            ) from error
 
 
 def trace(network: nn.Module, arguments: tuple[Any, ...]) -> tuple[fx.Graph, nn.Module]:
@@ -160,6 +154,8 @@ def trace(network: nn.Module, arguments: tuple[Any, ...]) -> tuple[fx.Graph, nn.
     try:
         with torch.random.fork_rng(devices=[]):
             graph = tracer.trace(holder)
+    except NotIncrementalError:
+        raise
     except Exception as error:  # anything may go wrong in a network that is run on stand-ins for its tensors
         where = tracer.path[-1] if tracer.path else type(network).__name__
         what = str(error).strip().split("\n")[0]

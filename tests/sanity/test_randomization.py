@@ -23,7 +23,7 @@ from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
 from captum_canonical.adapters.prnet import load_prnet_mesh
-from captum_canonical.confidence import ClassConfidence
+from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.sanity.randomization import model_randomization
 from captum_canonical.sanity.result import RandomizationTest
 from captum_canonical.sanity.similarity import MEASURES, mass_overlap, spearman, structural_similarity, top_share

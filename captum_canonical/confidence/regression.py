@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_canonical.confidence import ConfidenceWrapper
+from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 
 
-class BinnedConfidence(ConfidenceWrapper):
+class BinnedConfidence(Confidence):
     """Soft membership in bins of a real-valued output, such as age, or yaw and pitch.
 
     The paper trained classifiers on binned labels. On a regressor, hard bins are useless: nearly every patch leaves
@@ -54,6 +54,8 @@ class BinnedConfidence(ConfidenceWrapper):
         (tensor([5]), (7.5, 5.0))
     """
 
+    output_name = "real values"
+
     def __init__(
         self,
         model: Callable[..., Tensor],
@@ -73,9 +75,9 @@ class BinnedConfidence(ConfidenceWrapper):
         """K, the number of bins: the product over the outputs."""
         return prod(len(edges) - 1 for edges in self.edges)
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def confidence(self, values: Tensor) -> Tensor:
         """(N, K) membership in each bin, 0..1, with sum 1."""
-        values = self._values(self.matrix(inputs, "real values"))
+        values = self._values(values)
         joint = values.new_ones(len(values), 1)
         for output, (edges, bandwidth) in enumerate(zip(self.edges, self.bandwidth, strict=True)):
             inner = (values.new_tensor(edges[1:-1]) - values[:, output, None]) / bandwidth
@@ -87,7 +89,7 @@ class BinnedConfidence(ConfidenceWrapper):
     @torch.no_grad()
     def target(self, *inputs: Any) -> Tensor:
         """(N,) int64, the bin of the prediction for each clean photograph."""
-        return self.bin_of(self.matrix(inputs, "real values"))
+        return self.bin_of(self.outputs(*inputs))
 
     def bin_of(self, values: Tensor) -> Tensor:
         """(N,) int64, the bin of values (N, D), or (N,) for one output; a bin holds its lower edge."""
@@ -147,7 +149,7 @@ def _bandwidth(bandwidth: float | Sequence[float] | None, edges: tuple[tuple[flo
     return values
 
 
-class RegressionConfidence(ConfidenceWrapper):
+class RegressionConfidence(Confidence):
     """How close a regressor's prediction is to a given value: ``-|f(x) - value|``, in the output's unit.
 
     A number that is predicted is no confidence: hiding the chin may move an age up or down, and both matter. What
@@ -173,6 +175,8 @@ class RegressionConfidence(ConfidenceWrapper):
         In a call: ``CanonicalOcclusion(confidence, faces).attribute(x, additional_forward_args=confidence.value(x))``
     """
 
+    output_name = "real values"
+
     def __init__(self, model: Callable[..., Tensor], deviation: str = "absolute") -> None:
         super().__init__(model)
         if deviation not in ("absolute", "squared"):
@@ -184,12 +188,15 @@ class RegressionConfidence(ConfidenceWrapper):
     @torch.no_grad()
     def value(self, *inputs: Any) -> Tensor:
         """The prediction for clean photographs, (N,) or (N, D), to be given as the value."""
-        prediction = self.matrix(inputs, "real values")
+        prediction = self.outputs(*inputs)
         return prediction[:, 0] if prediction.shape[1] == 1 else prediction
 
-    def forward(self, photos: Tensor, value: Tensor | float) -> Tensor:
+    def split(self, photos: Tensor, value: Tensor | float) -> tuple[list[tuple[Tensor]], tuple[Tensor | float]]:
+        """The network gets the photographs only."""
+        return [(photos,)], (value,)
+
+    def confidence(self, prediction: Tensor, value: Tensor | float) -> Tensor:
         """(N,) negative deviation of the predictions from ``value``: a number, (N,) or (N, D)."""
-        prediction = self.matrix((photos,), "real values")
         wanted = torch.as_tensor(value, dtype=prediction.dtype, device=prediction.device)
         shape = tuple(wanted.shape)
         if shape == (len(prediction),) and prediction.shape[1] == 1:

@@ -1,7 +1,4 @@
-"""One number per image: what is explained when a face network is not a plain classifier.
-
-Each class wraps a network into a ``forward_func`` for Captum. All are modules without a state of their own, so that
-gradients flow through them and methods that look into a layer of the network (Grad-CAM) find it.
+"""Confidence of face encoders: recognition in a gallery and verification of pairs.
 
 References:
     John, Balasubramanian, Jawahar: Canonical Saliency Maps, IEEE TBIOM 2021, doi 10.1109/TBIOM.2021.3120758,
@@ -11,108 +8,17 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from math import prod
-from typing import Any
 from warnings import warn
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 
 
-class ConfidenceWrapper(nn.Module):
-    """A module around a network or any other callable.
-
-    Its ``training`` flag is always the network's own: a wrapper has no mode, and must not look like a network in
-    training mode around one that is not. A callable that is no module counts as evaluating.
-    """
-
-    def __init__(self, model: Callable[..., Tensor]) -> None:
-        super().__init__()
-        if not callable(model):
-            raise CanonicalError(f"{type(self).__name__}: expected a network or a callable, got {type(model)}.")
-        self.model = model
-
-    @property
-    def training(self) -> bool:  # an attribute in nn.Module
-        """The network's own mode."""
-        model = self.__dict__.get("_modules", {}).get("model")
-        return model is not None and model.training
-
-    @training.setter
-    def training(self, mode: bool) -> None:
-        """Nothing to set: ``train()`` and ``eval()`` reach the network by themselves."""
-
-    def matrix(self, inputs: tuple[Any, ...], what: str) -> Tensor:
-        """The network's output as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1)."""
-        output = self.model(*inputs)
-        if not isinstance(output, Tensor) or not output.ndim or prod(output.shape[2:]) != 1:
-            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise CanonicalError(
-                f"{type(self).__name__}: expected {what} of shape (N, K) or (N,) from the network, got {got}; wrap the "
-                "network in a function that returns them."
-            )
-        return output.reshape(len(output), prod(output.shape[1:]))
-
-
-class ClassConfidence(ConfidenceWrapper):
-    """Probabilities or log-odds of the classes, from a network that returns logits.
-
-    Probabilities are what the paper explains; their drops vanish for images that the network is sure of. Log-odds do
-    not saturate: z_t - log(sum over the other classes of exp(z)), which is log(p_t / (1 - p_t)).
-
-    A network with a single logit, (N,) or (N, 1), tells two classes apart: its result has the columns [negative,
-    positive], so ``target=1`` explains the positive side and ``target=0`` the negative one. A network that returns
-    probabilities already needs no wrapper.
-
-    Args:
-        model: images to logits, (N, K), (N, 1) or (N,).
-        link: ``"probability"``, softmax or sigmoid, or ``"log_odds"``.
-
-    Raises:
-        CanonicalError: unknown link, or outputs of another shape.
-
-    Example::
-
-        >>> logits = lambda x: torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0]])
-        >>> ClassConfidence(logits)(None)[1]
-        tensor([1.0000e+00, 3.7835e-44, 3.7835e-44])
-        >>> ClassConfidence(logits, link="log_odds")(None)
-        tensor([[  -0.6931,   -0.6931,   -0.6931],
-                [  99.3069, -100.0000, -100.0000]])
-    """
-
-    def __init__(self, model: Callable[..., Tensor], link: str = "probability") -> None:
-        super().__init__(model)
-        if link not in ("probability", "log_odds"):
-            raise CanonicalError(f'ClassConfidence: expected link "probability" or "log_odds", got {link!r}.')
-        self.link = link
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """(N, K) confidence of each class; (N, 2) for a network with one logit."""
-        logits = self.matrix(inputs, "logits")
-        if logits.shape[1] == 1:  # relative to the negative class, whose logit is 0 by definition
-            logits = torch.cat([torch.zeros_like(logits), logits], 1)
-        return logits.softmax(1) if self.link == "probability" else _log_odds(logits)
-
-
-def _log_odds(logits: Tensor) -> Tensor:
-    """z_t - logsumexp of the others for every t, in O(K).
-
-    log(1 - p_t) loses all digits as p_t approaches 1, which only the largest logit can: for that one the sum over the
-    others is formed itself, for the rest p_t <= 1/2.
-    """
-    largest = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.argmax(1, keepdim=True), True)
-    without_largest = logits.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True)
-    total = logits.logsumexp(1, keepdim=True)
-    log_probability = (logits - total).masked_fill(largest, -torch.inf)
-    without_own = total + torch.log1p(-log_probability.exp())
-    return logits - torch.where(largest, without_largest, without_own)
-
-
-class ZeroShotConfidence(ConfidenceWrapper):
+class ZeroShotConfidence(Confidence):
     """Recognition by the nearest neighbour in a gallery (Eq. 7): cosine similarity to each gallery image.
 
     Which gallery image counts is decided once, by :meth:`target` on the clean photograph; while parts of the
@@ -129,7 +35,7 @@ class ZeroShotConfidence(ConfidenceWrapper):
     Example::
 
         >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-        >>> confidence = ZeroShotConfidence(nn.Identity(), gallery, ["ada", "ada", "bob"])
+        >>> confidence = ZeroShotConfidence(torch.nn.Identity(), gallery, ["ada", "ada", "bob"])
         >>> photos = torch.tensor([[3.0, 3.0]])  # stand-ins: here the features themselves
         >>> confidence.target(photos, ["ada"])
         tensor([1])
@@ -139,6 +45,7 @@ class ZeroShotConfidence(ConfidenceWrapper):
         With a real encoder: ``CanonicalOcclusion(confidence, faces).attribute(x, target=confidence.target(x, labels))``
     """
 
+    output_name = "features"
     gallery_features: Tensor
 
     def __init__(
@@ -158,9 +65,8 @@ class ZeroShotConfidence(ConfidenceWrapper):
         self.register_buffer("gallery_features", F.normalize(features, dim=1), persistent=False)
         self.gallery_labels = labels
 
-    def forward(self, *photos: Any) -> Tensor:
-        """(N, G) cosine similarity of each photograph to each gallery image, -1..1."""
-        features = self.matrix(photos, "features")
+    def confidence(self, features: Tensor) -> Tensor:
+        """(N, G) cosine similarity of each photograph's features to each gallery image, -1..1."""
         if features.shape[1] != self.gallery_features.shape[1]:
             raise CanonicalError(
                 f"ZeroShotConfidence: the encoder gave {features.shape[1]} features, the gallery has "
@@ -221,8 +127,8 @@ def _labels(labels: Sequence[Hashable] | Tensor) -> list[Hashable]:
     return [entry.item() if isinstance(entry, Tensor) else entry for entry in entries]
 
 
-class VerificationConfidence(ConfidenceWrapper):
-    """How surely two photographs are told to show the same person, or different ones (Eq. 8, sign mended).
+class VerificationConfidence(Confidence):
+    """How surely two photographs show the same person, or different ones (Eq. 8 with its sign corrected).
 
     c * (cos - threshold), with c = +1 for a pair of the same person and -1 for a pair of different people. The paper
     prints c * (threshold - cos), which falls as a pair of the same person grows more alike, so that the regions that
@@ -240,11 +146,13 @@ class VerificationConfidence(ConfidenceWrapper):
 
     Example::
 
-        >>> confidence = VerificationConfidence(nn.Identity(), threshold=0.5)
+        >>> confidence = VerificationConfidence(torch.nn.Identity(), threshold=0.5)
         >>> a, b = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.8, 0.6], [0.8, 0.6]])
         >>> confidence(a, b, torch.tensor([True, False]))
         tensor([ 0.3000, -0.3000])
     """
+
+    output_name = "features"
 
     def __init__(self, encoder: Callable[..., Tensor], threshold: float = 0.0) -> None:
         super().__init__(encoder)
@@ -252,19 +160,15 @@ class VerificationConfidence(ConfidenceWrapper):
             raise CanonicalError(f"VerificationConfidence: expected a cosine -1..1 as threshold, got {threshold}.")
         self.threshold = float(threshold)
 
-    def similarity(self, photo_a: Tensor, photo_b: Tensor) -> Tensor:
-        """(N,) cosine similarity of the features of each pair, -1..1."""
-        first, second = self.matrix((photo_a,), "features"), self.matrix((photo_b,), "features")
-        if first.shape != second.shape:
-            raise CanonicalError(
-                f"VerificationConfidence: expected as many photographs on both sides, got features of shape "
-                f"{tuple(first.shape)} and {tuple(second.shape)}."
-            )
-        return F.cosine_similarity(first, second)
+    def split(
+        self, photo_a: Tensor, photo_b: Tensor, same: Tensor | bool
+    ) -> tuple[list[tuple[Tensor]], tuple[Tensor | bool]]:
+        """The encoder runs on each photograph."""
+        return [(photo_a,), (photo_b,)], (same,)
 
-    def forward(self, photo_a: Tensor, photo_b: Tensor, same: Tensor | bool) -> Tensor:
+    def confidence(self, features_a: Tensor, features_b: Tensor, same: Tensor | bool) -> Tensor:
         """(N,) confidence in the truth ``same``: (N,) bool, or +1 for the same person and -1 for different ones."""
-        similarity = self.similarity(photo_a, photo_b)
+        similarity = self._cosine(features_a, features_b)
         truth = torch.as_tensor(same, device=similarity.device)
         sign = 2.0 * truth - 1.0 if truth.dtype == torch.bool else truth
         if (truth.ndim and truth.shape != similarity.shape) or not (sign.abs() == 1).all():
@@ -273,3 +177,15 @@ class VerificationConfidence(ConfidenceWrapper):
                 f"{truth.dtype} of shape {tuple(truth.shape)} with values {truth.unique().tolist()[:5]}."
             )
         return sign.to(similarity.dtype) * (similarity - self.threshold)
+
+    def similarity(self, photo_a: Tensor, photo_b: Tensor) -> Tensor:
+        """(N,) cosine similarity of the features of each pair, -1..1."""
+        return self._cosine(self.outputs(photo_a), self.outputs(photo_b))
+
+    def _cosine(self, first: Tensor, second: Tensor) -> Tensor:
+        if first.shape != second.shape:
+            raise CanonicalError(
+                f"VerificationConfidence: expected as many photographs on both sides, got features of shape "
+                f"{tuple(first.shape)} and {tuple(second.shape)}."
+            )
+        return F.cosine_similarity(first, second)

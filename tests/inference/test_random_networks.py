@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -23,15 +23,6 @@ from random_networks import Task, task
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the largest score
 COUNT: Counter[str] = Counter()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Maps this small gain nothing by threads, and lose much when other processes need the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(case: Task) -> tuple[float, bool]:
