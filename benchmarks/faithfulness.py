@@ -117,7 +117,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine()}
     cases: dict[str, tuple[nn.Module, str, bool, int]] = {}
     if arguments.models:
-        import face_nets  # of examples/, which networks.py puts on the path
+        from studies.face_nets import networks as face_nets  # networks.py makes it importable
 
         cases["age_gender 112"] = (face_nets.load(arguments.models, "age_gender"), "relu_out", True, 112)
     cases["VGG-16 224"] = (vgg16(), "28", False, 224)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
 
 VGG16_WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: max pooling
 RESNET50_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride of the first
@@ -109,7 +109,7 @@ def networks(models: Path | None) -> list[Network]:
     for name, build in {"VGG-16": vgg16, "ResNet-50": resnet50, "MobileFaceNet": mobile_face_net}.items():
         found += [Network(name, lambda build=build, size=size: build(size=size), size) for size in (224, 112)]
     if models is not None:
-        import face_nets  # of examples/
+        from studies.face_nets import networks as face_nets
 
         for name in face_nets.NETWORKS:
             net = face_nets.load(models, name)

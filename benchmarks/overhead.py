@@ -119,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = {}
     if arguments.models:
-        import face_nets  # of examples/, which networks.py puts on the path
+        from studies.face_nets import networks as face_nets  # networks.py makes it importable
 
         net = face_nets.load(arguments.models, "age_gender")
         results["age_gender 112"] = case(net, 112, arguments.points, 4, arguments.rounds)

@@ -11,23 +11,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
+
 import captum_canonical as cc
-import networks  # noqa: F401  # puts examples/ on the path
-import real_networks
 from captum_canonical.faces.photos import list_photos
+from studies.face_nets.photographs import find_faces
+from studies.face_nets.tasks import FIGURE_1, Question, ask, patch_side
 
 
-def stages(study: real_networks.Study) -> list[cc.RefinedMaps]:
-    """All results of refine for the photographs of a study."""
-    patch = 2 * int(real_networks.PATCH * study.photos.shape[-1] / 2) + 1
-    method = cc.CanonicalOcclusion(study.confidence, study.mesh)
-    arguments = {"baselines": study.fill, "patch_size": patch, "additional_forward_args": study.value}
-    return list(method.refine(study.photos, study.target, **arguments))
+def stages(question: Question) -> list[cc.RefinedMaps]:
+    """All results of refine for the photographs."""
+    patch = patch_side(question.photos.shape[-1])
+    method = cc.CanonicalOcclusion(question.confidence, question.mesh)
+    arguments = {"baselines": question.fill, "patch_size": patch, "additional_forward_args": question.value}
+    return list(method.refine(question.photos, question.target, **arguments))
 
 
 def spread(values: Tensor) -> list[float]:
@@ -62,13 +65,13 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=20)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    faces = real_networks.find_faces(list_photos(args.images)[: args.photos])
+    faces = find_faces(list_photos(args.images)[: args.photos])
     table: dict[str, object] = {"photographs": len(faces)}
     for task in ("gender", "age", "expression", "pose"):
-        for build in real_networks.TASKS[task]:
-            study = build(args.models, faces)
-            label = study.label.replace("\n", ", ")
-            table[label] = rows = compare(stages(study))
+        for name in FIGURE_1[task]:
+            question = ask(name, args.models, faces)
+            label = question.label.replace("\n", ", ")
+            table[label] = rows = compare(stages(question))
             for row in rows:
                 cells = (f"{name} {v[0]:.2f} ({v[1]:.2f}-{v[2]:.2f})" for name, v in row.items() if name != "points")
                 print(f"{label:24} {row['points']:4} points  " + "  ".join(cells), flush=True)

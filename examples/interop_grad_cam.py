@@ -3,9 +3,9 @@
     pip install grad-cam
     python examples/interop_grad_cam.py [--out DIR] [--copies 24] [--steps 350] [--seed 0]
 
-The network of quickstart.py learned to notice a mark at the outer eye corners, so the right answer is known; half of
-the copies that are explained carry the mark. pytorch-grad-cam scales each heat map to 0..1 by itself: it says where the
-network looks, and no longer how much it saw. The mean over copies without the mark is then as strong as that over
+The network of ``quickstart.py`` learned to notice a mark at the outer eye corners, so the right answer is known; half
+of the copies that are explained carry the mark. pytorch-grad-cam scales each heat map to 0..1 by itself: it says where
+the network looks, and no longer how much it saw. The mean over copies without the mark is then as strong as that over
 copies with it. Captum's Grad-CAM of the same layer keeps its unit. ``--out`` receives both means as a picture, and a
 benchmark whose settings say which maps were scaled.
 """
@@ -13,6 +13,7 @@ benchmark whose settings say which maps were scaled.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from pytorch_grad_cam import GradCAM, HiResCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
+
 import captum_canonical as cc
 from captum_canonical.adapters.external import ExternalAttribution
-from quickstart import PATCH, REGION_RADIUS, copies, discs, load_faces, share_in_region, train
+from studies.known_answer import PATCH, REGION_RADIUS, copies, discs, load_faces, share_in_region, train
 
 MARKED = 1  # the class that is explained, in all copies
 KINDS = ("with the mark", "without")

@@ -3,8 +3,8 @@
     pip install quantus
     python examples/interop_quantus.py [--out DIR] [--copies 12] [--points 256] [--steps 350] [--seed 0]
 
-The network of quickstart.py learned to notice a mark at the outer eye corners, so there is a ground truth to give to
-Quantus's localisation metrics: the discs around the marks. Canonical occlusion, re-projected onto each copy, and
+The network of ``quickstart.py`` learned to notice a mark at the outer eye corners, so there is a ground truth to give
+to Quantus's localisation metrics: the discs around the marks. Canonical occlusion, re-projected onto each copy, and
 Grad-CAM, as it is and carried to the canonical face and back, get a row each in a table of four kinds of metrics
 (faithfulness, localisation, complexity, randomisation), in ``--out``/quantus.csv, with a picture of the maps that were
 judged.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from captum.attr import LayerGradCam
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
+
 import captum_canonical as cc
 from captum_canonical.adapters.explain_func import as_explain_func
-from quickstart import PATCH, REGION_RADIUS, copies, discs, load_faces, train
+from studies.known_answer import PATCH, REGION_RADIUS, copies, discs, load_faces, train
 
 MARKED = 1  # the class that is explained
 ExplainFunc = Callable[..., np.ndarray]

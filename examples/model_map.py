@@ -6,14 +6,15 @@
 Killed and started again, also with another number of processes, it goes on where it was. The folder ``--out`` is then
 that of the run (``captum_canonical.ModelSaliency.open`` reads it), with ``summary.npz`` and besides
 
-- ``model_map.png``: the map (mean drop), its standard error on the same scale, and how many patches cover a pixel;
+- ``model_map.png``: the map (mean drop), and its standard error on the same scale;
+- ``coverage.png``: how many patches of each photograph cover a pixel;
 - ``regions.md``: the named parts of the face, with intervals;
-- ``model_map.json``: all of that in numbers, photographs that were left out, and what the stopping rule said.
+- ``model_map.json``: all of that in numbers, the photographs that were left out, and why the run stopped.
 
 Faces are found by MediaPipe once and kept in a folder beside the run. Without ``--models`` the networks are downloaded
-with npm. What is explained is each network's own answer, see ``real_networks.py``, whose tasks, crops and patches these
-are. ``--until 0.85`` stops when the map would correlate that much with one of as many other photographs; what it reads
-then is a little optimistic.
+with npm. What is explained is each network's own answer, see ``studies/face_nets/tasks.py``. ``--until 0.85`` stops
+when the map would correlate that much with one of as many other photographs; the value at which it stops is a little
+optimistic.
 """
 
 from __future__ import annotations
@@ -21,71 +22,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
 
 import captum_canonical as cc
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.saliency.region_table import RegionTable
-from captum_canonical.visualization.drawing import Cell, colour_bar, draw_cell, grey_of, scale_of, values_of
-from face_nets import load
-from get_face_nets import get_face_nets
-from real_networks import AGE_BINS, PATCH, POSE_BINS, TIGHT, WITH_HAIR, age_networks, pose_networks
+from studies.face_nets.download import get_face_nets
+from studies.face_nets.tasks import TASKS, Task, patch_side
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A network and what it is asked.
-
-    Attributes:
-        title: for people.
-        confidence: what maps are drops of.
-        unit: of the confidence.
-        net: the network inside, with the size, channels and normalisation of its input.
-        margin: of its crops.
-    """
-
-    title: str
-    confidence: nn.Module
-    unit: str
-    net: Any
-    margin: float = TIGHT
-
-
-def classification(title: str, name: str, margin: float = TIGHT) -> Any:
-    def build(models: Path) -> Task:
-        net = load(models, name)
-        return Task(title, cc.ClassConfidence(net, link="log_odds"), "drop in log-odds", net, margin)
-
-    return build
-
-
-def age(models: Path) -> Task:
-    net, regressor = age_networks(models)
-    return Task("age (bins of 10 years)", cc.BinnedConfidence(regressor, AGE_BINS), "drop in membership", net)
-
-
-def pose(models: Path) -> Task:
-    net, regressor = pose_networks(models)
-    return Task("head pose (9 bins)", cc.BinnedConfidence(regressor, POSE_BINS), "drop in membership", net)
-
-
-TASKS = {
-    "gender": classification("gender, TinyXception", "age_gender"),
-    "gender_mini": classification("gender, mini-XCEPTION", "gender_xception", WITH_HAIR),
-    "expression": classification("expression, dense net", "face_expression"),
-    "age": age,
-    "pose": pose,
-}
-
-
-# ----------------------------------------------------------------------------------------------------------- the run
 def explain(task: Task, arguments: argparse.Namespace) -> cc.ModelSaliency:
     """The map of all photographs in the folder, all processes working on it."""
     data = cc.AlignedFaces(
@@ -104,45 +56,35 @@ def explain(task: Task, arguments: argparse.Namespace) -> cc.ModelSaliency:
         seed=arguments.seed,
         batch_size=arguments.batch_size,
         baselines=task.net.normalize.mean,
-        patch_size=2 * int(PATCH * task.net.size / 2) + 1,
+        patch_size=patch_side(task.net.size),
         num_points=arguments.points,
     )
 
 
-# ------------------------------------------------------------------------------------------------------- what is told
-def draw(result: cc.ModelSaliency, task: Task, path: Path) -> None:
-    """The map, its standard error on the same scale, and how often the patches of a photograph cover each pixel."""
+def draw(result: cc.ModelSaliency, title: str, unit: str, folder: Path) -> None:
+    """The map with its standard error on the same scale, and how often patches cover each pixel of the face."""
     face = result.canonical_face
-    beneath, covered = grey_of(face), face.raster.covered
-    maps = [values_of(values, result.count * covered) for values in (result.mean, result.standard_error)]
-    around = np.ones((*covered.shape, 4)) * ~np.asarray(covered)[..., None]  # white beyond the face
-    norm, note, extend = scale_of(np.concatenate(maps), None)
-    figure = Figure(figsize=(9.2, 3.2), dpi=150, layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, values, label in zip(axes[:2], maps, ("mean", "standard error"), strict=True):
-        draw_cell(axis, Cell(values, beneath), norm)
-        axis.imshow(around, extent=(0, covered.shape[1], covered.shape[0], 0))
-        axis.set_title(label, fontsize=9)
-    colour_bar(figure, norm, axes[:2], f"{task.unit}\n{note}" if note else task.unit, extend)
-    hits = np.where(covered, result.coverage[0] / result.n, np.nan)
-    picture = axes[2].imshow(hits, cmap="cividis", norm=Normalize(0, np.nanmax(hits)))
-    axes[2].set(xticks=[], yticks=[], frame_on=False)
-    axes[2].set_title("coverage", fontsize=9)
-    bar = figure.colorbar(picture, ax=axes[2], aspect=25, pad=0.02)
-    bar.set_label("patches of each photograph", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    figure.suptitle(f"{task.title}: {result.n} photographs", fontsize=10)
-    figure.savefig(path, bbox_inches="tight")
+    covered = face.raster.covered
+    maps = {"mean": [result.mean * covered], "standard error": [result.standard_error * covered]}
+    figure = cc.visualization.montage(maps, backgrounds=face, unit=unit)
+    figure.suptitle(f"{title}: {result.n} photographs", fontsize=10)
+    figure.savefig(folder / "model_map.png", bbox_inches="tight")
+
+    figure = Figure(figsize=(4, 3.2), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    hits = axis.imshow(np.where(covered, result.coverage[0] / result.n, np.nan), cmap="cividis", vmin=0)
+    axis.set(xticks=[], yticks=[], frame_on=False)
+    figure.colorbar(hits, ax=axis, label="patches of each photograph")
+    figure.savefig(folder / "coverage.png", bbox_inches="tight")
 
 
-def told(result: cc.ModelSaliency, task: Task, regions: RegionTable) -> dict[str, Any]:
-    """All of it in numbers."""
+def in_numbers(result: cc.ModelSaliency, title: str, unit: str, regions: RegionTable) -> dict[str, Any]:
     mean, error = (values[0] * result.canonical_face.raster.covered for values in (result.mean, result.standard_error))
     place = int(mean.argmax())
     run = result.run
     return {
-        "task": task.title,
-        "unit": task.unit,
+        "task": title,
+        "unit": unit,
         "n": result.n,
         "largest_mean": {
             "row": place // mean.shape[1],
@@ -173,11 +115,11 @@ def main() -> None:
     task = TASKS[arguments.task](arguments.models or get_face_nets())
     result = explain(task, arguments)
     if int(os.environ.get("RANK", "0")):
-        return  # one process of them tells
-    regions = cc.region_table(result)
-    draw(result, task, arguments.out / "model_map.png")
+        return  # one process writes
+    title, unit, regions = task.label.replace("\n", ", "), f"drop in {task.unit}", cc.region_table(result)
+    draw(result, title, unit, arguments.out)
     (arguments.out / "regions.md").write_text(regions.table("markdown") + "\n", "utf-8")
-    text = json.dumps(told(result, task, regions), indent=1, allow_nan=False)
+    text = json.dumps(in_numbers(result, title, unit, regions), indent=1, allow_nan=False)
     (arguments.out / "model_map.json").write_text(text + "\n", "utf-8")
     print(result)
     print(regions.table("text"))

@@ -2,15 +2,16 @@
 
     python examples/report_page.py [--out DIR] [--copies 60] [--seed 0]
 
-The network of quickstart.py learned to notice a mark at the outer eye corners. Copies of the photograph with the mark
-and copies without it are two groups; some copies are damaged on purpose, so that the page has something to say about
-what was left out. The copies, the run folder and ``report.html`` are written to ``--out``.
+The network of ``quickstart.py`` learned to notice a mark at the outer eye corners. Copies of the photograph with the
+mark and copies without it are two groups; some copies are damaged on purpose, so that the page has something to say
+about what was left out. The copies, the run folder and ``report.html`` are written to ``--out``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
+
 import captum_canonical as cc
-from quickstart import PATCH, SIZE, copies, load_faces, train
+from studies.known_answer import PATCH, SIZE, copies, load_faces, train
 
 DAMAGED = {"with the mark": 1, "without": 3}  # copies that cannot be read
 TITLE, UNIT = "A network that learned a mark at the eye corners", "drop in the logit of the mark"

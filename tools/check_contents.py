@@ -19,6 +19,7 @@ WITH_RELEASE = (
     "constraints.txt",
     "tests/conftest.py",
     "examples/quickstart.py",
+    "studies/known_answer.py",
 )
 
 

@@ -22,10 +22,10 @@ from captum.attr import IntegratedGradients, LayerGradCam
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-import captum_canonical as cc
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from quickstart import PATCH, Faces, copies, load_faces, train  # a folder of scripts
+import captum_canonical as cc
+from studies.known_answer import PATCH, Faces, copies, load_faces, train
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ FLAGS = ["--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshade
 
 def make_page(folder: Path) -> Path:
     """The page of the example."""
-    sys.path.insert(0, str(ROOT / "examples"))
+    sys.path.insert(0, str(ROOT))
     import captum_canonical as cc
-    from report_page import TITLE, UNIT, make_run
+    from examples.report_page import TITLE, UNIT, make_run
 
     return cc.report(make_run(folder, 60, 0), folder / "report.html", title=TITLE, unit=UNIT)
 

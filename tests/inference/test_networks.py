@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-import face_nets
 import networks
 from captum_canonical import ClassConfidence
 from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import DenseInference, Patches, Scorer
 from captum_canonical.inference.engine import IncrementalInference
+from studies.face_nets import networks as face_nets
 
 
 def patches(size: int, count: int, images: int) -> Patches:

@@ -15,7 +15,7 @@ import captum_canonical as cc
 from captum_canonical.adapters.landmarks import LANDMARKS_68
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.runs.photo_maps import head_pose
-from face_nets import HeadPose, load
+from studies.face_nets.networks import HeadPose, load
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ import captum_canonical as cc
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.runs.stopping import FIRST, Verdict, checkpoints
 from captum_canonical.statistics.split_half import split_half_correlation
-from face_nets import load
 from run_tools import explain, photographs
+from studies.face_nets.networks import load
 
 SIDE = 32
 Rule = cc.StandardError | cc.SplitHalf

@@ -660,7 +660,7 @@ def test_a_method_that_looks_into_a_layer_keeps_its_reference(net: Net, images: 
 
 
 def test_similarity_falls_for_a_real_network(shared: Path) -> None:
-    import face_nets
+    from studies.face_nets import networks as face_nets
 
     net, folder = face_nets.load(shared / "models", "age_gender"), shared / "data" / "celeba_prnet"
     photos, meshes = [], []

@@ -75,14 +75,15 @@ def test_groups_that_do_not_differ_on_maps_of_a_real_network_at_full_size(shared
 def real_maps(shared: Path, size: int, points: int) -> tuple[Tensor, Tensor, CanonicalFace]:
     """CIS maps of 60 photographs, in log-odds of the predicted expression."""
     from captum_canonical import CanonicalOcclusion
-    from real_networks import TIGHT, classification, find_faces
+    from studies.face_nets.photographs import find_faces
+    from studies.face_nets.tasks import ask
 
     faces = find_faces(sorted((shared / "data/celeba_prnet/images").glob("*.jpg")))
-    study = classification("expression", "face_expression", TIGHT)(shared / "models", faces)
+    asked = ask("expression", shared / "models", faces)
     face = CanonicalFace.default(size)
-    occlusion = CanonicalOcclusion(study.confidence.eval(), study.mesh, face)
+    occlusion = CanonicalOcclusion(asked.confidence.eval(), asked.mesh, face)
     maps, coverage = occlusion.attribute(
-        study.photos, study.target, baselines=study.fill, num_points=points, return_coverage=True
+        asked.photos, asked.target, baselines=asked.fill, num_points=points, return_coverage=True
     )
     return maps, coverage, face
 

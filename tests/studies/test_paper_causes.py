@@ -14,12 +14,12 @@ from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.saved import KnownFill
 from captum_canonical.benchmarking.scoring import Row
 from captum_canonical.benchmarking.settings import Settings
-from paper import causes
-from paper.causes import agreement, cells_table, contrasts_table, overall_table, quoted_table, steps_table
-from paper.contrasts import CIS, CMS, CONTRASTS, OTHERS, TOTAL, Difference, counted, differences, spread, steps
-from paper.methods import MEAN, PER_IMAGE, occluding
-from paper.study import Results, Task
-from paper.study import Settings as StudySettings
+from studies.paper import causes
+from studies.paper.causes import agreement, cells_table, contrasts_table, overall_table, quoted_table, steps_table
+from studies.paper.contrasts import CIS, CMS, CONTRASTS, OTHERS, TOTAL, Difference, counted, differences, spread, steps
+from studies.paper.methods import MEAN, PER_IMAGE, occluding
+from studies.paper.study import Results, Task
+from studies.paper.study import Settings as StudySettings
 
 N = 12
 FILLS = ("zero", "blur")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from face_nets import LUMA
-from paper import makeup
-from paper.makeup import CHOSEN, MINUS, Half, beneath, effects, halves
-from paper.paint import BOTH, CONTROL, EYES, KINDS, LIPS, paint_masks, painted
-from paper.study import Settings, Task
+from studies.face_nets.networks import LUMA
+from studies.paper import makeup
+from studies.paper.makeup import CHOSEN, MINUS, Half, beneath, effects, halves
+from studies.paper.paint import BOTH, CONTROL, EYES, KINDS, LIPS, paint_masks, painted
+from studies.paper.study import Settings, Task
 
 SIDE = 64
 PEOPLE = 6

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical.faces.photos import read_photo
-from paper import answers as replies
-from paper import stimuli as pictures_of
-from paper import survey
-from paper.answers import intervals, read_answers, wrong_answers
-from paper.stimuli import METHODS, Stimulus, chosen_photographs
-from paper.study import Settings, Task
+from studies.paper import answers as replies
+from studies.paper import stimuli as pictures_of
+from studies.paper import survey
+from studies.paper.answers import intervals, read_answers, wrong_answers
+from studies.paper.stimuli import METHODS, Stimulus, chosen_photographs
+from studies.paper.study import Settings, Task
 
 SIDE = 40
 PEOPLE = 8

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import captum_canonical as cc
-from planted import study
-from planted.finding import CMS, POINTS, canonical, find
-from planted.photographs import (
+from studies.planted import study
+from studies.planted.finding import CMS, POINTS, canonical, find
+from studies.planted.photographs import (
     BLUE,
     MARK,
     PATCH,
@@ -23,7 +23,7 @@ from planted.photographs import (
     plantable,
     sources,
 )
-from planted.study import (
+from studies.planted.study import (
     AGAIN,
     AGAIN_PIXELS,
     DECOY,
@@ -36,8 +36,8 @@ from planted.study import (
     most_by_chance,
     rate,
 )
-from planted.trials import EACH, GROUPS, Effect, Trial, interventions, make_trial, uses_mark
-from planted.wired import gate, wire
+from studies.planted.trials import EACH, GROUPS, Effect, Trial, interventions, make_trial, uses_mark
+from studies.planted.wired import gate, wire
 
 SEEDS = range(40)
 LEAST = 38

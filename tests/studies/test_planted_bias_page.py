@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import planted_bias
-from planted import figures, page, study, trained
-from planted.finding import CMS, GRAD_CAM, IMAGE, Finding
-from planted.study import TRAINED, WIRED, Outcome
-from planted.trials import Effect
+from studies.planted import command, figures, page, study, trained
+from studies.planted.finding import CMS, GRAD_CAM, IMAGE, Finding
+from studies.planted.study import TRAINED, WIRED, Outcome
+from studies.planted.trials import Effect
 
 RIGHT = Finding(CMS, "chin", "chin", ("chin", "jaw_left"), True, (), False, (9.0, 0.1))
 WRONG = replace(RIGHT, top="forehead", different=(), pixels=False, again=("chin",), again_pixels=True)
@@ -63,24 +62,24 @@ def test_a_trial_comes_back_from_its_file(outcomes: list[Outcome]) -> None:
 
 
 def test_a_record_of_other_settings_is_refused(outcomes: list[Outcome], tmp_path: Path) -> None:
-    record = planted_bias.Record(tmp_path / "record.json", {"trials": 1})
+    record = command.Record(tmp_path / "record.json", {"trials": 1})
     record.add(outcomes[0])
     record.add(outcomes[0])
-    assert planted_bias.Record(tmp_path / "record.json", {"trials": 1}).outcomes == [outcomes[0]]
+    assert command.Record(tmp_path / "record.json", {"trials": 1}).outcomes == [outcomes[0]]
     with pytest.raises(SystemExit, match="holds trials of other settings"):
-        planted_bias.Record(tmp_path / "record.json", {"trials": 2})
+        command.Record(tmp_path / "record.json", {"trials": 2})
 
 
 def test_the_script_runs_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardly trained networks: what is tested is that all parts fit, and that nothing is run twice."""
     quickly = lambda learning, trial, effect: trained.train(learning, trial, effect, steps=3)  # noqa: E731
     monkeypatch.setattr(study, "train", quickly)
-    monkeypatch.setattr(planted_bias, "train", quickly)
-    monkeypatch.setattr(planted_bias, "LEARNING", 20)
-    monkeypatch.setattr(planted_bias, "EXAMPLES", (0,))
-    monkeypatch.setattr(planted_bias, "QUICK", {WIRED: {4.0: 1}, TRAINED: {1.0: 1}})
+    monkeypatch.setattr(command, "train", quickly)
+    monkeypatch.setattr(command, "LEARNING", 20)
+    monkeypatch.setattr(command, "EXAMPLES", (0,))
+    monkeypatch.setattr(command, "QUICK", {WIRED: {4.0: 1}, TRAINED: {1.0: 1}})
     monkeypatch.setattr(sys, "argv", ["planted_bias.py", "--quick", "--out", str(tmp_path)])
-    planted_bias.main()
+    command.main()
     told = json.loads((tmp_path / "planted_bias.json").read_text())
     assert [(each["network"], each["effect"], each["seed"]) for each in told["outcomes"]] == [
         (WIRED, 4.0, 0),
@@ -88,7 +87,7 @@ def test_the_script_runs_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     ]
     assert [each["method"] for each in told["outcomes"][1]["findings"]] == [CMS, IMAGE, GRAD_CAM]
     assert all((tmp_path / name).exists() for name in (page.PAGE, page.CURVES, page.MAPS))
-    monkeypatch.setattr(planted_bias, "wired_outcome", None)
-    monkeypatch.setattr(planted_bias, "trained_outcome", None)
-    planted_bias.main()
+    monkeypatch.setattr(command, "wired_outcome", None)
+    monkeypatch.setattr(command, "trained_outcome", None)
+    command.main()
     assert json.loads((tmp_path / "planted_bias.json").read_text()) == told

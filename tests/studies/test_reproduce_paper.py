@@ -9,23 +9,22 @@ from pathlib import Path
 
 import pytest
 
-import reproduce_paper
-from paper import page
-from paper.drawing import not_blank
-from reproduce_paper import FIGURES, chosen, file_name
+from studies.paper import command, page
+from studies.paper.command import FIGURES, chosen, file_name
+from studies.paper.drawing import not_blank
 
 
-def command(monkeypatch: pytest.MonkeyPatch, shared: Path, out: Path, *more: str) -> None:
+def reproduce(monkeypatch: pytest.MonkeyPatch, shared: Path, out: Path, *more: str) -> None:
     folders = ["--images", shared / "data/celeba_prnet/images", "--models", shared / "models", "--out", out]
     monkeypatch.setattr(sys, "argv", ["reproduce_paper.py", *map(str, folders), "--quick", *more])
-    reproduce_paper.main()
+    command.main()
 
 
 def test_figures_are_made_once_and_put_on_the_page(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("--photos", "5", "--only", "3,19")
-    command(monkeypatch, shared, tmp_path, *arguments)
+    reproduce(monkeypatch, shared, tmp_path, *arguments)
     for name in ("fig03", "fig19"):
         assert not_blank(tmp_path / f"{name}.png") and page.read(tmp_path / f"{name}.json").n >= 1
     written = (tmp_path / "study.md").read_text()
@@ -37,12 +36,12 @@ def test_figures_are_made_once_and_put_on_the_page(
 
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("fig*")}
     (tmp_path / "fig19.json").unlink()  # as if it had been interrupted there
-    command(monkeypatch, shared, tmp_path, *arguments)
+    reproduce(monkeypatch, shared, tmp_path, *arguments)
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("fig*")}
     assert {name for name in before if before[name] != after[name]} == {"fig19.json", "fig19.png"}
 
     with pytest.raises(SystemExit, match=r"holds results of other settings: \{'photos': \(5, 6\)\}"):
-        command(monkeypatch, shared, tmp_path, "--photos", "6", "--only", "3")
+        reproduce(monkeypatch, shared, tmp_path, "--photos", "6", "--only", "3")
 
 
 def test_all_figures_of_the_paper_are_there() -> None:
@@ -62,7 +61,7 @@ def test_a_record_is_what_was_saved(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_quick_run_writes_every_file(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(monkeypatch, shared, tmp_path)
+    reproduce(monkeypatch, shared, tmp_path)
     written = (tmp_path / "study.md").read_text()
     assert "Not computed" not in written
     for key in FIGURES:

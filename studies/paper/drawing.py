@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import captum_canonical as cc
-from paper.study import on_face
+from studies.paper.study import on_face
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # Okabe and Ito
 SIDE = 1.7  # inches of a picture

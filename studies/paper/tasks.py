@@ -13,10 +13,10 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.statistics.split_half import split_half_correlation
-from paper.drawing import SIDE, face_maps, largest, new_figure, nothing, picture
-from paper.methods import CAMS, OnPhoto, one_by_one, others
-from paper.page import Figure, table
-from paper.study import Results, Task, crop_people, mean_map, on_face
+from studies.paper.drawing import SIDE, face_maps, largest, new_figure, nothing, picture
+from studies.paper.methods import CAMS, OnPhoto, one_by_one, others
+from studies.paper.page import Figure, table
+from studies.paper.study import Results, Task, crop_people, mean_map, on_face
 
 ROWS = range(4)
 FEW = 3

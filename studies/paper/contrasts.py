@@ -9,7 +9,7 @@ import torch
 
 import captum_canonical as cc
 from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values, unit_totals
-from paper.methods import ALIGNMENTS, CAMS, GRADIENTS, LOG_ODDS, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED
+from studies.paper.methods import ALIGNMENTS, CAMS, GRADIENTS, LOG_ODDS, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED
 
 LEVEL = 0.05
 MEASURE = "average_drop"

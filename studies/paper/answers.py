@@ -13,10 +13,10 @@ from torch import Tensor
 
 from captum_canonical.faces.photos import crop_photo, read_photo, to_tensor
 from captum_canonical.statistics.bootstrap import bootstrap_interval
-from face_nets import LUMA
-from paper.stimuli import METHODS, SEED, Stimulus, write_csv
-from paper.study import Results
-from real_networks import TIGHT, WITH_HAIR
+from studies.face_nets.networks import LUMA
+from studies.face_nets.photographs import TIGHT, WITH_HAIR
+from studies.paper.stimuli import METHODS, SEED, Stimulus, write_csv
+from studies.paper.study import Results
 
 COLUMNS = ("participant", "file", "answer")
 OTHER_NAMES = {"woman": "female", "man": "male"}  # what mini-XCEPTION calls the choices

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical.data.records import FaceBatch
-from planted.finding import CMS, GRAD_CAM, IMAGE, METHODS, POINTS, canonical, fill, occlusion_maps
-from planted.photographs import PATCH, Mark, Photographs
-from planted.trials import Trial, drawn
+from studies.planted.finding import CMS, GRAD_CAM, IMAGE, METHODS, POINTS, canonical, fill, occlusion_maps
+from studies.planted.photographs import PATCH, Mark, Photographs
+from studies.planted.trials import Trial, drawn
 
 STEPS, BATCH, RATE = 250, 64, 1e-2
 

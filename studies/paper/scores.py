@@ -11,11 +11,11 @@ from torch import Tensor
 import captum_canonical as cc
 from captum_canonical.faithfulness.explanations import explanation_images
 from captum_canonical.faithfulness.masks import explanation_masks
-from paper.drawing import COLOURS, bars, face_maps, new_figure, strip
-from paper.methods import CAMS, FACTORIAL, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED, compared, scored
-from paper.page import Figure, table
-from paper.stimuli import unfolded
-from paper.study import SOURCES, Results, mean_map
+from studies.paper.drawing import COLOURS, bars, face_maps, new_figure, strip
+from studies.paper.methods import CAMS, FACTORIAL, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED, compared, scored
+from studies.paper.page import Figure, table
+from studies.paper.stimuli import unfolded
+from studies.paper.study import TITLES_AND_LAYERS, Results, mean_map
 
 METRICS = {
     "average_drop": "Average Drop % (higher is better)",
@@ -23,10 +23,10 @@ METRICS = {
     "wins": "Win % (higher is better)",
 }
 LFW = (
-    "LFW and VGG-Face cannot be had here. With a folder of LFW, not run: `python examples/reproduce_paper.py --images "
-    "lfw-deepfunneled --models DIR --out study_lfw`. VGG-Face: build the network in the manner of "
-    "`examples/face_nets.py`, load its weights with `torch.load(path, weights_only=True)` and add it to `SOURCES` in "
-    "`examples/paper/study.py`."
+    "LFW and VGG-Face are not available here. With a folder of LFW, not run: `python examples/reproduce_paper.py "
+    "--images lfw-deepfunneled --models DIR --out study_lfw`. VGG-Face: build the network in the manner of "
+    "`studies/face_nets/networks.py`, load its weights with `torch.load(path, weights_only=True)`, and add it to "
+    "`TASKS` in `studies/face_nets/tasks.py` and to `TITLES_AND_LAYERS` in `studies/paper/study.py`."
 )
 
 
@@ -121,7 +121,7 @@ def told(results: Results) -> str:
 
 def figure_10(results: Results, path: Path) -> Figure:
     """Fig. 10: three metrics, five tasks."""
-    rows, n = three_metrics(results, [name for name in SOURCES if name != "gender_mini"], path)
+    rows, n = three_metrics(results, [name for name in TITLES_AND_LAYERS if name != "gender_mini"], path)
     return Figure("three metrics for five tasks", told(results) + results.people[1], n, rows)
 
 
@@ -153,7 +153,7 @@ def figure_20(results: Results, path: Path) -> Figure:
 
 def figure_21(results: Results, path: Path) -> Figure:
     """Fig. 21: the maps of three alignments."""
-    from paper.methods import occluding
+    from studies.paper.methods import occluding
 
     task = results.task("expression")
     columns, beneath = {}, {}

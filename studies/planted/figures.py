@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import captum_canonical as cc
-from paper.drawing import COLOURS, new_figure, picture
-from planted.finding import METHODS
-from planted.page import LEVEL, SHOWN, effects_of, of
-from planted.study import AGAIN, GROUPED, PIXELS, TOP, TRAINED, WIRED, Outcome, Rate, rate
-from planted.trials import Trial
+from studies.paper.drawing import COLOURS, new_figure, picture
+from studies.planted.finding import METHODS
+from studies.planted.page import LEVEL, SHOWN, effects_of, of
+from studies.planted.study import AGAIN, GROUPED, PIXELS, TOP, TRAINED, WIRED, Outcome, Rate, rate
+from studies.planted.trials import Trial
 
 PANELS = (TOP, GROUPED, PIXELS, AGAIN)
 AXES = {WIRED: "effect (standard deviations of the score)", TRAINED: "effect (how well mark and class agree)"}

@@ -16,18 +16,17 @@ from torch import Tensor, nn
 import captum_canonical as cc
 from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid, keypoints_468
 from captum_canonical.faces.photos import list_photos
-from real_networks import PATCH, TASKS, TIGHT, Face, Study, crop, find_faces, image_maps, read_identities, recognition
+from studies.face_nets.photographs import TIGHT, Face, crop, find_faces, read_identities
+from studies.face_nets.tasks import ask, image_maps, patch_side
 
-Sources = dict[str, tuple[str, Callable[[Path, list[Face]], Study], Callable[[Any], nn.Module]]]
-
-# task -> its title, what makes it, and the layer that the CAM methods look into: the last with many channels and places
-SOURCES: Sources = {
-    "recognition": ("Recognition, dlib ResNet", recognition, lambda net: net.conv256_down_out),
-    "gender": ("Gender, TinyXception", TASKS["gender"][0], lambda net: net.relu_out),
-    "gender_mini": ("Gender, mini-XCEPTION", TASKS["gender"][1], lambda net: net.block4),
-    "age": ("Age (bins of 10 years), TinyXception", TASKS["age"][0], lambda net: net.relu_out),
-    "expression": ("Expression, dense net", TASKS["expression"][0], lambda net: net.dense3),
-    "pose": ("Head pose (9 bins), landmark net", TASKS["pose"][0], lambda net: net.landmarks.dense3),
+# Task -> its title, and the layer that the CAM methods look into: the last with many channels and places.
+TITLES_AND_LAYERS: dict[str, tuple[str, Callable[[Any], nn.Module]]] = {
+    "recognition": ("Recognition, dlib ResNet", lambda net: net.conv256_down_out),
+    "gender": ("Gender, TinyXception", lambda net: net.relu_out),
+    "gender_mini": ("Gender, mini-XCEPTION", lambda net: net.block4),
+    "age": ("Age (bins of 10 years), TinyXception", lambda net: net.relu_out),
+    "expression": ("Expression, dense net", lambda net: net.dense3),
+    "pose": ("Head pose (9 bins), landmark net", lambda net: net.landmarks.dense3),
 }
 CLASS_NAMES = {"gender": ("male", "female"), "gender_mini": ("woman", "man")}
 
@@ -90,7 +89,7 @@ class Task:
     @property
     def patch(self) -> int:
         """Side of a patch in pixels."""
-        return 2 * int(PATCH * self.photos.shape[-1] / 2) + 1
+        return patch_side(self.photos.shape[-1])
 
     @property
     def net(self) -> Any:
@@ -190,17 +189,17 @@ class Results:
     def task(self, name: str) -> Task:
         """The network of a task with its photographs."""
         if name not in self._tasks:
-            title, build, layer = SOURCES[name]
-            study = build(self.models, self.people[0] if name == "recognition" else self.faces)
-            confidence = study.confidence
+            title, layer = TITLES_AND_LAYERS[name]
+            asked = ask(name, self.models, self.people[0] if name == "recognition" else self.faces)
+            confidence = asked.confidence
             if isinstance(confidence, cc.ClassConfidence):
                 confidence = cc.ClassConfidence(confidence.model)
-            rest = (study.target, study.photos, study.mesh, study.fill)
+            rest = (asked.target, asked.photos, asked.mesh, asked.fill)
             # Channels last: depthwise convolutions on processors take a third of the time.
-            made = layer(study.confidence.to(memory_format=torch.channels_last).model)
+            made = layer(asked.confidence.to(memory_format=torch.channels_last).model)
             known = name == "recognition" and self.identities is not None
             who = tuple(face.identity for face in self.people[0]) if known else None
-            task = Task(name, title, study.confidence, confidence, study.unit, made, *rest, who)
+            task = Task(name, title, asked.confidence, confidence, asked.unit, made, *rest, who)
             # Photographs whose mirror images stand in for other photographs are explained, their mirror images not.
             stand_in = name == "recognition" and not known
             self._tasks[name] = task.rows(list(range(len(self.faces)))) if stand_in else task

@@ -12,10 +12,10 @@ import torch
 
 import captum_canonical as cc
 from captum_canonical.statistics.bootstrap import holm
-from paper.page import PACKAGES, table
-from planted.finding import CMS, IMAGE, METHODS, PERMUTATIONS, POINTS
-from planted.photographs import PATCH, SIZE
-from planted.study import (
+from studies.paper.page import PACKAGES, table
+from studies.planted.finding import CMS, IMAGE, METHODS, PERMUTATIONS, POINTS
+from studies.planted.photographs import PATCH, SIZE
+from studies.planted.study import (
     AGAIN,
     AGAIN_PIXELS,
     DECOY,
@@ -32,7 +32,7 @@ from planted.study import (
     rate,
     used,
 )
-from planted.trials import EACH
+from studies.planted.trials import EACH
 
 SHOWN = ((WIRED, (CMS, IMAGE)), (TRAINED, METHODS))
 LEVEL, NONE = 0.05, "no difference detected"

@@ -16,10 +16,10 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values
-from paper.drawing import SIDE, new_figure, picture
-from paper.page import Figure, table, write_alone
-from paper.paint import BOTH, CONTROL, EYES, LIPS, paint_masks, painted
-from paper.study import Results, Task, mean_map
+from studies.paper.drawing import SIDE, new_figure, picture
+from studies.paper.page import Figure, table, write_alone
+from studies.paper.paint import BOTH, CONTROL, EYES, LIPS, paint_masks, painted
+from studies.paper.study import Results, Task, mean_map
 
 NETWORKS = ("gender", "gender_mini")
 FEMALE = ("female", "woman")

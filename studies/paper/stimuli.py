@@ -16,8 +16,8 @@ import captum_canonical as cc
 from captum_canonical.faces.photos import to_arrays
 from captum_canonical.faithfulness.explanations import explanation_images
 from captum_canonical.faithfulness.masks import explanation_masks
-from paper.methods import CAMS, OnPhoto, one_by_one, others
-from paper.study import Results, Task, mean_map
+from studies.paper.methods import CAMS, OnPhoto, one_by_one, others
+from studies.paper.study import Results, Task, mean_map
 
 SURVEYED = ("gender", "expression")
 CMS, CMS_OF_ALL = "CMS", "CMS of all"

@@ -6,9 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import captum_canonical as cc
-from paper.contrasts import CIS, CMS, MEASURE, ODDS, OTHERS, Difference, counted, differences, questions, spread, steps
-from paper.drawing import bars, new_figure
-from paper.methods import (
+from studies.paper.contrasts import (
+    CIS,
+    CMS,
+    MEASURE,
+    ODDS,
+    OTHERS,
+    Difference,
+    counted,
+    differences,
+    questions,
+    spread,
+    steps,
+)
+from studies.paper.drawing import bars, new_figure
+from studies.paper.methods import (
     ALIGNMENTS,
     CAMS,
     FACTORIAL,
@@ -21,8 +33,8 @@ from paper.methods import (
     POOLED,
     scored,
 )
-from paper.page import Figure, table, write_alone
-from paper.study import Results
+from studies.paper.page import Figure, table, write_alone
+from studies.paper.study import Results
 
 ANSWER = "what_the_paper_leaves_open.md"
 Found = Mapping[str, Sequence[Difference]]

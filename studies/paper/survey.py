@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from captum_canonical.faces.photos import read_photo, to_arrays
-from paper.answers import (
+from studies.paper.answers import (
     COLUMNS,
     intervals,
     lines_left_out,
@@ -17,10 +17,10 @@ from paper.answers import (
     respondent,
     wrong_answers,
 )
-from paper.drawing import SIDE, bars, new_figure, picture
-from paper.page import Figure, table
-from paper.stimuli import BUDGET, CMS, METHODS, SURVEYED, Stimulus, survey, vignette
-from paper.study import Results
+from studies.paper.drawing import SIDE, bars, new_figure, picture
+from studies.paper.page import Figure, table
+from studies.paper.stimuli import BUDGET, CMS, METHODS, SURVEYED, Stimulus, survey, vignette
+from studies.paper.study import Results
 
 SAMPLES = 3  # photographs of each task on the sheet
 

@@ -10,7 +10,7 @@ from captum.attr import Attribution, IntegratedGradients, LayerAttribution, Laye
 from torch import Tensor
 
 import captum_canonical as cc
-from paper.study import Results, Settings, Task
+from studies.paper.study import Results, Settings, Task
 
 FACTORIAL = ("gender", "gender_mini", "expression", "age")
 """Tasks for which everything is varied: methods, averaging, alignment, link, pooling, classes."""

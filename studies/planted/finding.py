@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from planted.photographs import PATCH, SIZE
-from planted.trials import AGAIN, Trial
+from studies.planted.photographs import PATCH, SIZE
+from studies.planted.trials import AGAIN, Trial
 
 CMS, IMAGE, GRAD_CAM = "CMS", "image-space mean", "Grad-CAM"
 METHODS = (CMS, IMAGE, GRAD_CAM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from planted.photographs import BLUE, PLACES, RIM, Mark, Photographs
+from studies.planted.photographs import BLUE, PLACES, RIM, Mark, Photographs
 
 CORNER = 2  # pixels of a corner that shows the backdrop's rim
 

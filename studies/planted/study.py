@@ -10,11 +10,11 @@ import torch
 from scipy import stats
 
 import captum_canonical as cc
-from planted.finding import CMS, IMAGE, METHODS, Finding, find, occlusion_maps
-from planted.photographs import Photographs, Source, draw_photographs
-from planted.trained import accuracy, explained, log_odds, train
-from planted.trials import GROUPS, Effect, interventions, make_trial, uses_mark
-from planted.wired import wire
+from studies.planted.finding import CMS, IMAGE, METHODS, Finding, find, occlusion_maps
+from studies.planted.photographs import Photographs, Source, draw_photographs
+from studies.planted.trained import accuracy, explained, log_odds, train
+from studies.planted.trials import GROUPS, Effect, interventions, make_trial, uses_mark
+from studies.planted.wired import wire
 
 WIRED, TRAINED = "wired", "trained"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.statistics.bootstrap import bootstrap_interval
-from planted.photographs import BLUE, RED, Mark, Photographs, plantable
+from studies.planted.photographs import BLUE, RED, Mark, Photographs, plantable
 
 EACH = 20  # photographs of each group, 40 together; and 20 more of group B, to compare with itself
 GROUPS = ("A",) * EACH + ("B",) * (2 * EACH)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.statistics.split_half import split_half_correlation
-from paper.drawing import SIDE, face_maps, lines, new_figure, picture
-from paper.page import Figure, table
-from paper.study import SOURCES, Results, mean_map, on_face
+from studies.paper.drawing import SIDE, face_maps, lines, new_figure, picture
+from studies.paper.page import Figure, table
+from studies.paper.study import TITLES_AND_LAYERS, Results, mean_map, on_face
 
 EXAMPLES = 4
 PATCHES = (7, 15, 23, 31)  # pixels of 112
@@ -33,7 +33,7 @@ def largest_regions(values: Tensor, face: cc.CanonicalFace, count: int = 3) -> s
 def figure_01(results: Results, path: Path) -> Figure:
     """Fig. 1: one CMS for each task."""
     columns, rows = {}, [("task", "n", "largest mean drop", "unit", "split-half r", "regions with the largest means")]
-    for name in SOURCES:
+    for name in TITLES_AND_LAYERS:
         task, (maps, coverage) = results.task(name), results.maps(name)
         metric = cc.CanonicalModelSaliency(results.canonical)
         metric.update(maps, coverage)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import captum_canonical as cc
-from paper.study import Results
+from studies.paper.study import Results
 
 PACKAGES = ("torch", "captum", "numpy", "mediapipe", "torchmetrics", "matplotlib")
 

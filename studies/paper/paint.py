@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import captum_canonical as cc
-from face_nets import LUMA
-from paper.stimuli import unfolded
-from paper.study import Task
+from studies.face_nets.networks import LUMA
+from studies.paper.stimuli import unfolded
+from studies.paper.study import Task
 
 EYES, LIPS, BOTH, CONTROL = "eye make-up", "lipstick", "both", "control"
 KINDS = (EYES, LIPS, BOTH, f"{CONTROL} of {EYES}", f"{CONTROL} of {LIPS}", f"{CONTROL} of {BOTH}")
