@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, region_table
-from captum_canonical.saliency.regions import region_masks
+from captum_canonical.saliency.regions import RegionMasks
 from simulated_maps import SIZE, people, smooth_noise, true_map
 from timing import machine
 
@@ -81,11 +81,11 @@ def errors_of_skewed_maps(face: CanonicalFace, count: int, splits: int = SPLITS)
 
 def covered_shares(face: CanonicalFace, count: int, sets: int, elsewhere: float = 0.1) -> Tensor:
     """(R,) how often the 95 % interval of each region's share holds the true one."""
-    names, masks = region_masks(face, "the study")
-    mass = masks.double() @ true_map(face, elsewhere).flatten()
+    regions = RegionMasks.of(face, "the study")
+    mass = regions.masks.double() @ true_map(face, elsewhere).flatten()
     truth = mass / mass.sum()
     generator = torch.Generator().manual_seed(4)
-    held = torch.zeros(len(names))
+    held = torch.zeros(len(regions.names))
     for _ in range(sets):
         maps, who = people(face, count, generator, elsewhere=elsewhere)
         rows = region_table(ModelSaliency.from_maps(maps, None, face, who)).rows

@@ -70,4 +70,4 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
 def _kind(a: cc.ModelSaliency, b: cc.ModelSaliency) -> str:
     """Photographs that both explain are compared with themselves; groups have none in common."""
     assert a.photos is not None and b.photos is not None  # of run folders
-    return "models" if a.photos.shared(b.photos) else "groups"
+    return "models" if a.photos.count_shared(b.photos) else "groups"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.metric import CanonicalModelSaliency
-from captum_canonical.saliency.photos import Photos
+from captum_canonical.saliency.moments import merge_moments
 from captum_canonical.saliency.region_table import Asymmetry, RegionRow, RegionTable, region_table
 from captum_canonical.saliency.regions import regions_version
 from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.saliency.significance import Significance
-from captum_canonical.saliency.sums import merge_moments
+from captum_canonical.saliency.single_maps import SingleMaps
 
 __all__ = [
     "Asymmetry",
     "CanonicalModelSaliency",
     "Concentration",
     "ModelSaliency",
-    "Photos",
     "RegionRow",
     "RegionTable",
     "Significance",
+    "SingleMaps",
     "merge_moments",
     "region_table",
     "regions_version",

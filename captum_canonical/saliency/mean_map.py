@@ -1,4 +1,4 @@
-"""A model-level map as a file: one ``.npz`` of plain arrays, in which nothing is executed."""
+"""A mean map without the single maps behind it, in memory and as an ``.npz`` file of plain arrays."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import write_file
-from captum_canonical.saliency.sums import Pixels
+from captum_canonical.saliency.moments import Pixels
 
 FACE = "canonical_face"
 PIXELS = ("mean", "variance", "count", "coverage")
 
 
 def write_summary(path: Path, values: Mapping[str, Any], face: CanonicalFace | None) -> None:
-    """Writes the arrays and the face so that others see the whole file or, if anything happens, what was there."""
+    """Writes the arrays and the face; on a crash, the old file is kept."""
     arrays = {name: np.asarray(value) for name, value in values.items()}
     if face is not None:
         content = io.BytesIO()
@@ -38,7 +38,7 @@ def read_summary(path: str | PathLike[str]) -> dict[str, Any]:
     """What :func:`write_summary` wrote, as the arguments of a :class:`ModelSaliency`.
 
     Raises:
-        CanonicalError: there is no such file, or it is damaged or another one.
+        CanonicalError: there is no such file, it is damaged, or something else wrote it.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -67,7 +67,7 @@ def _check(pixels: Mapping[str, torch.Tensor], face: CanonicalFace | None) -> No
 
 
 class MeanMap:
-    """What a :class:`ModelSaliency` knows even without single maps.
+    """A mean map and its uncertainty: the part of a :class:`ModelSaliency` that needs no single maps.
 
     Args:
         mean, variance, count, coverage: see the properties.
@@ -101,12 +101,12 @@ class MeanMap:
 
     @property
     def mean(self) -> Tensor:
-        """(1, H, W) float64, per pixel over the images in which it was covered; 0 where that is none."""
+        """(1, H, W) float64, per pixel the mean over the images that cover it; 0 where none does."""
         return self.pixels.mean
 
     @property
     def variance(self) -> Tensor:
-        """(1, H, W) float64, between the same images (ddof 1); NaN where fewer than two cover the pixel."""
+        """(1, H, W) float64, between the images that cover the pixel (ddof 1); NaN where fewer than two do."""
         return self.pixels.variance
 
     @property
@@ -128,30 +128,69 @@ class MeanMap:
     def pixels(self) -> Pixels:
         """:attr:`mean`, :attr:`variance`, :attr:`count` and :attr:`coverage` together."""
         if self._pixels is None:
-            self._pixels = self._summed()
+            self._pixels = self._compute_pixels()
         return self._pixels
 
-    def _summed(self) -> Pixels:
+    def _compute_pixels(self) -> Pixels:
         raise NotImplementedError
 
     def face(self, what: str) -> CanonicalFace:
-        """:attr:`canonical_face`, if it is known.
+        """:attr:`canonical_face`, which must be known.
 
         Raises:
-            CanonicalError: it is not; ``what`` is named.
+            CanonicalError: it is not known; the message names ``what`` needs it.
         """
         if self.canonical_face is None:
-            raise CanonicalError(f"ModelSaliency: {what} cannot be had, because the canonical face is not known.")
+            raise CanonicalError(f"ModelSaliency: {what} is not available, because the canonical face is not known.")
         return self.canonical_face
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Writes the pixels, n and the canonical face to an ``.npz`` file; single maps are not in it.
+        """Writes the pixels, n and the canonical face, but no single maps, to an ``.npz`` file.
 
-        The same result gives the same bytes. :meth:`ModelSaliency.load` reads it.
+        Equal results give equal bytes. :meth:`ModelSaliency.load` reads the file.
 
         Raises:
-            CanonicalError: the file cannot be written; what was there before stays.
+            CanonicalError: the file cannot be written; an existing file is kept.
         """
         names = ("mean", "standard_error", "variance", "count", "coverage", "n", "symmetric")
         write_summary(Path(path), {name: getattr(self, name) for name in names}, self.canonical_face)
         return Path(path)
+
+
+# ------------------------------------------------------------------------------------------------- the same face
+SAME_VERTEX = 1e-3
+"""Vertices whose distance is at most this share of the face's size are the same."""
+
+
+def check_same_face(a: MeanMap, b: MeanMap, who: str) -> None:
+    """Raises CanonicalError unless a pixel of one map is the same point of the face in the other.
+
+    An unknown face matches any face of its size.
+    """
+    keys = [(_size(each), _topology(each), each.symmetric) for each in (a, b)]
+    faces = [each.canonical_face for each in (a, b)]
+    if keys[0][0] != keys[1][0] or keys[0][2] != keys[1][2] or (None not in faces and keys[0] != keys[1]):
+        raise CanonicalError(
+            f"{who}: expected maps with the same (height, width), topology and symmetric = {keys[0]}, got {keys[1]}."
+        )
+    if faces[0] is not None and faces[1] is not None and not _same_vertices(faces[0], faces[1]):
+        raise CanonicalError(
+            f"{who}: expected maps on the same canonical face, got two whose {len(faces[0].vertices)} and "
+            f"{len(faces[1].vertices)} vertices lie in other places; explain both on one canonical_face."
+        )
+
+
+def _size(saliency: MeanMap) -> tuple[int, ...]:
+    return tuple(saliency.mean.shape[1:]) if saliency.canonical_face is None else saliency.canonical_face.size
+
+
+def _topology(saliency: MeanMap) -> str | None:
+    return None if saliency.canonical_face is None else saliency.canonical_face.topology
+
+
+def _same_vertices(one: CanonicalFace, other: CanonicalFace) -> bool:
+    if one is other:
+        return True
+    if one.vertices.shape != other.vertices.shape or not torch.equal(one.triangles, other.triangles):
+        return False
+    return bool((one.vertices - other.vertices).abs().max() <= SAME_VERTEX * max(one.size))

@@ -15,8 +15,7 @@ from torchmetrics import Metric
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.saliency.result import ModelSaliency
-from captum_canonical.saliency.sums import (
+from captum_canonical.saliency.moments import (
     Pixels,
     check_symmetric,
     checked_maps,
@@ -24,13 +23,14 @@ from captum_canonical.saliency.sums import (
     moments_of,
     pool_with_mirror_image,
 )
+from captum_canonical.saliency.result import ModelSaliency
 
 
 class CanonicalModelSaliency(Metric):
     """Running mean and variance of maps on one canonical face (CMS, Eq. 6): a :class:`torchmetrics.Metric`.
 
-    The mean counts images, not hits: each pixel is averaged over the images in which it was covered, each with weight
-    one. Maps are never normalised. ``update`` in batches of any size and order, ``merge_state`` of shards, and
+    The mean counts images, not hits: each pixel is averaged over the images in which it was covered, with equal
+    weights. Maps are never normalised. ``update`` in batches of any size and order, ``merge_state`` of shards, and
     processes under ``torch.distributed`` (where ``compute`` is collective: all call it) give the same result.
 
     Sums are kept in float64 whatever the metric is cast to. The cost and memory do not grow with the number of images.
@@ -39,7 +39,7 @@ class CanonicalModelSaliency(Metric):
         canonical_face: the face that the maps are written on.
         symmetric: pool each map with its mirror image, left with right. A pixel takes the mean of its side and the
             other where both were covered, the covered one where only one was, with the hits of both; the image still
-            counts once. Removes the random difference of the sides, and hides a true one.
+            counts once. This removes random differences between the sides, and hides true ones.
         **kwargs: for :class:`torchmetrics.Metric`, such as ``process_group``.
 
     Raises:
@@ -108,7 +108,7 @@ class CanonicalModelSaliency(Metric):
         return ModelSaliency(*pixels, int(self.images), canonical_face=self.canonical_face, symmetric=self.symmetric)
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Adds what another metric on the same face, such as that of another shard, has seen."""
+        """Adds the images of another metric on the same face, such as that of another shard."""
         if isinstance(incoming_state, CanonicalModelSaliency):
             ours, theirs = self._identity(), incoming_state._identity()
             if ours != theirs:

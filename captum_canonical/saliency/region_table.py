@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import finite
-from captum_canonical.saliency.regions import RegionValues, own_region_values, region_masks, regions_version, side_pairs
+from captum_canonical.saliency.regions import RegionMasks, RegionValues, region_values, regions_version
 from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency
 from captum_canonical.statistics.bootstrap import Estimate, check_level, ratios
 from captum_canonical.tables import Column, Interval, Table
@@ -166,81 +165,88 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
     """
     check_level(level)
     face = result.face("a table of regions")
-    names, masks = region_masks(face, "region_table")
+    regions = RegionMasks.of(face, "region_table")
     wanted = result.photos is not None if intervals is None else intervals
-    values = own_region_values(result, names, masks) if wanted and result.n else None
-    if wanted and values is None:
+    if wanted:
         result.single_maps("intervals of regions")
-    rows = _rows(result, names, masks, values, level)
-    notes = [_note_of(result, values, level)]
+    values = region_values(result, regions) if wanted and result.n else None
+    rows = _rows(result, regions, values, level)
+    notes = [_interval_note(result, values, level)]
     if any(math.isnan(row.share) for row in rows):
         notes.append("Nothing in any region speaks for the target (no value is positive), so that there are no shares.")
     if result.symmetric:
         notes.append(POOLED)
-    pairs = () if result.symmetric else _asymmetries(result, names, masks, values, level)
+    pairs = () if result.symmetric else _asymmetries(result, regions, values, level)
     at_the_end = any(row.share in (0, 1) for row in rows) or any(abs(pair.index) == 1 for pair in pairs)
     if values is not None and values.units.count > 1 and at_the_end:
         notes.append(AT_THE_END)
     positive = result.mean.reshape(-1).clamp(min=0)
     whole = float(positive.sum())
-    outside = float(positive[~masks.any(0)].sum()) / whole if whole > 0 else math.nan
-    return RegionTable(tuple(rows), pairs, outside, result.n, level, tuple(notes), regions_version(face))
+    outside = float(positive[~regions.masks.any(0)].sum()) / whole if whole > 0 else math.nan
+    return RegionTable(rows, pairs, outside, result.n, level, tuple(notes), regions_version(face))
 
 
-def _note_of(result: ModelSaliency, values: RegionValues | None, level: float) -> str:
-    if values is not None and values.units.count > 1:
-        return f"Intervals ({level:.0%}) are by the influence of {values.units.word}. {values.units.caution}".strip()
-    if values is not None:
-        return f"No intervals: {values.units.word}."
+def _interval_note(result: ModelSaliency, values: RegionValues | None, level: float) -> str:
+    units = None if values is None else values.units
+    if units is not None and units.count > 1:
+        return f"Intervals ({level:.0%}) are by the influence of {units.description}. {units.caveat}".strip()
+    if units is not None:
+        return f"No intervals: {units.description}."
     return f"No intervals. {NO_SINGLE_MAPS}" if result.photos is None else "No intervals."
 
 
 def _rows(
-    result: ModelSaliency, names: list[str], masks: Tensor, values: RegionValues | None, level: float
-) -> list[RegionRow]:
-    mean, seen = result.mean.reshape(-1), masks & (result.count.reshape(-1) > 0)
-    mass = masks.double() @ mean.clamp(min=0)
-    total = float(mean.clamp(min=0)[masks.any(0)].sum())
+    result: ModelSaliency, regions: RegionMasks, values: RegionValues | None, level: float
+) -> tuple[RegionRow, ...]:
+    mean, masks = result.mean.reshape(-1), regions.masks
+    seen = masks & (result.count.reshape(-1) > 0)
     pixels = seen.sum(1)
     means = torch.where(pixels > 0, (seen.double() @ mean) / pixels, torch.nan).tolist()
     areas = (masks.sum(1) / masks.any(0).sum()).tolist()
+    mass = (masks.double() @ mean.clamp(min=0)).tolist()
+    total = float(mean.clamp(min=0)[masks.any(0)].sum())
+    mean_ends = share_ends = [UNKNOWN] * len(means)
+    if values is not None:
+        mean_ends = _intervals(values.mean_estimates(level))
+        share_ends = _intervals(values.share_estimates(level), 0.0, 1.0)
     rows = []
-    for number, name in enumerate(names):
-        share = float(mass[number]) / total if total > 0 else math.nan
-        density = share / areas[number] if areas[number] else math.nan
-        rows.append(RegionRow(name, areas[number], means[number], share, density))
-    if values is None:
-        return rows
-    units = torch.ones_like(values.total)
-    of_mean, of_share = ratios(values.means, units, level), ratios(values.mass, values.total, level)
-    found = []
-    for number, row in enumerate(rows):
-        share_ends = _ends(of_share, number, 0.0, 1.0)
-        density_ends = (share_ends[0] / row.area, share_ends[1] / row.area) if row.area else UNKNOWN
-        ends = (_ends(of_mean, number), share_ends, density_ends)
-        found.append(RegionRow(row.region, row.area, row.mean, row.share, row.density, *ends))
-    return found
+    for number, (name, area) in enumerate(zip(regions.names, areas, strict=True)):
+        share = mass[number] / total if total > 0 else math.nan
+        ends = share_ends[number]
+        row = RegionRow(
+            region=name,
+            area=area,
+            mean=means[number],
+            share=share,
+            density=share / area if area else math.nan,
+            mean_interval=mean_ends[number],
+            share_interval=ends,
+            density_interval=(ends[0] / area, ends[1] / area) if area else UNKNOWN,
+        )
+        rows.append(row)
+    return tuple(rows)
 
 
 def _asymmetries(
-    result: ModelSaliency, names: list[str], masks: Tensor, values: RegionValues | None, level: float
+    result: ModelSaliency, regions: RegionMasks, values: RegionValues | None, level: float
 ) -> tuple[Asymmetry, ...]:
-    mass = masks.double() @ result.mean.reshape(-1).clamp(min=0)
+    mass = regions.masks.double() @ result.mean.reshape(-1).clamp(min=0)
     found = []
-    for name, left, right in side_pairs(names):
+    for name, left, right in regions.left_right_pairs:
         both = float(mass[left] + mass[right])
         index = float(mass[left] - mass[right]) / both if both > 0 else math.nan
-        ends = UNKNOWN
+        interval = UNKNOWN
         if values is not None:
-            sides = values.mass[:, [left]], values.mass[:, [right]]
-            ends = _ends(ratios(sides[0] - sides[1], sides[0] + sides[1], level), 0, -1.0, 1.0)
-        found.append(Asymmetry(name, index, ends))
+            of_left, of_right = values.mass[:, [left]], values.mass[:, [right]]
+            (interval,) = _intervals(ratios(of_left - of_right, of_left + of_right, level), -1.0, 1.0)
+        found.append(Asymmetry(name, index, interval))
     return tuple(found)
 
 
-def _ends(estimate: Estimate, number: int, least: float = -math.inf, most: float = math.inf) -> Interval:
-    """Cut off where no value can be; not known if the value lies there itself (see :data:`AT_THE_END`)."""
-    value, low, high = estimate.value[number], estimate.low[number], estimate.high[number]
-    if not least < value < most:
-        return UNKNOWN
-    return float(low.clamp(least, most)), float(high.clamp(least, most))
+def _intervals(estimate: Estimate, least: float = -math.inf, most: float = math.inf) -> list[Interval]:
+    """Clipped to the range of possible values; unknown for a value at its end, see :data:`AT_THE_END`."""
+    ends = [end.clamp(least, most).tolist() for end in (estimate.low, estimate.high)]
+    return [
+        (low, high) if least < value < most else UNKNOWN
+        for value, low, high in zip(estimate.value.tolist(), *ends, strict=True)
+    ]

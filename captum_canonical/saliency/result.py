@@ -1,4 +1,4 @@
-"""What a network looks at, over many photographs: the model-level map and everything behind it."""
+"""The model-level map of a network over many photographs, and everything behind it."""
 
 from __future__ import annotations
 
@@ -14,37 +14,42 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.run_folder.folder import Records, RunFolder
-from captum_canonical.saliency.compatible import check_addable
-from captum_canonical.saliency.concentration import Concentration, photo_bands, unit_bands, units_of
-from captum_canonical.saliency.mean_map import MeanMap, read_summary
-from captum_canonical.saliency.photos import Photos, checked_columns
-from captum_canonical.saliency.significance import Clusters, Settings, Significance, significance_of
+from captum_canonical.saliency.concentration import Concentration
+from captum_canonical.saliency.mean_map import MeanMap, check_same_face, read_summary
+from captum_canonical.saliency.moments import Pixels, check_symmetric, merge_moments, pooled_pixels
+from captum_canonical.saliency.significance import Clusters, MaxTSettings, Significance, significance_of
+from captum_canonical.saliency.single_maps import (
+    SingleMaps,
+    checked_columns,
+    differing_settings,
+    format_differences,
+)
 from captum_canonical.saliency.strata import Bins, By, strata_of
-from captum_canonical.saliency.sums import Pixels, check_symmetric, merge_moments, summed
+from captum_canonical.saliency.units import photo_bands, unit_bands, units_of
 from captum_canonical.statistics.bootstrap import check_level
 from captum_canonical.statistics.max_t import OneSample
 from captum_canonical.statistics.permutation import sign_patterns
 
 SUMMARY = "summary.npz"
 NO_SINGLE_MAPS = (
-    "It needs the maps of single photographs, which a merely streamed or loaded result does not hold: open the run "
+    "This needs the maps of single photographs, which a merely streamed or loaded result does not hold: open the run "
     "folder with ModelSaliency.open(folder), or keep the maps and use ModelSaliency.from_maps."
 )
 
 
 class ModelSaliency(MeanMap):
-    """The mean of the maps of n photographs on one canonical face (CMS, Eq. 6), how sure it is, and what is behind it.
+    """The mean of the maps of n photographs on one canonical face (CMS, Eq. 6), with its uncertainty and single maps.
 
-    :func:`explain_dataset`, :meth:`CanonicalModelSaliency.compute`, :meth:`open`, :meth:`from_maps` and :meth:`load`
-    make one. Only those of a run folder or of maps in memory have single maps (:attr:`photos`), which tests, intervals
-    and strata need. Not to be changed once made.
+    Returned by :func:`explain_dataset`, :meth:`CanonicalModelSaliency.compute`, :meth:`open`, :meth:`from_maps` and
+    :meth:`load`. Only results of a run folder or of maps in memory have single maps (:attr:`photos`), which tests,
+    intervals and strata need. Immutable.
 
     Attributes:
         n: photographs in which any pixel was covered.
         canonical_face: the face that the maps are written on, None where it is not known.
         symmetric: whether each map was pooled with its mirror image, left with right.
-        photos: the maps of single photographs with what is known about each (:class:`Photos`), or None.
-        run: the run folder that it was read from (:class:`~captum_canonical.run_folder.RunFolder`: ``complete``,
+        photos: the maps of single photographs and the records of each (:class:`SingleMaps`), or None.
+        run: the run folder of the result (:class:`~captum_canonical.run_folder.RunFolder`: ``complete``,
             ``missing``, ``left_out``, ``settings``, ``stopping`` and so on), or None.
 
     Example::
@@ -58,28 +63,28 @@ class ModelSaliency(MeanMap):
         (tensor([4., 4., 4., 4.], dtype=torch.float64), ['a', 'a', 'b'])
     """
 
-    photos: Photos | None = None
+    photos: SingleMaps | None = None
     run: RunFolder | None = None
 
-    # -------------------------------------------------------------------------------------------------- making
+    # -------------------------------------------------------------------------------------------- constructors
     @classmethod
     def open(cls, path: str | PathLike[str], symmetric: bool | None = None) -> ModelSaliency:
-        """What a run has found so far, finished or not.
+        """The result of a run so far, finished or not.
 
-        Nothing but the records is read at first; :attr:`mean` and the others go through the maps once.
+        Only the records are read at first; the maps are read once, when :attr:`mean` or another array is needed.
 
         Args:
             path: the ``out`` of :func:`explain_dataset`.
             symmetric: pool each map with its mirror image. Default: as in the summary of the run, if there is one.
 
         Raises:
-            CanonicalError: there is no run, or it is damaged; or its face is not its own mirror image.
+            CanonicalError: there is no run, it is damaged, or its face is not its own mirror image.
         """
         run = RunFolder.open(path)
         if symmetric is None:
             summary = run.path / SUMMARY
             symmetric = summary.exists() and bool(read_summary(summary)["symmetric"])
-        result = cls.of_photos(Photos.of_run(run), run.canonical_face, symmetric)
+        result = cls.of_photos(SingleMaps.of_run(run), run.canonical_face, symmetric)
         result.run = run
         return result
 
@@ -94,13 +99,13 @@ class ModelSaliency(MeanMap):
         symmetric: bool = False,
         **columns: Sequence[Any],
     ) -> ModelSaliency:
-        """Of maps in memory, which are kept and not copied where that can be avoided.
+        """The result of maps in memory, which are kept, and copied only if necessary.
 
         Args:
-            maps: (N, 1, H, W) on the canonical face; what a map holds where it is not covered does not matter.
+            maps: (N, 1, H, W) on the canonical face; values where a map is not covered are ignored.
             coverage: like ``maps``, 0 where nothing was seen. None: every pixel of every map was hit once.
             canonical_face: the face that the maps are written on.
-            identities: who is on each photograph, where that is known.
+            identities: the person on each photograph, where known.
             symmetric: pool each map with its mirror image.
             **columns: N entries each, such as ``group``, ``label``, ``predicted``, ``score``, ``yaw``: :meth:`strata`.
 
@@ -112,39 +117,39 @@ class ModelSaliency(MeanMap):
         hits = torch.ones_like(values) if coverage is None else torch.as_tensor(coverage).detach().cpu()
         records = {"identity": identities, **columns} if identities is not None else dict(columns)
         lists = checked_columns(records, len(values), "ModelSaliency.from_maps")
-        pixels, n = summed([(values, hits)], canonical_face, symmetric, "ModelSaliency.from_maps")
-        result = cls.of_photos(Photos.in_memory(values, hits, lists), canonical_face, symmetric)
+        pixels, n = pooled_pixels([(values, hits)], canonical_face, symmetric, "ModelSaliency.from_maps")
+        result = cls.of_photos(SingleMaps.in_memory(values, hits, lists), canonical_face, symmetric)
         result._pixels, result.n = pixels, n
         return result
 
     @classmethod
-    def of_photos(cls, photos: Photos, canonical_face: CanonicalFace, symmetric: bool = False) -> ModelSaliency:
-        """Of single maps, which are gone through once when :attr:`mean` or another of the pixels is asked for."""
+    def of_photos(cls, photos: SingleMaps, canonical_face: CanonicalFace, symmetric: bool = False) -> ModelSaliency:
+        """The result of single maps, which are read once, when :attr:`mean` or another array is needed."""
         if symmetric:
             check_symmetric(canonical_face, "ModelSaliency")
-        nothing = torch.zeros(0)
-        result = cls(nothing, nothing, nothing, nothing, len(photos), canonical_face=canonical_face)
+        empty = torch.zeros(0)
+        result = cls(empty, empty, empty, empty, len(photos), canonical_face=canonical_face)
         result._pixels, result.symmetric, result.photos = None, symmetric, photos
         return result
 
     # ------------------------------------------------------------------------------------------- single maps
-    def _summed(self) -> Pixels:
+    def _compute_pixels(self) -> Pixels:
         photos, face = self.single_maps("the mean"), self.face("the mean")
-        return summed(photos.chunks(), face, self.symmetric, "ModelSaliency")[0]
+        return pooled_pixels(photos.chunks(), face, self.symmetric, "ModelSaliency")[0]
 
     @property
     def records(self) -> Records:
-        """Column -> one entry for each photograph with a map; empty where single photographs are not known."""
+        """Column -> one entry for each photograph with a map; empty if there are no single maps."""
         return {} if self.photos is None else self.photos.records
 
-    def single_maps(self, what: str) -> Photos:
-        """:attr:`photos`, if there are any.
+    def single_maps(self, what: str) -> SingleMaps:
+        """:attr:`photos`, which must be there.
 
         Raises:
-            CanonicalError: this result has been streamed or loaded; ``what`` is named.
+            CanonicalError: this result was streamed or loaded; the message names ``what`` needs them.
         """
         if self.photos is None:
-            raise CanonicalError(f"ModelSaliency: {what} cannot be had. {NO_SINGLE_MAPS}")
+            raise CanonicalError(f"ModelSaliency: {what} is not available. {NO_SINGLE_MAPS}")
         return self.photos
 
     # ----------------------------------------------------------------------------------------------- evidence
@@ -158,22 +163,22 @@ class ModelSaliency(MeanMap):
         forming: float = 0.001,
         share: float = 0.5,
     ) -> Significance:
-        """Where the map is other than 0, corrected for all its pixels.
+        """Where the map differs from 0, corrected for the number of pixels.
 
-        Tested is, at each pixel, the mean over people (over photographs where identities are not known; all
-        photographs of a person together count once) by Student's t and random signs of whole maps: without effect a
-        map is as likely as its negative, or else the test is approximate. P values are corrected by the largest t of
-        each pattern of signs (max-T): the chance of any false finding in the whole map is alpha. n people give no p
-        value below 2 / 2^n: 6 at least are needed for 0.05.
+        The test at each pixel is of the mean over people (over photographs where identities are not known; all
+        photographs of a person together count once), by Student's t and random signs of whole maps. It assumes that
+        without effect a map is as likely as its negative, and is approximate otherwise. P values are corrected by the
+        largest t of each sign pattern (max-T): the chance of any false finding in the whole map is alpha. With n
+        people no p value is below 2 / 2^n: at least 6 are needed for 0.05.
 
         Args:
-            permutations: number of random patterns of signs; where there are no more, all are tried.
+            permutations: number of random sign patterns; if there are no more in all, each is used once.
             alpha: family-wise error.
             seed: of the patterns.
             clusters: test clusters of neighbouring pixels instead of single ones, by ``"mass"`` (the sum of their
-                abs(t); also True) or ``"extent"``. Finds wide and weak effects sooner, but says only that there is
-                one somewhere in the cluster.
-            forming: two-sided p value of a single pixel, uncorrected, from which on it belongs to a cluster.
+                abs(t); also True) or ``"extent"``. More sensitive to wide and weak effects, but a significant cluster
+                only means that there is an effect somewhere in it.
+            forming: two-sided, uncorrected p value at or below which a pixel belongs to a cluster.
             share: of the people that must cover a pixel for it to be tested.
 
         Raises:
@@ -188,26 +193,26 @@ class ModelSaliency(MeanMap):
             Mean other than 0 in 1 of 16 pixels (|t| above 3.21; max-T, family-wise error 0.05, 1,000 random sign \
 patterns of 40 photographs).
         """
-        settings = Settings(permutations, alpha, seed, clusters, forming, share)
+        settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
         photos, face = self.single_maps("significance"), self.face("significance")
         units = units_of(photos)
         patterns = sign_patterns(units.count, permutations, seed)
         bands = unit_bands(photos, units, face.size, self.symmetric)
-        return significance_of(bands, face.size, patterns, OneSample, settings, units.word, "mean other than 0")
+        return significance_of(bands, face.size, patterns, OneSample, settings, units.description, "mean other than 0")
 
     def strata(self, by: By, bins: Bins = None) -> dict[str, ModelSaliency]:
-        """The same for photographs of one kind each; every map is read once in all of them together.
+        """One result for each stratum of the photographs; together they read every map once.
 
         Args:
-            by: ``"correct"`` (label and prediction agree, or not), ``"true_predicted"`` (every pair of label and
+            by: ``"correct"`` (whether label and prediction agree), ``"true_predicted"`` (every pair of label and
                 prediction), ``"confidence"`` (bins of the score), ``"pose"`` (bins of yaw), any column of
                 :attr:`records` (such as ``"group"``, ``"identity"``, ``"label"``); several of these, which are crossed;
                 or one entry for each photograph with a map.
-            bins: of numbers: how many bins of equally many photographs, or their edges. Default: 3 for confidence,
-                the edges -90, -15, 15 and 90 degrees for pose.
+            bins: for numbers: the number of bins of equally many photographs, or the edges of the bins. Default: 3
+                for confidence, the edges -90, -15, 15 and 90 degrees for pose.
 
         Returns:
-            Name of the stratum -> its result, in order; what is not known is a stratum "not known". Draw them with
+            Name of the stratum -> its result, in order; unknown values form the stratum "not known". Draw them with
             :func:`~captum_canonical.visualization.show_strata`, compare two with :func:`compare_groups`.
 
         Raises:
@@ -221,14 +226,14 @@ patterns of 40 photographs).
         }
 
     def concentration(self, level: float = 0.95, intervals: bool | None = None) -> Concentration:
-        """Entropy, effective area and Gini coefficient of the map, section V-G's indicator of robustness.
+        """Entropy, effective area and Gini coefficient of the map, the indicator of robustness of section V-G.
 
-        Noise looks like spots: intervals of 95 % held the true values in 85 to 98 % of simulated data sets of 100
-        people, 87 to 96 % of 40 and 64 to 93 % of 20 (``benchmarks/calibration.py``). Fewer people have none.
+        Noise looks like spots: 95 % intervals contained the true values in 85 to 98 % of simulated data sets of 100
+        people, 87 to 96 % of 40 and 64 to 93 % of 20 (``benchmarks/calibration.py``). Fewer people give no intervals.
 
         Args:
-            level: coverage that intervals aim at, above 0 and below 1.
-            intervals: whether to give them. Default: where there are single maps.
+            level: nominal coverage of the intervals, above 0 and below 1.
+            intervals: whether to compute them. Default: if there are single maps.
 
         Raises:
             CanonicalError: intervals are asked for, but there are no single maps; or ``level`` does not fit.
@@ -245,15 +250,15 @@ patterns of 40 photographs).
 
     # ------------------------------------------------------------------------------------------------- adding
     def __add__(self, other: ModelSaliency) -> ModelSaliency:
-        """The same as of all photographs together, in any order; single maps are kept if both have them.
+        """The result of the photographs of both; single maps are kept if both have them.
 
         Raises:
             CanonicalError: they are on different faces, only one is pooled with its mirror image, they are known to be
-                of other networks or settings, or some photographs are certainly in both.
+                of different networks or settings, or some photographs are certainly in both.
         """
         if not isinstance(other, ModelSaliency):
             return NotImplemented
-        check_addable(self, other)
+        self._check_addable(other)
         moments = merge_moments(torch.stack([self.pixels.moments(), other.pixels.moments()]))
         total = ModelSaliency(
             *Pixels.of_moments(moments, (self.coverage + other.coverage)[0]),
@@ -265,12 +270,28 @@ patterns of 40 photographs).
             total.photos = self.photos.joined(other.photos)
         return total
 
+    def _check_addable(self, other: ModelSaliency) -> None:
+        who = "ModelSaliency + ModelSaliency"
+        check_same_face(self, other, who)
+        different = differing_settings(self.photos, other.photos)
+        if different:
+            raise CanonicalError(
+                f"{who}: expected maps of one network made with the same settings, but "
+                f"{format_differences(different)} differ."
+            )
+        shared = 0 if self.photos is None or other.photos is None else self.photos.count_shared(other.photos)
+        if shared or self is other:
+            raise CanonicalError(
+                f"{who}: expected different photographs, but {shared or self.n} are in both; counted twice, they would "
+                "make the map look surer than it is."
+            )
+
     # -------------------------------------------------------------------------------------------------- files
     def save_summary(self) -> Path:
         """Writes ``summary.npz`` into the run folder.
 
         Raises:
-            CanonicalError: it was not read from one, or the file cannot be written.
+            CanonicalError: the result was not read from a run folder, or the file cannot be written.
         """
         if self.run is None:
             raise CanonicalError("ModelSaliency.save_summary: expected the result of a run; use .save(path).")
@@ -278,10 +299,10 @@ patterns of 40 photographs).
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> ModelSaliency:
-        """Reads what :meth:`save` wrote, such as the ``summary.npz`` of a run. Nothing in the file is executed.
+        """Reads a file of :meth:`save`, such as the ``summary.npz`` of a run. Nothing in the file is executed.
 
         Raises:
-            CanonicalError: there is no such file, or it is damaged or another one.
+            CanonicalError: there is no such file, it is damaged, or it was not written by :meth:`save`.
         """
         return cls(**read_summary(path))
 

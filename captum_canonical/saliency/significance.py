@@ -1,4 +1,4 @@
-"""Where a model-level map is other than 0, corrected for all its pixels."""
+"""Where a model-level map differs from 0, corrected for the number of pixels."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Clusters = bool | Literal["mass", "extent"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of a corrected test.
+class MaxTSettings:
+    """Settings of a test of all pixels, corrected by the largest statistic of each pattern.
 
     Attributes:
-        permutations: random patterns; where there are no more, all are tried.
+        permutations: number of random patterns; if there are no more in all, each is used once.
         alpha: the chance of any false finding in a map without effect.
         seed: of the patterns.
-        clusters: False for single pixels, or what a cluster is measured by; True is "mass".
-        forming: two-sided p value of a single pixel from which on it belongs to a cluster.
+        clusters: False for single pixels, or the measure of a cluster; True is "mass".
+        forming: two-sided p value at or below which a pixel belongs to a cluster.
         share: of the units (of each group) that must cover a pixel for it to be tested.
 
     Raises:
-        CanonicalError: a value does not fit.
+        CanonicalError: a value is not valid.
     """
 
     permutations: int = 10_000
@@ -61,28 +61,29 @@ class Settings:
 
     @property
     def measure(self) -> Measure:
-        """Of clusters."""
+        """The measure of clusters."""
         return "extent" if self.clusters == "extent" else "mass"
 
 
 @dataclass(frozen=True, eq=False)
 class Significance:
-    """A map of corrected p values; see :meth:`ModelSaliency.significance`.
+    """A map of corrected p values, see :meth:`ModelSaliency.significance`.
 
     Attributes:
-        t: (1, H, W) float64 Student's t, of two groups Welch's as the normal deviate z that is as unlikely; NaN where
-            not tested.
+        t: (1, H, W) float64 Student's t; for two groups, Welch's t as the normal deviate z of the same probability.
+            NaN where not tested.
         p_values: (1, H, W) float64, corrected over all tested pixels; NaN where not tested. With clusters that of the
-            pixel's cluster, 1 outside of all.
+            pixel's cluster, 1 outside of all clusters.
         mask: (1, H, W) bool, p at most alpha.
-        critical_value: abs(t) has to exceed it; infinite if there are too few units, None with clusters.
-        clusters: found by the forming threshold, or None.
+        critical_value: the value that abs(t) has to exceed; infinite if there are too few units, None with clusters.
+        clusters: those formed by the threshold, or None.
         settings: of the test.
-        units: that signs are flipped of, or that are dealt out anew, in words.
-        patterns: of signs or groups that were tried, the observed one among them.
-        exhaustive: whether these are all.
+        units: the number and kind of the units, such as "40 people"; of two groups "20 people and 30 people".
+        patterns: number of patterns of signs or groups that were used, including the observed one.
+        exhaustive: whether these are all patterns.
         smallest: the smallest p value that these patterns can give.
-        subject: what is tested, in words.
+        subject: what is tested, such as "mean other than 0".
+        two_groups: whether two groups were compared, by random groups instead of random signs.
     """
 
     t: Tensor
@@ -90,12 +91,13 @@ class Significance:
     mask: Tensor
     critical_value: float | None
     clusters: tuple[Cluster, ...] | None
-    settings: Settings
+    settings: MaxTSettings
     units: str
     patterns: int
     exhaustive: bool
     smallest: float
     subject: str
+    two_groups: bool = False
 
     @property
     def alpha(self) -> float:
@@ -104,13 +106,16 @@ class Significance:
 
     @property
     def tested(self) -> Tensor:
-        """(1, H, W) bool, pixels that enough units cover."""
+        """(1, H, W) bool, the pixels that enough units cover."""
         return ~self.t.isnan()
 
     @property
     def sentence(self) -> str:
-        """The verdict in words."""
-        how = f"{self.patterns:,} {'(all)' if self.exhaustive else 'random'} {self.method}"
+        """The verdict as a sentence."""
+        patterns = (
+            f"ways to deal {self.units} out to the groups" if self.two_groups else f"sign patterns of {self.units}"
+        )
+        how = f"{self.patterns:,} {'(all)' if self.exhaustive else 'random'} {patterns}"
         family = f"family-wise error {self.alpha:.3g}, {how}"
         if self.smallest > self.alpha:
             return (
@@ -121,26 +126,16 @@ class Significance:
         if not tested:
             return f"No pixel is covered by {self.settings.share:.0%} of {self.units}, so that none is tested."
         if self.clusters is not None:
-            return self._of_clusters(family)
+            return self._cluster_sentence(family)
         found = int(self.mask.sum())
         if not found:
             return f"No {self.subject} detected in any of {tested:,} pixels (max-T, {family})."
         return (
-            f"{self.subject[:1].upper()}{self.subject[1:]} in {found:,} of {tested:,} pixels (|{self.letter}| above "
-            f"{self.critical_value:.3g}; max-T, {family})."
+            f"{self.subject[:1].upper()}{self.subject[1:]} in {found:,} of {tested:,} pixels "
+            f"(|{'z' if self.two_groups else 't'}| above {self.critical_value:.3g}; max-T, {family})."
         )
 
-    @property
-    def method(self) -> str:
-        """How patterns come about, in words."""
-        return f"sign patterns of {self.units}"
-
-    @property
-    def letter(self) -> str:
-        """Of the statistic."""
-        return "t"
-
-    def _of_clusters(self, family: str) -> str:
+    def _cluster_sentence(self, family: str) -> str:
         clusters = self.clusters or ()
         found = [cluster for cluster in clusters if cluster.p_value <= self.alpha]
         formed = f"{self.settings.measure} of clusters of pixels with p below {self.settings.forming:.3g}"
@@ -152,7 +147,7 @@ class Significance:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For a file: all but the maps."""
+        """JSON-ready values, without the maps."""
         finite = self.critical_value is not None and self.critical_value != float("inf")
         return {
             "sentence": self.sentence,
@@ -167,41 +162,24 @@ class Significance:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class GroupSignificance(Significance):
-    """Of a difference between two groups of units."""
-
-    @property
-    def method(self) -> str:
-        """How patterns come about, in words."""
-        return f"ways to deal {self.units} out to the groups"
-
-    @property
-    def letter(self) -> str:
-        """Of the statistic."""
-        return "z"
-
-
 def significance_of(
     bands: Iterable[tuple[slice, Tensor, Tensor]],
     size: tuple[int, int],
     patterns: Patterns,
     statistic: type[Statistic],
-    settings: Settings,
+    settings: MaxTSettings,
     units: str,
     subject: str,
-    kind: type[Significance] = Significance,
 ) -> Significance:
-    """The test of all pixels of a map.
+    """Tests all pixels of a map.
 
     Args:
         bands: which pixels, (U, P) values of them and whether they are covered; all pixels in order.
         size: (H, W).
         patterns, statistic: as in :func:`max_t`.
         settings: of the test.
-        units, subject, kind: for the verdict.
+        units, subject: see :class:`Significance`.
     """
-    whole = (1, *size)
     flags: list[Tensor] = []
 
     def seen() -> Iterable[tuple[Tensor, Tensor]]:
@@ -210,15 +188,15 @@ def significance_of(
             yield values, covered
 
     if settings.clusters:
-        test = _clusters_of(seen(), size, patterns, statistic, settings)
+        test = _cluster_test(seen(), size, patterns, statistic, settings)
         t, p_values, clusters, critical = test.t.reshape(-1), test.p_values.reshape(-1), test.clusters, None
     else:
         found = max_t(seen(), patterns, statistic, settings.share)
         t, p_values, clusters, critical = found.t, found.p_values, None, found.critical_value(settings.alpha)
     tested = torch.cat(flags)
-    t, p_values = (torch.where(tested, each, torch.nan).reshape(whole) for each in (t, p_values))
+    t, p_values = (torch.where(tested, each, torch.nan).reshape(1, *size) for each in (t, p_values))
     mask = p_values <= settings.alpha  # NaN is not
-    return kind(
+    return Significance(
         t,
         p_values,
         mask,
@@ -230,17 +208,18 @@ def significance_of(
         patterns.exhaustive,
         patterns.smallest,
         subject,
+        two_groups=statistic.groups == 2,
     )
 
 
-def _clusters_of(
+def _cluster_test(
     bands: Iterable[tuple[Tensor, Tensor]],
     size: tuple[int, int],
     patterns: Patterns,
     statistic: type[Statistic],
-    settings: Settings,
+    settings: MaxTSettings,
 ) -> ClusterTest:
-    """Clusters need all pixels at once: only those are kept that can be tested."""
+    # Clusters need all pixels at once: only those that can be tested are kept.
     places, parts = [], []
     for values, covered in bands:
         some = testable(covered, statistic, settings.share)
@@ -254,7 +233,7 @@ def _clusters_of(
 
 
 def _tested(covered: Tensor, patterns: Patterns, statistic: type[Statistic], share: float) -> Tensor:
-    """(P,) bool, pixels that enough units of the sample, or of both groups as they are, cover."""
+    """(P,) bool, pixels that enough units of the sample, or of each of the observed groups, cover."""
     members = patterns.rows[0] > 0
     groups = [covered[members], covered[~members]] if (~members).any() else [covered]
     counts = [(counted(group), share * len(group)) for group in groups]
@@ -262,7 +241,7 @@ def _tested(covered: Tensor, patterns: Patterns, statistic: type[Statistic], sha
 
 
 def _forming_thresholds(covered: Tensor, statistic: type[Statistic], forming: float) -> Tensor:
-    """(P,) the statistic of a two-sided p value, of t by the number of units that cover the pixel."""
+    """(P,) the statistic with this two-sided p value; t depends on the number of units that cover the pixel."""
     counts, inverse = counted(covered).unique(return_inverse=True)
     normal = np.full(len(counts), stats.norm.ppf(1 - forming / 2))
     limits = stats.t.ppf(1 - forming / 2, (counts.numpy() - 1).clip(min=1)) if statistic.groups == 1 else normal

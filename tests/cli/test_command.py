@@ -441,7 +441,7 @@ def test_compare_says_what_makes_the_sides_unlike(photos: Path, tmp_path: Path, 
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "old" in values["verdict"] and "new" in values["verdict"]
-    for words in ("are not finished", "were not made alike", "different units"):
+    for words in ("are not finished", "were made with different settings", "different units"):
         assert any(words in note for note in values["notes"]) and words in printed
 
 

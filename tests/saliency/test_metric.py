@@ -22,8 +22,8 @@ from torchmetrics import Metric, MetricCollection
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.saliency.moments import merge_moments
 from captum_canonical.saliency.result import ModelSaliency
-from captum_canonical.saliency.sums import merge_moments
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 16

@@ -17,7 +17,7 @@ from scipy import stats
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency, region_table
-from captum_canonical.saliency.regions import own_region_values, region_masks, regions_version
+from captum_canonical.saliency.regions import RegionMasks, region_values, regions_version
 from captum_canonical.statistics.bootstrap import difference, ratios
 from simulated_maps import SIZE, people
 
@@ -61,7 +61,7 @@ def test_contributions_of_people_add_up_to_the_map(face: CanonicalFace) -> None:
     maps, who = people(face, 12, generator, photos=3)
     coverage = torch.rand(maps.shape, generator=generator) > 0.3
     result = ModelSaliency.from_maps(maps, coverage.float(), face, who)
-    values = own_region_values(result, *region_masks(face, "test"))
+    values = region_values(result, RegionMasks.of(face, "test"))
     rows = region_table(result).rows
     assert values.total.shape == (12, 1)
     assert_close(values.means.mean(0), torch.tensor([row.mean for row in rows]).double(), rtol=1e-6, atol=1e-8)

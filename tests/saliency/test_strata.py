@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency
-from captum_canonical.saliency.photos import InMemory
+from captum_canonical.saliency.single_maps import MapsInMemory
 from captum_canonical.saliency.strata import strata_of
 from simulated_maps import SIZE
 
@@ -118,13 +118,13 @@ def test_what_is_no_number_is_not_known_and_tensors_are_entries() -> None:
 
 def test_all_strata_together_read_each_map_once(face: CanonicalFace, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    usual = InMemory.read
+    usual = MapsInMemory.read
     result = ModelSaliency.from_maps(torch.ones(30, 1, SIZE, SIZE), None, face, group=[n % 4 for n in range(30)])
 
-    def counted(self: InMemory, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def counted(self: MapsInMemory, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         read.extend(range(start, stop))
         return usual(self, start, stop)
 
-    monkeypatch.setattr(InMemory, "read", counted)
+    monkeypatch.setattr(MapsInMemory, "read", counted)
     assert [each.mean.mean() for each in result.strata("group").values()] == [1.0] * 4
     assert sorted(read) == list(range(30))

@@ -24,7 +24,7 @@ from calibration import (
     errors_of_unequal_spread,
 )
 from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
-from captum_canonical.saliency.regions import region_masks
+from captum_canonical.saliency.regions import RegionMasks
 from simulated_maps import SIZE, people, smooth_noise, true_map
 
 MOST = int(stats.binom.ppf(0.975, SPLITS, 0.05))
@@ -162,9 +162,10 @@ def test_intervals_of_the_concentration(face: CanonicalFace, elsewhere: float, l
 def test_intervals_by_identity_are_wider_and_right_where_photographs_repeat_people(face: CanonicalFace) -> None:
     """40 people with 5 photographs each: intervals by photograph pretend to have seen 200 people."""
     generator = torch.Generator().manual_seed(5)
-    names, masks = region_masks(face, "the test")
-    mass = masks.double() @ true_map(face).flatten()
-    truth, number = float(mass[names.index("eye_left")] / mass.sum()), names.index("eye_left")
+    regions = RegionMasks.of(face, "the test")
+    number = regions.names.index("eye_left")
+    mass = regions.masks.double() @ true_map(face).flatten()
+    truth = float(mass[number] / mass.sum())
     wider, held = [], {"people": 0, "photographs": 0}
     for _ in range(100):
         maps, who = people(face, 40, generator, photos=5)

@@ -1,4 +1,4 @@
-"""Sums over maps that come a few at a time, in float64, and what is checked before anything is added.
+"""Mean, variance and coverage of maps that arrive a few at a time, in float64.
 
 References:
     Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979.
@@ -17,7 +17,7 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 
 
 class Pixels(NamedTuple):
-    """Of each pixel (1, H, W): mean, variance and number of the images that cover it, and its hits in all of them."""
+    """Per pixel (1, H, W): mean, variance and number of the images that cover it, and its hits in all of them."""
 
     mean: Tensor
     variance: Tensor
@@ -26,31 +26,31 @@ class Pixels(NamedTuple):
 
     @classmethod
     def of_moments(cls, moments: Tensor, hits: Tensor) -> Pixels:
-        """Of weights, means and sums of squared deviations (3, H, W), and hits (H, W)."""
+        """From weights, means and sums of squared deviations (3, H, W), and hits (H, W)."""
         weight, mean, squares = moments[:, None]
         variance = torch.where(weight > 1, squares / (weight - 1), torch.nan)
         return cls(mean, variance, weight.long(), hits[None])
 
     def moments(self) -> Tensor:
-        """(3, H, W), what :meth:`of_moments` takes."""
+        """The (3, H, W) argument of :meth:`of_moments`."""
         return torch.cat([self.images, self.mean, (self.variance * (self.images - 1)).nan_to_num(0.0)])
 
 
-def summed(
+def pooled_pixels(
     chunks: Iterable[tuple[Tensor, Tensor]], face: CanonicalFace, symmetric: bool, who: str
 ) -> tuple[Pixels, int]:
-    """The pixels of maps that come a few at a time, and the number of those that are covered anywhere.
+    """The pixels of maps that arrive a few at a time, and the number of maps that cover any pixel.
 
     Args:
         chunks: maps (N, 1, H, W) and coverage (N, 1, H, W).
-        face: that they are on.
-        symmetric: pool each with its mirror image.
-        who: named in errors.
+        face: the face that they are on.
+        symmetric: pool each map with its mirror image.
+        who: the caller named in errors.
 
     Example::
 
         >>> maps = torch.tensor([1.0, 3.0])[:, None, None, None].expand(2, 1, 4, 4)
-        >>> pixels, n = summed([(maps, torch.ones_like(maps))], CanonicalFace.default(4), False, "me")
+        >>> pixels, n = pooled_pixels([(maps, torch.ones_like(maps))], CanonicalFace.default(4), False, "me")
         >>> pixels.mean.unique(), n
         (tensor([2.], dtype=torch.float64), 2)
     """
@@ -69,7 +69,7 @@ def summed(
 def checked_maps(
     maps: Tensor, coverage: Tensor | None, size: Sequence[int], who: str, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """(N, H, W) float64 values, 0 where not covered, and hits, on a device.
+    """(N, H, W) float64 values, 0 where not covered, and hits, on the device.
 
     Raises:
         CanonicalError: a shape does not fit, or a value is not finite where covered.
@@ -92,20 +92,20 @@ def checked_maps(
     rows = torch.nonzero(~good.flatten(1).all(1)).flatten().tolist()
     if rows:
         raise CanonicalError(
-            f"{who}: expected finite maps wherever they are covered, and coverages of 0 or more, got something else "
+            f"{who}: expected finite maps wherever they are covered, and coverages of 0 or more, got other values "
             f"in rows {rows[:10]}; leave these images out or find out why."
         )
     return values, hits
 
 
 def merge_moments(moments: Tensor) -> Tensor:
-    """Weight, mean and sum of squared deviations of a union, from those of its disjoint parts (Chan et al. 1979).
+    """Weight, mean and sum of squared deviations of a union from those of its disjoint parts (Chan et al. 1979).
 
     Args:
-        moments: (K, 3, ...) the parts; their order does not matter.
+        moments: (K, 3, ...), the parts in any order.
 
     Returns:
-        (3, ...), all 0 where no part has any weight.
+        (3, ...), all 0 where the total weight is 0.
 
     Example::
 
@@ -117,12 +117,12 @@ def merge_moments(moments: Tensor) -> Tensor:
     weight = weights.sum(0)
     divisor = weight.clamp(min=1)  # weights are numbers of images
     mean = (weights * means).sum(0) / divisor
-    mean = mean + (weights * (means - mean)).sum(0) / divisor  # what the first sum has lost, for means far from 0
+    mean = mean + (weights * (means - mean)).sum(0) / divisor  # what the first sum rounded off, for means far from 0
     return torch.stack([weight, mean, (squares + weights * (means - mean).square()).sum(0)])
 
 
 def moments_of(values: Tensor, covered: Tensor) -> Tensor:
-    """(3, H, W) number, mean and sum of squared deviations of the covered values of (N, H, W) maps."""
+    """Number, mean and sum of squared deviations of the covered values of (N, H, W) maps: (3, H, W)."""
     weight = covered.sum(0).to(values)
     mean = (values * covered).sum(0) / weight.clamp(min=1)
     return torch.stack([weight, mean, ((values - mean).square() * covered).sum(0)])
@@ -138,7 +138,7 @@ def check_symmetric(face: CanonicalFace, who: str) -> None:
 
 
 def pool_with_mirror_image(values: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
-    """Per pixel the mean of both sides of the face over those that are covered, and the hits of both."""
+    """Per pixel, the mean over the covered ones of the two mirrored pixels, and the hits of both."""
     seen = (hits > 0).to(values)
     sides = seen + seen.flip(-1)
     return (values * seen + (values * seen).flip(-1)) / sides.clamp(min=1), hits + hits.flip(-1)

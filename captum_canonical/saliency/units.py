@@ -1,0 +1,111 @@
+"""The units that are resampled: people where they are known, else photographs; and the maps of each."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_canonical.saliency.moments import pool_with_mirror_image
+from captum_canonical.saliency.single_maps import SingleMaps
+from captum_canonical.statistics.units import numbered, unit_means
+
+PIXELS_AT_ONCE = 2048
+VALUES_AT_ONCE = 16_000_000  # photographs times pixels
+
+Bands = Iterator[tuple[slice, Tensor, Tensor]]
+"""Some of the H * W pixels at a time: which, (N, P) values of them, 0 where not covered, and (N, P) bool coverage."""
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """The unit of each photograph.
+
+    Attributes:
+        numbers: (n,) int64 from 0 to ``count`` - 1.
+        names: of the units: identities, or None for a photograph of an unknown person.
+        people: whether the identity of any photograph is known.
+    """
+
+    numbers: Tensor
+    names: list[Hashable | None]
+    people: bool
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return len(self.names)
+
+    @property
+    def description(self) -> str:
+        """Their number and what they are, such as "40 people" or "60 photographs"."""
+        what = ("person", "people") if self.people else ("photograph", "photographs")
+        return f"{self.count} {what[self.count != 1]}"
+
+    @property
+    def caveat(self) -> str:
+        """A sentence about photographs of unknown people; empty if all identities are known."""
+        if not self.people:
+            return "Identities are not known: if photographs show the same people, this is too sure."
+        unknown = self.names.count(None)
+        return f"{unknown} photographs of nobody known count as one person each." if unknown else ""
+
+
+def units_of(photos: SingleMaps) -> Units:
+    """Photographs of one identity are one unit; a photograph without an identity is a unit of its own.
+
+    Example::
+
+        >>> maps = torch.ones(4, 1, 4, 4)
+        >>> photos = SingleMaps.in_memory(maps, torch.ones_like(maps), {"identity": ["Ann", None, "Ann", None]})
+        >>> units = units_of(photos)
+        >>> units.numbers, units.description
+        (tensor([0, 1, 0, 2]), '3 people')
+    """
+    identities = photos.records.get("identity", [None] * len(photos))
+    keys = [(True, number) if name is None else (False, name) for number, name in enumerate(identities)]
+    numbers = numbered(keys)
+    names: dict[int, Hashable | None] = {}
+    for number, (own, name) in zip(numbers.tolist(), keys, strict=True):
+        names[number] = None if own else name
+    return Units(numbers, list(names.values()), any(not own for own, _ in keys))
+
+
+def pixels_at_once(photos: int) -> int:
+    """How many pixels of this many photographs are held in memory together."""
+    return min(PIXELS_AT_ONCE, VALUES_AT_ONCE // max(1, photos))
+
+
+def photo_bands(photos: SingleMaps, size: tuple[int, int], symmetric: bool, pixels: int | None = None) -> Bands:
+    """The maps of n photographs, a few lines of pixels at a time.
+
+    Args:
+        photos: n of them.
+        size: (H, W).
+        symmetric: pool each map with its mirror image.
+        pixels: how many at a time, in whole lines. Default: as memory allows.
+
+    Yields:
+        Which of the H * W pixels, (n, P) float values of them, 0 where not covered, and (n, P) bool coverage.
+    """
+    height, width = size
+    lines = max(1, (pixels_at_once(len(photos)) if pixels is None else pixels) // width)
+    for start in range(0, height, lines):
+        stop = min(start + lines, height)
+        maps, coverage = photos.lines(start, stop)
+        covered = coverage > 0
+        values = torch.where(covered, maps, 0)
+        if symmetric:
+            values, hits = pool_with_mirror_image(values, covered.to(values))
+            covered = hits > 0
+        yield slice(start * width, stop * width), values.flatten(1), covered.flatten(1)
+
+
+def unit_bands(
+    photos: SingleMaps, units: Units, size: tuple[int, int], symmetric: bool, pixels: int | None = None
+) -> Bands:
+    """Like :func:`photo_bands`, for the mean map of each unit: (U, P); the photographs of a unit count equally."""
+    for part, values, covered in photo_bands(photos, size, symmetric, pixels):
+        yield part, *unit_means(values, covered, units.numbers)
