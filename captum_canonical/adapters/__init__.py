@@ -1,13 +1,14 @@
 """What connects the package with others: aligners, and bridges to other packages' heat maps and metrics.
 
 Aligners are callables from images to a :class:`~captum_canonical.FaceMesh`. Each returns one row per image, in the
-pixels of that image; :class:`Aligner` says what they have in common. :class:`ExternalAttribution` makes a Captum method
+pixels of that image; :class:`Aligner` is their interface. :class:`ExternalAttribution` makes a Captum method
 of any function that returns heat maps (pytorch-grad-cam), :func:`as_explain_func` makes of a method what Quantus calls.
 """
 
 from __future__ import annotations
 
 from captum_canonical.adapters.aligner import Aligner, crop_to_face
+from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.explain_func import as_explain_func
 from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
@@ -18,6 +19,7 @@ from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
 
 __all__ = [
     "Aligner",
+    "DetectorAligner",
     "ExternalAttribution",
     "FaceAlignmentAligner",
     "KeypointAligner",

@@ -1,142 +1,197 @@
-"""What all aligners share: images in any usual form come in, one mesh for the whole batch goes out."""
+"""The interface of aligners, which find the face in images, and aligners made of functions, classes and names."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import Statistics, crop_photo, to_arrays
-from captum_canonical.faces.warp import visible_vertices
+from captum_canonical.faces.photos import crop_photo
+from captum_canonical.fingerprint import attributes_of, describe, fingerprint
 
-Finder = Callable[[np.ndarray], "list[np.ndarray]"]
-"""One HxWx3 uint8 RGB image -> one (N, 3) array of vertices in pixels for each face in it."""
+Images = Tensor | np.ndarray | Sequence[np.ndarray]
+"""HxWx3 uint8 RGB arrays of one size, or a (B, 3, H, W) tensor."""
 
 
 class Aligner(ABC):
-    """A callable from images to a :class:`FaceMesh`; a sub-class only says where the faces of one image are.
+    """Base class of aligners: a callable from images to the mesh of the faces in them.
 
-    A sub-class sets :attr:`topology` and :attr:`num_vertices` and implements :meth:`open`. Everything else is done
-    here: turning tensors into images, choosing faces, images without one, and the depth test.
+    Subclass :class:`DetectorAligner` where faces are looked for in one image after the other: it leaves only that to
+    write. An aligner with a name (``ALIGNERS.register``, or an entry point in the group ``captum_canonical.aligners``)
+    is known to the command line by that name.
 
-    Args:
-        on_missing: for an image without a face, ``"raise"`` a :class:`NoFaceError` that names it, or ``"skip"`` it: its
-            row stays in the mesh, with ``found=False`` and nothing seen, and is listed in :attr:`FaceMesh.missing`.
-        face: of several faces in an image the ``"largest"`` (area of the box around its vertices), or ``"all"`` of
-            them, largest first, with :attr:`FaceMesh.image_index` telling which image each row belongs to.
-        denormalize: (mean, std) of a model's normalisation, each a number or one per channel, so that tensors made by
-            ``(image - mean) / std`` can be given as they are.
-
-    Raises:
-        CanonicalError: an argument is not one of the words above.
+    Attributes:
+        topology: name of the vertex numbering, which the canonical face must share; None if it has no name.
+        face: ``"largest"`` if each image gives one row of the mesh, ``"all"`` if it may give several. Data sets need
+            ``"largest"``.
+        packages: names of the installed packages whose releases decide the meshes, such as the one with the network.
+            Those of base classes count too.
 
     Example::
 
-        >>> from contextlib import contextmanager
-        >>> class Middle(Aligner):  # three points around the middle of each image
-        ...     num_vertices = 3
-        ...     @contextmanager
-        ...     def open(self):
-        ...         yield lambda image: [np.array([[3, 3, 0], [5, 3, 0], [4, 5, 0]]) * len(image) / 8]
-        >>> Middle()(torch.rand(2, 3, 16, 16)).vertices[0, :, :2].tolist()
-        [[6.0, 6.0], [10.0, 6.0], [8.0, 10.0]]
+        >>> import torch
+        >>> class WholeImage(Aligner):
+        ...     def __call__(self, images, *, names=None):
+        ...         count, (height, width) = batch_size(images)
+        ...         corners = torch.tensor([[0.0, 0, 0], [width, 0, 0], [0, height, 0], [width, height, 0]])
+        ...         return FaceMesh(corners.expand(count, 4, 3), image_size=(height, width))
+        >>> WholeImage()(torch.rand(2, 3, 10, 20)).boxes[1].tolist()
+        [0.0, 0.0, 20.0, 10.0]
     """
 
     topology: str | None = None
-    num_vertices: int
-
-    def __init__(
-        self, on_missing: str = "raise", face: str = "largest", denormalize: tuple[Statistics, Statistics] | None = None
-    ) -> None:
-        self.on_missing = _one_of("on_missing", on_missing, ("raise", "skip"))
-        self.face = _one_of("face", face, ("largest", "all"))
-        self.denormalize = denormalize
+    face: str = "largest"
+    packages: tuple[str, ...] = ("captum-canonical",)
 
     @abstractmethod
-    def open(self) -> AbstractContextManager[Finder]:
-        """A context that holds whatever finding faces needs (networks, threads), and frees it at its end.
-
-        It yields a function from one HxWx3 uint8 RGB image to the (N, 3) vertices of each face in it, in pixels with
-        x right, y down, z towards the camera, in any order.
-        """
-
-    def triangles(self) -> Tensor | None:
-        """(F, 3) triangles for the depth test that tells which vertices are seen; None (the default): all are."""
-        return None
-
-    def __call__(
-        self, images: Tensor | np.ndarray | Sequence[np.ndarray], *, names: Sequence[str] | None = None
-    ) -> FaceMesh:
-        """Find the face, or faces, in every image.
+    def __call__(self, images: Images, *, names: Sequence[str] | None = None) -> FaceMesh:
+        """Finds the face, or faces, in every image.
 
         Args:
-            images: HxWx3 uint8 RGB arrays of one size, or a (B, 3, H, W) tensor, floats in 0..1 (or normalised, see
-                ``denormalize``) or uint8; one channel is taken as grey.
-            names: what to call the images in errors, such as their file names. Default: their numbers only.
+            images: HxWx3 uint8 RGB arrays of one size, or a (B, 3, H, W) tensor. A data set gives a list of one array.
+            names: what to call the images in errors, such as their file names.
 
         Returns:
-            A float32 mesh with one row for each image (more with ``face="all"``), on the tensor's device.
+            A mesh of which each row belongs to one image, in pixels of that image; for an image without a face, a row
+            with ``found=False``.
 
         Raises:
-            NoFaceError: an image shows no face, and ``on_missing="raise"``.
-            AlignmentError: the images differ in size, so that one mesh cannot hold them.
-            CanonicalError: the images are not as above.
+            NoFaceError: an image shows no face, where the aligner does not give a row with ``found=False``.
+            AlignmentError: an image cannot be aligned; data sets leave it out.
         """
-        arrays = to_arrays(images, self.denormalize)
-        size = batch_size(images)[1]
-        with self.open() as find:
-            faces = [self._choose(find(array)) for array in arrays]
-        if self.on_missing == "raise":
-            self._report_missing([number for number, found in enumerate(faces) if not found], len(faces), names)
-        device = images.device if isinstance(images, Tensor) else torch.device("cpu")
-        return self._mesh(faces, size).to(device)
 
-    def _choose(self, faces: list[np.ndarray]) -> list[np.ndarray]:
-        ordered = sorted(faces, key=_area, reverse=True)
-        return ordered if self.face == "all" else ordered[:1]
+    def cache_key(self) -> str:
+        """A text that changes whenever the meshes of the same photographs may change; it decides over cached meshes.
 
-    def _report_missing(self, missing: list[int], total: int, names: Sequence[str] | None) -> None:
-        if not missing:
-            return
-        listed = [f"{number} ({names[number]})" if names is not None else str(number) for number in missing[:10]]
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        raise NoFaceError(
-            f"{type(self).__name__}: found no face in {len(missing)} of {total} images: {', '.join(listed)}{more}. "
-            'Give photographs that show a face, or on_missing="skip" to keep such images as rows in which nothing is '
-            "seen."
+        It holds the source code of the class (where there is some), the releases of :attr:`packages` and all attributes
+        of the object: numbers and texts as they are, files (``pathlib.Path`` of one) and arrays by their contents,
+        nested aligners by their own keys. Override it only if there are attributes that say nothing about the meshes,
+        or that have no such description, such as a network.
+
+        Raises:
+            CanonicalError: an attribute has no description; the message names it.
+
+        Example::
+
+            >>> from captum_canonical.adapters import MediaPipeAligner
+            >>> MediaPipeAligner().cache_key() == MediaPipeAligner(max_faces=3).cache_key()
+            False
+        """
+        return _key_of(self, {name for base in type(self).__mro__ for name in vars(base).get("packages", ())})
+
+    def __fingerprint__(self) -> str:
+        return self.cache_key()
+
+
+class CallableAligner(Aligner):
+    """A function or any other callable ``aligner(images, names=names)`` as an aligner.
+
+    Args:
+        function: without ``names``, if none are given.
+        key: see :meth:`Aligner.cache_key`. Default: the class and attributes of an object; a function has none.
+    """
+
+    def __init__(self, function: Callable[..., FaceMesh], key: str | None = None) -> None:
+        self.function, self.key = function, key
+
+    def __call__(self, images: Images, *, names: Sequence[str] | None = None) -> FaceMesh:
+        """What the function returns."""
+        return self.function(images) if names is None else self.function(images, names=names)
+
+    def cache_key(self) -> str:
+        """The key, or the description of the object."""
+        return f"key {self.key}" if self.key is not None else _key_of(self.function, set())
+
+
+def as_aligner(aligner: Callable[..., FaceMesh]) -> Aligner:
+    """An aligner as it is, any other callable as a :class:`CallableAligner`.
+
+    Raises:
+        CanonicalError: it is neither.
+    """
+    if isinstance(aligner, type) or not callable(aligner):
+        got = f"the class {aligner.__name__}" if isinstance(aligner, type) else type(aligner).__name__
+        raise CanonicalError(f"aligner: expected a callable from images to a FaceMesh, got {got}.")
+    return aligner if isinstance(aligner, Aligner) else CallableAligner(aligner)
+
+
+def make_aligner(source: Any, options: Mapping[str, Any]) -> Aligner:
+    """An aligner from what a name stands for.
+
+    Args:
+        source: an aligner, a callable that takes images, or a class or function that needs no arguments and returns one
+            of these.
+        options: arguments for such a class or function, which gets those that it has parameters for.
+
+    Raises:
+        CanonicalError: it is none of these.
+
+    Example::
+
+        >>> from captum_canonical.adapters import MediaPipeAligner
+        >>> make_aligner(MediaPipeAligner, {"on_missing": "skip", "device": "cpu"}).on_missing
+        'skip'
+    """
+    if isinstance(source, Aligner) or not callable(source):
+        return as_aligner(source)
+    parameters = _parameters(source)
+    needed = [each.name for each in parameters or () if each.default is each.empty and each.kind != each.VAR_KEYWORD]
+    if isinstance(source, type) and needed:
+        raise CanonicalError(
+            f"aligner: expected a class that needs no arguments, but {source.__name__} needs {', '.join(needed)}; name "
+            "an instance of it, or a function that returns one."
         )
-
-    def _mesh(self, faces: list[list[np.ndarray]], size: tuple[int, int]) -> FaceMesh:
-        """One mesh of the chosen faces of every image; an image without one gives a row of zeros."""
-        absent = np.zeros((self.num_vertices, 3))
-        rows = [(number, row) for number, found in enumerate(faces) for row in (found or [absent])]
-        found = torch.tensor([bool(faces[number]) for number, _ in rows], dtype=torch.bool)
-        stacked = np.stack([row for _, row in rows]) if rows else np.zeros((0, self.num_vertices, 3))
-        vertices = torch.from_numpy(stacked).float()
-        visible = torch.ones(vertices.shape[:2], dtype=torch.bool)
-        triangles = self.triangles() if bool(found.any()) else None
-        if triangles is not None:
-            visible[found] = visible_vertices(vertices[found], triangles)
-        index = torch.tensor([number for number, _ in rows], dtype=torch.int64) if self.face == "all" else None
-        return FaceMesh(vertices, visible, size, self.topology, found, index)
+    if needed or parameters is None:  # the images
+        return as_aligner(source)
+    known = {each.name for each in parameters}
+    return as_aligner(source(**{name: value for name, value in options.items() if name in known}))
 
 
-def _one_of(name: str, value: str, allowed: Iterable[str]) -> str:
-    if value not in allowed:
-        raise CanonicalError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}.")
-    return value
+def _parameters(source: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(source).parameters.values())
+    except (TypeError, ValueError):  # some that are written in C
+        return None
 
 
-def _area(vertices: np.ndarray) -> float:
-    width, height = np.ptp(vertices[:, :2], axis=0)
-    return float(width * height)
+def _key_of(aligner: object, packages: set[str]) -> str:
+    kind = type(aligner)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    attributes = attributes_of(aligner)
+    if attributes is None:  # a function, a network
+        raise CanonicalError(f"the aligner is {name}, which has no stable description")
+    described = {
+        key: describe(value, strict=True, place=f"{kind.__name__}.{key}") for key, value in sorted(attributes.items())
+    }
+    releases = {name: _release(name) for name in sorted(packages)}
+    return repr({"class": name, "source": _source_digest(kind), "packages": releases, "attributes": described})
+
+
+def _source_digest(kind: type) -> str:
+    """Of the source code of a class and its bases, as far as there is some."""
+    texts = []
+    for base in kind.__mro__:
+        if base.__module__ not in ("abc", "builtins", "typing"):
+            try:
+                texts.append(inspect.getsource(base))
+            except (OSError, TypeError):  # written in C, or typed at a prompt
+                texts.append(base.__qualname__)
+    return fingerprint(texts)[:16]
+
+
+def _release(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def batch_size(images: Tensor | np.ndarray | Sequence[np.ndarray]) -> tuple[int, tuple[int, int]]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.adapters.aligner import Aligner, Finder
+from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -25,7 +25,7 @@ from captum_canonical.plugins import ALIGNERS
 
 
 @ALIGNERS.register("face-alignment")
-class FaceAlignmentAligner(Aligner):
+class FaceAlignmentAligner(DetectorAligner):
     """Face meshes from the 68 3-D landmarks of the package face-alignment (Bulat and Tzimiropoulos 2017).
 
     The package downloads its weights, some 400 MB, when the first image is aligned, and keeps them in
@@ -36,7 +36,7 @@ class FaceAlignmentAligner(Aligner):
         canonical_face: whose vertices are fitted. Default: the shipped one.
         landmarks: (68,) its vertex for each iBUG landmark. Default: MediaPipe's, for the ``mediapipe-468`` topology.
         device: where the package runs its networks, such as ``"cpu"`` or ``"cuda"``.
-        on_missing, face, denormalize: see :class:`Aligner`.
+        on_missing, face, denormalize: see :class:`DetectorAligner`.
         visibility: whether a depth test marks the vertices that the face itself hides; if not, all are seen.
         face_detector: the package's detector (``"sfd"``, ``"blazeface"``, ...).
         face_detector_kwargs: arguments of that detector.
@@ -52,6 +52,8 @@ class FaceAlignmentAligner(Aligner):
         >>> aligner.topology, aligner.num_vertices  # of aligner(photos), which downloads at first
         ('mediapipe-468', 468)
     """
+
+    packages = ("face-alignment",)
 
     def __init__(
         self,

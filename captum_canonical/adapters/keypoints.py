@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.adapters.aligner import batch_size
+from captum_canonical.adapters.aligner import Aligner, Images, as_aligner, batch_size
 from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_similarity
 from captum_canonical.errors import AlignmentError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -19,7 +19,7 @@ KEYPOINTS_468: tuple[tuple[int, ...], ...] = (LANDMARKS_68[36:42], LANDMARKS_68[
 """MediaPipe vertices whose mean is each keypoint: eye on the image's left, on its right, nose tip, mouth corners."""
 
 
-class KeypointAligner:
+class KeypointAligner(Aligner):
     """The canonical face's vertices, laid on each face by the similarity that fits five points best.
 
     This is the alignment of common face crops: it turns, scales and shifts, but knows neither pose nor expression. So
@@ -49,7 +49,7 @@ class KeypointAligner:
         canonical_face: CanonicalFace | None = None,
         canonical_points: Tensor | np.ndarray | None = None,
     ) -> None:
-        self.aligner = aligner
+        self.aligner = None if aligner is None else as_aligner(aligner)
         self.canonical_face = CanonicalFace.default() if canonical_face is None else canonical_face
         if canonical_points is None:
             if self.canonical_face.topology != "mediapipe-468":
@@ -58,11 +58,12 @@ class KeypointAligner:
                     f"{self.canonical_face.topology}; give its five points (canonical_points=)."
                 )
             canonical_points = keypoints_468(self.canonical_face.vertices)
+        self.topology = self.canonical_face.topology
         self.canonical_points = _points(canonical_points, "canonical_points")[0]
 
     def __call__(
         self,
-        images: Tensor | np.ndarray | Sequence[np.ndarray],
+        images: Images,
         *,
         points: Tensor | np.ndarray | None = None,
         names: Sequence[str] | None = None,
@@ -94,7 +95,7 @@ class KeypointAligner:
             raise AlignmentError(
                 "KeypointAligner: expected an aligner at construction or points=(B, 5, 2) at the call."
             )
-        mesh = self.aligner(images) if names is None else self.aligner(images, names=names)
+        mesh = self.aligner(images, names=names)
         moved = self._mesh(_keypoints(mesh), mesh.found.cpu(), mesh.image_size, mesh.image_index)
         return moved.to(mesh.vertices.device)
 
@@ -111,7 +112,7 @@ class KeypointAligner:
         return FaceMesh(
             vertices.float(),
             image_size=size,
-            topology=self.canonical_face.topology,
+            topology=self.topology,
             found=found,
             image_index=image_index,
         )
@@ -142,7 +143,7 @@ def _points(points: Tensor | np.ndarray, name: str) -> Tensor:
     return values
 
 
-class PixelGrid:
+class PixelGrid(Aligner):
     """An aligner that looks at no pixel: every image gets the same grid of ``rows`` x ``cols`` cells.
 
     With :meth:`canonical_face` as the canonical face, maps stay in image space. Each cell has one occlusion point, its
@@ -168,9 +169,7 @@ class PixelGrid:
         self.rows, self.cols = int(rows), int(cols)
         self.topology = f"grid-{self.rows}x{self.cols}"
 
-    def __call__(
-        self, images: Tensor | np.ndarray | Sequence[np.ndarray], *, names: Sequence[str] | None = None
-    ) -> FaceMesh:
+    def __call__(self, images: Images, *, names: Sequence[str] | None = None) -> FaceMesh:
         """The grid for each image, all seen, float32 on a tensor's device.
 
         Args:

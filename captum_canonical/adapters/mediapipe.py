@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from captum_canonical.adapters.aligner import Aligner, Finder
+from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.face_bundle import read_bundle
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -33,7 +33,7 @@ _one_at_a_time = threading.Lock()  # two interleaved would never give the error 
 
 
 @ALIGNERS.register("mediapipe")
-class MediaPipeAligner(Aligner):
+class MediaPipeAligner(DetectorAligner):
     """Face meshes by MediaPipe, which runs on the CPU in some ten milliseconds per photo.
 
     ``mediapipe < 0.10.22`` carries its networks with it and needs nothing else. Newer versions need the model bundle
@@ -45,7 +45,7 @@ class MediaPipeAligner(Aligner):
     Args:
         model_asset_path: a ``face_landmarker.task`` file; its 10 iris points are left out. Default: the networks in the
             package.
-        on_missing, face, denormalize: see :class:`Aligner`.
+        on_missing, face, denormalize: see :class:`DetectorAligner`.
         min_detection_confidence: 0..1, how sure MediaPipe must be of a face.
         max_faces: how many faces to look for in an image; the largest is chosen among them.
         visibility: whether a depth test marks the vertices that the face itself hides; if not, all are seen.
@@ -65,6 +65,7 @@ class MediaPipeAligner(Aligner):
 
     topology = "mediapipe-468"
     num_vertices = 468
+    packages = ("mediapipe",)
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset, get_worker_info
 
-from captum_canonical.data.aligner_settings import describe_aligner
+from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.data.alignment import Alignment, Find, GroupCount, LeftOut
 from captum_canonical.data.mesh_cache import MeshCache
 from captum_canonical.data.photo_list import PhotoRow, Source, class_names, list_rows, with_targets
@@ -39,8 +39,9 @@ class AlignedFaces(Dataset[FaceRecord]):
         source: a folder (the photographs in it and in its sub-folders in order of their names, hidden ones left out);
             a CSV file in UTF-8 with a column ``path`` and perhaps ``target``, ``group`` and ``identity``; or a list of
             paths, tuples (path, target, group, identity), dicts of these, or :class:`PhotoRow`.
-        aligner: a callable ``aligner([photo], names=[name])`` to a :class:`FaceMesh` of one row, such as
-            :class:`~captum_canonical.adapters.MediaPipeAligner`, with ``on_missing`` as it likes.
+        aligner: an :class:`~captum_canonical.adapters.Aligner` such as
+            :class:`~captum_canonical.adapters.MediaPipeAligner`, with either ``on_missing``, or any callable
+            ``aligner([photo], names=[name])`` that returns a :class:`FaceMesh` of one row.
         faces: meshes that are there already, in place of an aligner: a callable from a path to a mesh of one row, or a
             mesh with one row for each photograph of the source. They are not cached.
         size: (H, W) of the network's input, or one number for a square.
@@ -54,8 +55,8 @@ class AlignedFaces(Dataset[FaceRecord]):
             each channel. Default: none.
         cache: a folder for meshes, which any number of data sets and processes may share. A mesh is found again when
             a byte of its photograph or a setting of the aligner changes.
-        cache_key: a text that stands for the aligner's settings, for one that cannot be described by its class and
-            attributes (a function, a network). It must change whenever the meshes would.
+        cache_key: a text that changes whenever the meshes would, for an aligner that has no
+            :meth:`~captum_canonical.adapters.Aligner.cache_key` of its own (a function, a network).
         classes: how many classes there are, or their names in the order of the network's outputs. Default: targets are
             class indices, or numbers to be predicted if one of them is written with a decimal point.
         columns: ``{"path": "file", ...}``: other names of a CSV file's columns.
@@ -120,9 +121,13 @@ class AlignedFaces(Dataset[FaceRecord]):
         )
         if (aligner is None) == (faces is None):
             raise CanonicalError("AlignedFaces: expected either an aligner or faces=, got both or neither.")
-        self._settings = None if faces is not None else _settings(aligner, cache, cache_key)
-        find = _find_with(aligner) if aligner is not None else _look_up(faces, len(self.rows))
-        meshes = None if faces is not None else MeshCache(None if cache is None else Path(cache))
+        self._settings, meshes = None, None
+        if aligner is None:
+            find = _look_up(faces, len(self.rows))
+        else:
+            made = as_aligner(aligner)
+            find, meshes = _find_with(made), MeshCache(None if cache is None else Path(cache))
+            self._settings = _key_of(made, cache) if cache_key is None else f"key {cache_key}"
         self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels)
 
     # ---------------------------------------------------------------------------------------------- the faces
@@ -213,28 +218,24 @@ class AlignedFaces(Dataset[FaceRecord]):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _settings(aligner: object, cache: PathType | None, cache_key: str | None) -> str | None:
-    """What decides the meshes; None where it cannot be told and need not be."""
-    if cache_key is not None:
-        return f"key {cache_key}"
+def _key_of(aligner: Aligner, cache: PathType | None) -> str | None:
+    """What decides the meshes; None where it is not known and need not be."""
     try:
-        return describe_aligner(aligner)
-    except CanonicalError:
-        if cache is not None:
-            raise
-        return None
+        return aligner.cache_key()
+    except CanonicalError as error:
+        if cache is None:
+            return None
+        raise CanonicalError(
+            "cache: expected an aligner of which all settings have a description, so that no mesh of other settings is "
+            f"mistaken for its own, but {error}; give cache_key=, a text that changes whenever the meshes would, or "
+            "leave out cache=."
+        ) from error
 
 
-def _find_with(aligner: Callable[..., FaceMesh]) -> Find:
-    if not callable(aligner):
-        raise CanonicalError(f"aligner: expected a callable from images to a FaceMesh, got {type(aligner).__name__}.")
-    if getattr(aligner, "face", None) == "all":
+def _find_with(aligner: Aligner) -> Find:
+    if aligner.face == "all":
         raise CanonicalError('aligner: expected one face for each photograph, face="largest", got face="all".')
-
-    def find(place: int, row: PhotoRow, photo: np.ndarray) -> FaceMesh:
-        return aligner([photo], names=[row.name])
-
-    return find
+    return lambda place, row, photo: aligner([photo], names=[row.name])
 
 
 def _look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> Find:

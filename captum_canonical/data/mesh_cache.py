@@ -15,7 +15,7 @@ from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.files import write_file
 from captum_canonical.fingerprint import fingerprint
 
-FORMAT = "captum_canonical mesh 1"
+FORMAT = "captum_canonical mesh 2"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,165 +1,219 @@
-"""What all aligners share, on an aligner whose faces are drawn rectangles."""
+"""What all aligners share: their cache keys, and where they come from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+import importlib
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from captum_canonical.adapters.aligner import Aligner, Finder, crop_to_face
-from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
+from captum_canonical import adapters
+from captum_canonical.adapters import aligner as aligner_module
+from captum_canonical.adapters.aligner import Aligner, CallableAligner, as_aligner, make_aligner
+from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
+from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
+from dataset_tools import CornerAligner, dataset, write_photos
 
 
-class Rectangles(Aligner):
-    """Finds one face of four corners in each uniformly coloured rectangle on black; a fifth vertex is behind it."""
-
-    topology = "rectangle"
-    num_vertices = 5
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.seen: list[np.ndarray] = []
-        self.opened = self.closed = 0
-
-    def triangles(self) -> torch.Tensor:
-        return torch.tensor([[0, 1, 2], [1, 3, 2]])
-
-    @contextmanager
-    def open(self) -> Iterator[Finder]:
-        self.opened += 1
-        try:
-            yield self.find
-        finally:
-            self.closed += 1
-
-    def find(self, image: np.ndarray) -> list[np.ndarray]:
-        self.seen.append(image)
-        faces = []
-        for value in np.unique(image[..., 0][image[..., 0] > 0]):
-            rows, columns = np.nonzero(image[..., 0] == value)
-            left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-            corners = [(x, y, 0) for y in (top, bottom) for x in (left, right)]
-            faces.append(np.array([*corners, ((left + right) / 2, (top + bottom) / 2, -50)], float))
-        return faces
+def key_of(aligner: Any) -> str:
+    return as_aligner(aligner).cache_key()
 
 
-def picture(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (40, 50)) -> np.ndarray:
-    image = np.zeros((*size, 3), np.uint8)
-    for number, (left, top, right, bottom) in enumerate(boxes):
-        image[top:bottom, left:right] = 50 * (number + 1)
-    return image
+def test_public_names() -> None:
+    assert set(adapters.__all__) >= {
+        "Aligner",
+        "FaceAlignmentAligner",
+        "KeypointAligner",
+        "MediaPipeAligner",
+        "PixelGrid",
+        "fit_landmarks_68",
+        "load_prnet_face",
+        "load_prnet_mesh",
+    }
+    assert all(hasattr(adapters, name) for name in adapters.__all__)
 
 
-ONE = picture((5, 10, 25, 30))
-TWO = picture((2, 2, 8, 8), (20, 5, 45, 35))
-NONE = picture()
+# ----------------------------------------------------------------------------------------------------- cache keys
+def test_keys_of_the_package_s_aligners(tmp_path: Path) -> None:
+    bundle = tmp_path / "face.task"
+    bundle.write_bytes(b"network")
+    face = CanonicalFace.default()
+    makers = [
+        lambda: MediaPipeAligner(),
+        lambda: MediaPipeAligner(max_faces=3),
+        lambda: MediaPipeAligner(min_detection_confidence=0.4),
+        lambda: MediaPipeAligner(denormalize=(torch.tensor([0.5, 0.5, 0.5]), 0.2)),
+        lambda: MediaPipeAligner(bundle),
+        lambda: FaceAlignmentAligner(),
+        lambda: FaceAlignmentAligner(face_detector_kwargs={"filter_threshold": 0.3}),
+        lambda: KeypointAligner(MediaPipeAligner()),
+        lambda: KeypointAligner(MediaPipeAligner(visibility=False)),
+        lambda: KeypointAligner(MediaPipeAligner(), canonical_points=torch.rand(5, 2, generator=torch.manual_seed(0))),
+        lambda: KeypointAligner(MediaPipeAligner(), replace(face, vertices=face.vertices * 0.9)),
+        lambda: PixelGrid(3, 4),
+        lambda: PixelGrid(4, 3),
+    ]
+    described = [key_of(make()) for make in makers]
+    assert len(set(described)) == len(makers)
+    assert described == [key_of(make()) for make in makers]
+    assert "'mediapipe': '0." in described[0] or "'mediapipe': None" in described[0]
+    assert "face-alignment" in described[5] and "mediapipe" in described[7]
+    before = key_of(MediaPipeAligner(bundle))
+    bundle.write_bytes(b"another")
+    assert key_of(MediaPipeAligner(bundle)) != before
 
 
-def test_mesh_of_arrays_in_pixels_with_hidden_vertex() -> None:
-    mesh = Rectangles()([ONE, TWO])
-    assert isinstance(mesh, FaceMesh) and len(mesh) == 2
-    assert mesh.image_size == (40, 50) and mesh.topology == "rectangle"
-    assert mesh.vertices.dtype == torch.float32 and mesh.image_index is None
-    torch.testing.assert_close(mesh.boxes, torch.tensor([[5.0, 10, 25, 30], [20, 5, 45, 35]]))
-    assert mesh.visible.tolist() == [[True] * 4 + [False]] * 2
+def test_what_an_aligner_computes_for_itself_is_no_setting() -> None:
+    aligner = FaceAlignmentAligner()
+    before = key_of(aligner)
+    aligner.__dict__["network"] = lambda: None  # where functools.cached_property keeps its value
+    assert key_of(aligner) == before
 
 
-def test_tensors_of_every_kind_give_the_same_images() -> None:
-    aligner = Rectangles(denormalize=((0.4, 0.5, 0.6), 0.25))
-    bytes_ = torch.from_numpy(np.stack([ONE, TWO])).permute(0, 3, 1, 2)
-    normalised = (bytes_ / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / 0.25
-    expected = Rectangles()([ONE, TWO])
-    for images in (bytes_, normalised, np.stack([ONE, TWO])):
-        torch.testing.assert_close(aligner(images).vertices, expected.vertices)
-    torch.testing.assert_close(Rectangles()(bytes_ / 255).vertices, expected.vertices)
-    torch.testing.assert_close(Rectangles()(ONE).vertices, expected.vertices[:1])
-    assert all(image.dtype == np.uint8 and image.shape == (40, 50, 3) for image in aligner.seen)
+def test_hidden_settings_count_too() -> None:
+    class Hidden(CornerAligner):
+        def __init__(self, value: object) -> None:
+            super().__init__()
+            self._value = value
+
+    @dataclass
+    class Options:
+        scale: float
+        names: dict
+
+    values = [1, 1.0, "1", None, (1, 2), (2, 1), {"a": 1}, {"a": 2}, {1, 2}, {1, 3}, np.arange(3), np.arange(3.0)]
+    values += [torch.float32, Options(1.0, {}), Options(1.0, {"a": 1}), Hidden(1), Hidden(2), Path("absent")]
+    described = [key_of(Hidden(value)) for value in values]
+    assert len(set(described)) == len(values)
+    assert key_of(Hidden({"a": 1, "b": 2})) == key_of(Hidden({"b": 2, "a": 1}))
 
 
-def test_missing_face_is_an_error_that_names_the_image() -> None:
-    aligner = Rectangles()
-    with pytest.raises(NoFaceError, match=r"2 of 3 images: 1 \(b.jpg\), 2 \(c.jpg\)"):
-        aligner([ONE, NONE, NONE], names=["a.jpg", "b.jpg", "c.jpg"])
-    with pytest.raises(NoFaceError, match=r"1 of 2 images: 0[.]"):
-        aligner([NONE, ONE])
-    assert aligner.opened == aligner.closed == 2
+class Slotted:
+    __slots__ = ("scale",)
 
 
-def test_skipped_face_keeps_its_row() -> None:
-    mesh = Rectangles(on_missing="skip")([NONE, ONE, NONE])
-    assert len(mesh) == 3 and mesh.missing == (0, 2)
-    assert not mesh.visible[0].any() and mesh.visible[1].any()
-    assert (mesh.vertices[0] == 0).all()
-    torch.testing.assert_close(mesh.boxes[1], torch.tensor([5.0, 10, 25, 30]))
-    assert Rectangles(on_missing="skip")([NONE]).missing == (0,)
+def test_what_cannot_be_described_is_refused_only_with_a_cache(tmp_path: Path) -> None:
+    folder, inner = tmp_path / "photos", CornerAligner()
+    write_photos(folder, 2)
+
+    def function(images: list[np.ndarray], names: list[str]) -> object:
+        return inner(images, names=names)
+
+    bound, partial = inner.__call__, functools.partial(inner)
+    for value in (function, bound, partial):
+        with pytest.raises(CanonicalError, match="cache_key="):
+            dataset(folder, value, cache=tmp_path / "cache")
+        assert len(dataset(folder, value)) == 2  # without a cache there is nothing to mistake
+        assert len(dataset(folder, value, cache=tmp_path / "cache", cache_key="v1")) == 2
+    for value in (function, torch.nn.Linear(2, 2), Slotted(), open, iter([]), CornerAligner, np.array([None])):
+        holder = CornerAligner()
+        holder.threshold = [0, value]  # type: ignore[assignment]
+        with pytest.raises(CanonicalError, match=r"CornerAligner\.threshold\[1\] is"):
+            key_of(holder)
+    holder = CornerAligner()
+    holder.threshold = holder  # type: ignore[assignment]
+    with pytest.raises(CanonicalError, match="no stable description"):
+        key_of(holder)
 
 
-def test_all_faces_are_rows_largest_first_with_their_image() -> None:
-    mesh = Rectangles(face="all", on_missing="skip")([TWO, NONE, ONE])
-    assert mesh.image_index is not None and mesh.image_index.tolist() == [0, 0, 1, 2]
-    assert mesh.missing == (2,)
-    torch.testing.assert_close(mesh.boxes[:2], torch.tensor([[20.0, 5, 45, 35], [2, 2, 8, 8]]))
+def test_releases_of_all_packages_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refined(MediaPipeAligner):
+        packages = ("refiner",)
+
+    releases = {"captum-canonical": "1", "mediapipe": "1", "refiner": "1"}
+    monkeypatch.setattr(aligner_module.metadata, "version", lambda name: releases[name])
+    keys = [key_of(Refined())]
+    for name in releases:
+        releases[name] = "2"
+        keys.append(key_of(Refined()))
+    assert len(set(keys)) == 4
 
 
-def test_images_of_different_sizes_are_an_error() -> None:
-    with pytest.raises(AlignmentError, match=r"40x50, 60x50.*one by one"):
-        Rectangles()([ONE, picture(size=(60, 50))])
-    with pytest.raises(AlignmentError, match="no images"):
-        Rectangles()([])
+def test_code_of_a_class_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    keys = []
+    for code in ("x = 1", "x = 1", "x = 20"):
+        text = f"from captum_canonical.adapters import PixelGrid\n\nclass Own(PixelGrid):\n    {code}\n"
+        (tmp_path / "code_of_an_aligner.py").write_text(text)
+        sys.modules.pop("code_of_an_aligner", None)
+        keys.append(key_of(importlib.import_module("code_of_an_aligner").Own(2, 2)))
+    assert keys[0] == keys[1] != keys[2]
 
 
-def test_empty_tensor_gives_an_empty_mesh() -> None:
-    mesh = Rectangles()(torch.zeros(0, 3, 40, 50))
-    assert len(mesh) == 0 and mesh.num_vertices == 5 and mesh.image_size == (40, 50)
+def test_nested_aligners_count_by_their_own_keys() -> None:
+    class Keyed(PixelGrid):
+        def cache_key(self) -> str:
+            return self.text
+
+    keys = []
+    for text in ("a", "b", "b"):
+        inner = Keyed(2, 2)
+        inner.text = text
+        keys.append(key_of(KeypointAligner(inner)))
+    assert keys[0] != keys[1] == keys[2]
+    with pytest.raises(CanonicalError, match=r"the aligner is builtins\.function, which has no stable description"):
+        key_of(KeypointAligner(lambda images: None))
 
 
-def test_inputs_and_random_state_are_unchanged() -> None:
-    images = torch.from_numpy(np.stack([ONE, TWO])).permute(0, 3, 1, 2) / 255
-    before, state = images.clone(), torch.get_rng_state()
-    Rectangles()(images.requires_grad_())
-    torch.testing.assert_close(images.detach(), before, rtol=0, atol=0)
-    torch.testing.assert_close(torch.get_rng_state(), state, rtol=0, atol=0)
+# ------------------------------------------------------------------------------------------------- where they come from
+def function(images: Any, *, names: Any = None) -> FaceMesh:
+    return PixelGrid(2, 2)(images)
 
 
-@pytest.mark.parametrize("argument", [{"on_missing": "ignore"}, {"face": "biggest"}])
-def test_unknown_words_are_errors(argument: dict[str, str]) -> None:
-    with pytest.raises(CanonicalError, match=r"'raise' or 'skip'|'largest' or 'all'"):
-        Rectangles(**argument)
+OPTIONS = {"on_missing": "skip", "device": "meta", "aligner": PixelGrid(3, 3)}
 
 
-# ------------------------------------------------------------------------------------------- photo and mesh
-@pytest.mark.parametrize(("margin", "size"), [(0.0, 64), (0.25, 90), (1.5, (60, 90)), (0.3, (31, 17))])
-def test_cropped_face_and_its_mesh_stay_together(margin: float, size: int | tuple[int, int]) -> None:
-    photo = picture((14, 9, 31, 33), size=(60, 47))
-    photo_before = photo.copy()
-    mesh = Rectangles()(photo)
-    crop, moved = crop_to_face(photo, mesh, margin, size, fill=0)
-    height, width = (size, size) if isinstance(size, int) else size
-    assert crop.shape == (height, width, 3) and crop.dtype == np.uint8
-    assert moved.image_size == (height, width) and moved.topology == "rectangle"
-    rows, columns = np.indices(crop.shape[:2]) + 0.5
-    weight = crop[..., 0].astype(float) / crop[..., 0].sum()
-    left, top, right, bottom = moved.boxes[0].tolist()
-    # In the middle of the crop, both in the mesh and in the pixels, and as large as the margin says.
-    assert (left + right) / 2 == pytest.approx(width / 2, abs=1e-3) == (columns * weight).sum()
-    assert (top + bottom) / 2 == pytest.approx(height / 2, abs=1e-3)
-    assert (rows * weight).sum() == pytest.approx(height / 2, abs=0.05)
-    assert (bottom - top) * (1 + 2 * margin) == pytest.approx(min(height, width), rel=0.06)
-    assert crop[..., 0].sum() / 50 == pytest.approx((right - left) * (bottom - top), rel=0.02)
-    np.testing.assert_array_equal(photo, photo_before)
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        (MediaPipeAligner(), MediaPipeAligner),
+        (MediaPipeAligner, MediaPipeAligner),
+        (lambda: MediaPipeAligner(), MediaPipeAligner),
+        (functools.partial(MediaPipeAligner, max_faces=3), MediaPipeAligner),
+        (FaceAlignmentAligner, FaceAlignmentAligner),
+        (PixelGrid(2, 3), PixelGrid),
+        (lambda: PixelGrid(2, 3), PixelGrid),
+        (functools.partial(PixelGrid, 2, 3), PixelGrid),
+        (KeypointAligner(MediaPipeAligner()), KeypointAligner),
+        (KeypointAligner, KeypointAligner),
+        (lambda: KeypointAligner(function), KeypointAligner),
+        (function, CallableAligner),
+        (lambda: function, CallableAligner),
+        (CornerAligner(), CallableAligner),
+        (CornerAligner, CallableAligner),
+    ],
+)
+def test_aligners_of_instances_classes_and_factories(source: Any, kind: type) -> None:
+    made = make_aligner(source, OPTIONS)
+    assert type(made) is kind and (made is source or not isinstance(source, Aligner))
+    if isinstance(source, type):
+        assert getattr(made, "on_missing", "skip") == "skip" and getattr(made, "device", "meta") == "meta"
+        assert getattr(made, "aligner", OPTIONS["aligner"]) is OPTIONS["aligner"]
 
 
-def test_crop_to_face_refuses_other_meshes() -> None:
-    mesh = Rectangles(on_missing="skip")([ONE, NONE])
-    with pytest.raises(AlignmentError, match="2 rows"):
-        crop_to_face(ONE, mesh)
-    with pytest.raises(AlignmentError, match=r"\(30, 50\)"):
-        crop_to_face(ONE[:30], mesh[0])
-    with pytest.raises(NoFaceError):
-        crop_to_face(NONE, mesh[1])
-    with pytest.raises(AlignmentError, match="margin"):
-        crop_to_face(ONE, mesh[0], margin=-0.1)
+def test_what_is_no_aligner() -> None:
+    with pytest.raises(CanonicalError, match="needs rows, cols; name an instance of it"):
+        make_aligner(PixelGrid, OPTIONS)
+    with pytest.raises(CanonicalError, match="got the class PixelGrid"):
+        as_aligner(PixelGrid)
+    for wrong in (3, lambda: 3, "mediapipe"):
+        with pytest.raises(CanonicalError, match=r"expected a callable from images to a FaceMesh, got (int|str)"):
+            make_aligner(wrong, OPTIONS)
+
+
+def test_a_callable_gets_names_where_there_are_some() -> None:
+    calls = []
+    aligner = as_aligner(lambda images, **more: calls.append(more))
+    aligner([])
+    aligner([], names=["a"])
+    assert calls == [{}, {"names": ["a"]}] and as_aligner(aligner) is aligner

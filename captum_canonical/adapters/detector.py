@@ -1,0 +1,141 @@
+"""Aligners that find faces in images: the choice of faces, images without one, and the depth test."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical.adapters.aligner import Aligner, batch_size
+from captum_canonical.errors import CanonicalError, NoFaceError
+from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.photos import Statistics, to_arrays
+from captum_canonical.faces.warp import visible_vertices
+
+Finder = Callable[[np.ndarray], "list[np.ndarray]"]
+"""One HxWx3 uint8 RGB image -> one (N, 3) array of vertices in pixels for each face in it."""
+
+
+class DetectorAligner(Aligner):
+    """Base class of aligners that look for faces: a subclass only says where the faces of one image are.
+
+    A subclass sets :attr:`topology` and :attr:`num_vertices` and implements :meth:`open`. Everything else is done
+    here: turning tensors into images, choosing faces, images without one, and the depth test.
+
+    Args:
+        on_missing: for an image without a face, ``"raise"`` a :class:`NoFaceError` that names it, or ``"skip"`` it: its
+            row stays in the mesh, with ``found=False`` and nothing seen, and is listed in :attr:`FaceMesh.missing`.
+        face: of several faces in an image the ``"largest"`` (area of the box around its vertices), or ``"all"`` of
+            them, largest first, with :attr:`FaceMesh.image_index` telling which image each row belongs to.
+        denormalize: (mean, std) of a model's normalisation, each a number or one per channel, so that tensors made by
+            ``(image - mean) / std`` can be given as they are.
+
+    Attributes:
+        num_vertices: of each face.
+
+    Raises:
+        CanonicalError: an argument is not one of the words above.
+
+    Example::
+
+        >>> from contextlib import contextmanager
+        >>> class Middle(DetectorAligner):  # three points around the middle of each image
+        ...     num_vertices = 3
+        ...     @contextmanager
+        ...     def open(self):
+        ...         yield lambda image: [np.array([[3, 3, 0], [5, 3, 0], [4, 5, 0]]) * len(image) / 8]
+        >>> Middle()(torch.rand(2, 3, 16, 16)).vertices[0, :, :2].tolist()
+        [[6.0, 6.0], [10.0, 6.0], [8.0, 10.0]]
+    """
+
+    num_vertices: int
+
+    def __init__(
+        self, on_missing: str = "raise", face: str = "largest", denormalize: tuple[Statistics, Statistics] | None = None
+    ) -> None:
+        self.on_missing = _one_of("on_missing", on_missing, ("raise", "skip"))
+        self.face = _one_of("face", face, ("largest", "all"))
+        self.denormalize = denormalize
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Finder]:
+        """A context that holds whatever finding faces needs (networks, threads), and frees it at its end.
+
+        It yields a function from one HxWx3 uint8 RGB image to the (N, 3) vertices of each face in it, in pixels with
+        x right, y down, z towards the camera, in any order.
+        """
+
+    def triangles(self) -> Tensor | None:
+        """(F, 3) triangles for the depth test that tells which vertices are seen; None (the default): all are."""
+        return None
+
+    def __call__(
+        self, images: Tensor | np.ndarray | Sequence[np.ndarray], *, names: Sequence[str] | None = None
+    ) -> FaceMesh:
+        """Find the face, or faces, in every image.
+
+        Args:
+            images: HxWx3 uint8 RGB arrays of one size, or a (B, 3, H, W) tensor, floats in 0..1 (or normalised, see
+                ``denormalize``) or uint8; one channel is taken as grey.
+            names: what to call the images in errors, such as their file names. Default: their numbers only.
+
+        Returns:
+            A float32 mesh with one row for each image (more with ``face="all"``), on the tensor's device.
+
+        Raises:
+            NoFaceError: an image shows no face, and ``on_missing="raise"``.
+            AlignmentError: the images differ in size, so that one mesh cannot hold them.
+            CanonicalError: the images are not as above.
+        """
+        arrays = to_arrays(images, self.denormalize)
+        size = batch_size(images)[1]
+        with self.open() as find:
+            faces = [self._choose(find(array)) for array in arrays]
+        if self.on_missing == "raise":
+            self._report_missing([number for number, found in enumerate(faces) if not found], len(faces), names)
+        device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+        return self._mesh(faces, size).to(device)
+
+    def _choose(self, faces: list[np.ndarray]) -> list[np.ndarray]:
+        ordered = sorted(faces, key=_area, reverse=True)
+        return ordered if self.face == "all" else ordered[:1]
+
+    def _report_missing(self, missing: list[int], total: int, names: Sequence[str] | None) -> None:
+        if not missing:
+            return
+        listed = [f"{number} ({names[number]})" if names is not None else str(number) for number in missing[:10]]
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise NoFaceError(
+            f"{type(self).__name__}: found no face in {len(missing)} of {total} images: {', '.join(listed)}{more}. "
+            'Give photographs that show a face, or on_missing="skip" to keep such images as rows in which nothing is '
+            "seen."
+        )
+
+    def _mesh(self, faces: list[list[np.ndarray]], size: tuple[int, int]) -> FaceMesh:
+        """One mesh of the chosen faces of every image; an image without one gives a row of zeros."""
+        absent = np.zeros((self.num_vertices, 3))
+        rows = [(number, row) for number, found in enumerate(faces) for row in (found or [absent])]
+        found = torch.tensor([bool(faces[number]) for number, _ in rows], dtype=torch.bool)
+        stacked = np.stack([row for _, row in rows]) if rows else np.zeros((0, self.num_vertices, 3))
+        vertices = torch.from_numpy(stacked).float()
+        visible = torch.ones(vertices.shape[:2], dtype=torch.bool)
+        triangles = self.triangles() if bool(found.any()) else None
+        if triangles is not None:
+            visible[found] = visible_vertices(vertices[found], triangles)
+        index = torch.tensor([number for number, _ in rows], dtype=torch.int64) if self.face == "all" else None
+        return FaceMesh(vertices, visible, size, self.topology, found, index)
+
+
+def _one_of(name: str, value: str, allowed: Iterable[str]) -> str:
+    if value not in allowed:
+        raise CanonicalError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}.")
+    return value
+
+
+def _area(vertices: np.ndarray) -> float:
+    width, height = np.ptp(vertices[:, :2], axis=0)
+    return float(width * height)
