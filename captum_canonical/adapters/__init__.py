@@ -7,7 +7,7 @@ of any function that returns heat maps (pytorch-grad-cam), :func:`as_explain_fun
 
 from __future__ import annotations
 
-from captum_canonical.adapters.aligner import Aligner, crop_to_face
+from captum_canonical.adapters.aligner import Aligner
 from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.explain_func import as_explain_func
 from captum_canonical.adapters.external import ExternalAttribution
@@ -26,7 +26,6 @@ __all__ = [
     "MediaPipeAligner",
     "PixelGrid",
     "as_explain_func",
-    "crop_to_face",
     "fit_landmarks_68",
     "load_prnet_face",
     "load_prnet_mesh",

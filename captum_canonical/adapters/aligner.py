@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.images import Images
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import crop_photo
 from captum_canonical.fingerprint import attributes_of, describe, fingerprint
-
-Images = Tensor | np.ndarray | Sequence[np.ndarray]
-"""HxWx3 uint8 RGB arrays of one size, or a (B, 3, H, W) tensor."""
 
 
 class Aligner(ABC):
@@ -38,9 +31,10 @@ class Aligner(ABC):
     Example::
 
         >>> import torch
+        >>> from captum_canonical.faces.images import count_and_size
         >>> class WholeImage(Aligner):
         ...     def __call__(self, images, *, names=None):
-        ...         count, (height, width) = batch_size(images)
+        ...         count, (height, width) = count_and_size(images)
         ...         corners = torch.tensor([[0.0, 0, 0], [width, 0, 0], [0, height, 0], [width, height, 0]])
         ...         return FaceMesh(corners.expand(count, 4, 3), image_size=(height, width))
         >>> WholeImage()(torch.rand(2, 3, 10, 20)).boxes[1].tolist()
@@ -192,79 +186,3 @@ def _release(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def batch_size(images: Tensor | np.ndarray | Sequence[np.ndarray]) -> tuple[int, tuple[int, int]]:
-    """Number of images and their common (H, W), whatever their values.
-
-    Raises:
-        AlignmentError: the images differ in size, or their shapes are not those of images.
-    """
-    if isinstance(images, Tensor):
-        if images.ndim != 4:
-            raise AlignmentError(f"images: expected a tensor of shape (B, C, H, W), got {tuple(images.shape)}.")
-        return len(images), (int(images.shape[2]), int(images.shape[3]))
-    arrays = [images] if isinstance(images, np.ndarray) and images.ndim < 4 else list(images)
-    sizes = {np.shape(array)[:2] for array in arrays}
-    if len(sizes) != 1 or len(min(sizes)) != 2:
-        got = ", ".join("x".join(map(str, size)) for size in sorted(sizes)[:5])
-        raise AlignmentError(
-            f"images: expected images of one size (height x width), got {got or 'no images'}; align images of "
-            "different sizes one by one, or bring them to one size first (photos.crop_photo)."
-        )
-    height, width = sizes.pop()
-    return len(arrays), (int(height), int(width))
-
-
-def crop_to_face(
-    image: np.ndarray,
-    mesh: FaceMesh,
-    margin: float = 0.25,
-    size: int | tuple[int, int] = 224,
-    fill: str | float | tuple[float, float, float] = "edge",
-) -> tuple[np.ndarray, FaceMesh]:
-    """The part of a photo around a face, brought to a network's input size, and the mesh in it.
-
-    The part is the smallest box of the new size's shape around all vertices and their margin, with sides of whole
-    pixels; it may reach beyond the photo.
-
-    Args:
-        image: (H, W, 3) uint8.
-        mesh: one row, made for this image.
-        margin: what to leave around the vertices on each side, as a share of the longer side of the box around them.
-        size: (H, W) of the result; a number for a square.
-        fill: what is beyond the photo, see :func:`captum_canonical.faces.photos.crop_photo`.
-
-    Returns:
-        The photo, ``size`` x 3 uint8, and the mesh with ``image_size=size``.
-
-    Raises:
-        AlignmentError: the mesh has not one row, or belongs to another image size.
-        NoFaceError: the mesh's row says that no face was found.
-
-    Example::
-
-        >>> import torch
-        >>> corners = torch.tensor([[[40.0, 20.0, 0.0], [60.0, 20.0, 0.0], [50.0, 40.0, 0.0]]])
-        >>> mesh = FaceMesh(corners, image_size=(80, 100))
-        >>> part, moved = crop_to_face(np.zeros((80, 100, 3), np.uint8), mesh, margin=0.25, size=60)
-        >>> part.shape, moved.vertices[0, :, :2].tolist()
-        ((60, 60, 3), [[10.0, 10.0], [50.0, 10.0], [30.0, 50.0]])
-    """
-    if len(mesh) != 1 or tuple(image.shape[:2]) != mesh.image_size:
-        raise AlignmentError(
-            f"crop_to_face: expected a mesh of one row made for an image of (height, width) = "
-            f"{tuple(image.shape[:2])}, got {len(mesh)} rows for {mesh.image_size}; mesh[3] is the fourth row."
-        )
-    if mesh.missing:
-        raise NoFaceError("crop_to_face: the mesh has no face (found=False); leave such images out.")
-    if margin < 0:
-        raise AlignmentError(f"margin: expected a share of at least 0, got {margin}.")
-    height, width = (size, size) if isinstance(size, int) else size
-    left, top, right, bottom = mesh.boxes[0].double().tolist()
-    longer = max(right - left, bottom - top) * (1 + 2 * margin)
-    scale = longer / min(height, width)
-    wide, high = max(1, math.ceil(scale * width)), max(1, math.ceil(scale * height))
-    left, top = (left + right - wide) / 2, (top + bottom - high) / 2
-    photo = crop_photo(image, (left, top, left + wide, top + high), (height, width), fill)
-    return photo, mesh.cropped(left, top, wide, high).resized((height, width))

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.adapters.aligner import Aligner, batch_size
+from captum_canonical.adapters.aligner import Aligner
 from captum_canonical.errors import CanonicalError, NoFaceError
+from captum_canonical.faces.images import Images, Statistics, count_and_size, to_arrays
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import Statistics, to_arrays
 from captum_canonical.faces.warp import visible_vertices
 
 Finder = Callable[[np.ndarray], "list[np.ndarray]"]
@@ -73,9 +73,7 @@ class DetectorAligner(Aligner):
         """(F, 3) triangles for the depth test that tells which vertices are seen; None (the default): all are."""
         return None
 
-    def __call__(
-        self, images: Tensor | np.ndarray | Sequence[np.ndarray], *, names: Sequence[str] | None = None
-    ) -> FaceMesh:
+    def __call__(self, images: Images, *, names: Sequence[str] | None = None) -> FaceMesh:
         """Find the face, or faces, in every image.
 
         Args:
@@ -92,7 +90,7 @@ class DetectorAligner(Aligner):
             CanonicalError: the images are not as above.
         """
         arrays = to_arrays(images, self.denormalize)
-        size = batch_size(images)[1]
+        size = count_and_size(images)[1]
         with self.open() as find:
             faces = [self._choose(find(array)) for array in arrays]
         if self.on_missing == "raise":

@@ -20,7 +20,7 @@ from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.faces.photos import Statistics
+from captum_canonical.faces.images import Statistics
 from captum_canonical.plugins import ALIGNERS
 
 

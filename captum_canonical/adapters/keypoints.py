@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.adapters.aligner import Aligner, Images, as_aligner, batch_size
+from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_similarity
 from captum_canonical.errors import AlignmentError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.images import Images, count_and_size
 from captum_canonical.faces.mesh import FaceMesh
 
 KEYPOINTS_468: tuple[tuple[int, ...], ...] = (LANDMARKS_68[36:42], LANDMARKS_68[42:48], (4,), (61,), (291,))
@@ -84,7 +85,7 @@ class KeypointAligner(Aligner):
             NoFaceError: the inner aligner found no face.
         """
         if points is not None:
-            count, size = batch_size(images)
+            count, size = count_and_size(images)
             found_points = _points(points, "points")
             if len(found_points) != count:
                 raise AlignmentError(f"points: expected those of {count} images, got {len(found_points)}.")
@@ -176,7 +177,7 @@ class PixelGrid(Aligner):
             images: a (B, C, H, W) tensor of any values, or (H, W, 3) arrays of one size.
             names: not used; aligners take it.
         """
-        count, size = batch_size(images)
+        count, size = count_and_size(images)
         device = images.device if isinstance(images, Tensor) else torch.device("cpu")
         vertices = self._vertices(size).float().expand(count, -1, -1).clone()
         return FaceMesh(vertices, image_size=size, topology=self.topology).to(device)

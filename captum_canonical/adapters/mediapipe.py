@@ -19,7 +19,8 @@ from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.face_bundle import read_bundle
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.faces.photos import PathType, Statistics
+from captum_canonical.faces.images import Statistics
+from captum_canonical.faces.photos import PathType
 from captum_canonical.plugins import ALIGNERS
 
 Detect = Callable[[np.ndarray], "list[Any]"]

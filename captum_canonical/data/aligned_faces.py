@@ -17,8 +17,9 @@ from captum_canonical.data.mesh_cache import MeshCache
 from captum_canonical.data.photo_list import PhotoRow, Source, class_names, list_rows, with_targets
 from captum_canonical.data.records import FaceRecord, NetworkInput, collate
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
+from captum_canonical.faces.images import Statistics
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import PathType, Statistics
+from captum_canonical.faces.photos import PathType
 
 MAX_PIXELS = 64_000_000  # 192 MB as 8-bit colours
 
@@ -45,11 +46,11 @@ class AlignedFaces(Dataset[FaceRecord]):
         faces: meshes that are there already, in place of an aligner: a callable from a path to a mesh of one row, or a
             mesh with one row for each photograph of the source. They are not cached.
         size: (H, W) of the network's input, or one number for a square.
-        crop: ``"face"`` for the part around the face (:func:`~captum_canonical.adapters.crop_to_face`), a box (left,
-            top, right, bottom) in pixels of all photographs, or None for the whole photo, whose shape becomes that of
-            the input.
+        crop: ``"face"`` for the part around the face (:func:`~captum_canonical.faces.images.crop_to_face`), a box
+            (left, top, right, bottom) in pixels of all photographs, or None for the whole photo, whose shape becomes
+            that of the input.
         margin: around the face, as a share of its longer side; only with ``crop="face"``.
-        fill: what is beyond the photo, see :func:`captum_canonical.faces.photos.crop_photo`.
+        fill: what is beyond the photo, see :func:`captum_canonical.faces.images.crop_photo`.
         channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (one grey channel), the order in which the network takes them.
         mean, std: of the network's normalisation ``(image - mean) / std`` of images in 0..1, one number or one for
             each channel. Default: none.

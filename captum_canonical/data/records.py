@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.adapters.aligner import crop_to_face
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.images import Statistics, crop_photo, crop_to_face, to_tensor
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import Statistics, crop_photo, to_tensor
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faces.photos import PathType, crop_photo, read_photo, to_arrays
+from captum_canonical.faces.images import crop_photo, to_arrays
+from captum_canonical.faces.photos import PathType, read_photo
 from captum_canonical.reporting.pictures import (
     Panel,
     RegionNames,

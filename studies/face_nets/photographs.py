@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters.aligner import crop_to_face
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
-from captum_canonical.faces.photos import read_photo, to_tensor
+from captum_canonical.faces.images import crop_to_face, to_tensor
+from captum_canonical.faces.photos import read_photo
 from studies.face_nets.networks import LUMA
 
 # Margins around the mesh, as shares of its longer side: in the median over 60 photographs the crops are then those that

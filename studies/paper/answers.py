@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.faces.photos import crop_photo, read_photo, to_tensor
+from captum_canonical.faces.images import crop_photo, to_tensor
+from captum_canonical.faces.photos import read_photo
 from captum_canonical.statistics.bootstrap import bootstrap_interval
 from studies.face_nets.networks import LUMA
 from studies.face_nets.photographs import TIGHT, WITH_HAIR

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.faces.photos import to_arrays
+from captum_canonical.faces.images import to_arrays
 from captum_canonical.faithfulness.explanations import explanation_images
 from captum_canonical.faithfulness.masks import explanation_masks
 from studies.paper.methods import CAMS, OnPhoto, one_by_one, others

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from captum_canonical.faces.photos import read_photo, to_arrays
+from captum_canonical.faces.images import to_arrays
+from captum_canonical.faces.photos import read_photo
 from studies.paper.answers import (
     COLUMNS,
     intervals,

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from captum_canonical.adapters.aligner import crop_to_face
 from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
 from captum_canonical.faces.mesh import FaceMesh
@@ -130,37 +129,3 @@ def test_inputs_and_random_state_are_unchanged() -> None:
 def test_unknown_words_are_errors(argument: dict[str, str]) -> None:
     with pytest.raises(CanonicalError, match=r"'raise' or 'skip'|'largest' or 'all'"):
         Rectangles(**argument)
-
-
-# ------------------------------------------------------------------------------------------- photo and mesh
-@pytest.mark.parametrize(("margin", "size"), [(0.0, 64), (0.25, 90), (1.5, (60, 90)), (0.3, (31, 17))])
-def test_cropped_face_and_its_mesh_stay_together(margin: float, size: int | tuple[int, int]) -> None:
-    photo = picture((14, 9, 31, 33), size=(60, 47))
-    photo_before = photo.copy()
-    mesh = Rectangles()(photo)
-    crop, moved = crop_to_face(photo, mesh, margin, size, fill=0)
-    height, width = (size, size) if isinstance(size, int) else size
-    assert crop.shape == (height, width, 3) and crop.dtype == np.uint8
-    assert moved.image_size == (height, width) and moved.topology == "rectangle"
-    rows, columns = np.indices(crop.shape[:2]) + 0.5
-    weight = crop[..., 0].astype(float) / crop[..., 0].sum()
-    left, top, right, bottom = moved.boxes[0].tolist()
-    # In the middle of the crop, both in the mesh and in the pixels, and as large as the margin says.
-    assert (left + right) / 2 == pytest.approx(width / 2, abs=1e-3) == (columns * weight).sum()
-    assert (top + bottom) / 2 == pytest.approx(height / 2, abs=1e-3)
-    assert (rows * weight).sum() == pytest.approx(height / 2, abs=0.05)
-    assert (bottom - top) * (1 + 2 * margin) == pytest.approx(min(height, width), rel=0.06)
-    assert crop[..., 0].sum() / 50 == pytest.approx((right - left) * (bottom - top), rel=0.02)
-    np.testing.assert_array_equal(photo, photo_before)
-
-
-def test_crop_to_face_refuses_other_meshes() -> None:
-    mesh = Rectangles(on_missing="skip")([ONE, NONE])
-    with pytest.raises(AlignmentError, match="2 rows"):
-        crop_to_face(ONE, mesh)
-    with pytest.raises(AlignmentError, match=r"\(30, 50\)"):
-        crop_to_face(ONE[:30], mesh[0])
-    with pytest.raises(NoFaceError):
-        crop_to_face(NONE, mesh[1])
-    with pytest.raises(AlignmentError, match="margin"):
-        crop_to_face(ONE, mesh[0], margin=-0.1)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from captum_canonical.adapters.aligner import crop_to_face
 from captum_canonical.adapters.face_bundle import FACE_NETWORK, read_bundle, widen
 from captum_canonical.adapters.mediapipe import MediaPipeAligner, _quiet
 from captum_canonical.errors import CanonicalError, MissingDependencyError, NoFaceError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.images import crop_to_face, to_tensor
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import list_photos, read_photo, to_tensor
+from captum_canonical.faces.photos import list_photos, read_photo
 
 LEFT_EYE, RIGHT_EYE, NOSE_TIP, EARS = (33, 133, 159, 145), (263, 362, 386, 374), 4, (234, 454)
 

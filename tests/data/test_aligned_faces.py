@@ -13,14 +13,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from captum_canonical import CanonicalOcclusion
-from captum_canonical.adapters.aligner import crop_to_face
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.adapters.prnet import load_prnet_mesh
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError, NoFaceError
+from captum_canonical.faces.images import crop_to_face, to_tensor
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import read_photo, to_tensor
+from captum_canonical.faces.photos import read_photo
 from dataset_tools import CornerAligner, dataset, photo, write_photos
 
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
-from captum_canonical.faces.photos import read_photo, to_tensor
+from captum_canonical.faces.images import to_tensor
+from captum_canonical.faces.photos import read_photo
 
 PEOPLE = [f"person {letter}" for letter in "abcdefgh"]
 TABLES = {
