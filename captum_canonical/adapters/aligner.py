@@ -81,8 +81,11 @@ class Aligner(ABC):
         """
         return _key_of(self, {name for base in type(self).__mro__ for name in vars(base).get("packages", ())})
 
-    def __fingerprint__(self) -> str:
-        return self.cache_key()
+    def __fingerprint__(self) -> object:
+        try:
+            return self.cache_key()
+        except CanonicalError:  # attributes with no description: refused again where the fingerprint is a strict one
+            return attributes_of(self) or type(self)
 
 
 class CallableAligner(Aligner):
