@@ -1,4 +1,4 @@
-"""The command ``captum-canonical``: what the package computes, reached without writing code."""
+"""The command-line program ``captum-canonical``."""
 
 from __future__ import annotations
 

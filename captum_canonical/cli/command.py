@@ -1,8 +1,7 @@
-"""The entry point: which command, and what its errors and interruptions look like from outside."""
+"""The program's entry point: parses the arguments, runs a command, and turns errors into exit codes."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -14,34 +13,39 @@ from contextlib import ExitStack
 import torch
 
 from captum_canonical import __version__
-from captum_canonical.cli import benchmark, compare, explain, info, report
-from captum_canonical.cli import photographs as align
-from captum_canonical.cli.console import PROGRAM, Outcome, say, warnings_in_lines
+from captum_canonical.cli import align, benchmark, explain, info, results
+from captum_canonical.cli.console import PROGRAM, CommandResult, handle_log, print_message, warnings_as_messages
+from captum_canonical.cli.networks import current_folder_importable
 from captum_canonical.cli.options import Parser, examples
-from captum_canonical.cli.references import current_folder_importable
 from captum_canonical.errors import CanonicalError
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = (
-    "exit codes: 0 done; 1 a check failed, or a fault of this package; 2 something to put right, said in a line on "
+    "exit codes: 0 done; 1 a check failed, or an error inside this package; 2 wrong options or input, explained in one "
+    "line on stderr; 130 interrupted"
 )
-EXIT_CODES += "stderr; 130 interrupted"
-COMMANDS = (align, explain, benchmark, compare, report, info)
 
 
 def build_parser() -> Parser:
-    """The parser of all commands."""
-    shown_below = examples(
+    """Builds the parser of the program with all of its commands."""
+    epilog = examples(
         "captum-canonical info",
         "captum-canonical explain --images photos --model examples.real_networks:gender --out run",
         "captum-canonical report run",
     )
-    shown_below["epilog"] += f"\n\n{EXIT_CODES}"
-    parser = Parser(prog=PROGRAM, description="Where on the face does a face network look?", **shown_below)
+    epilog["epilog"] += f"\n\n{EXIT_CODES}"
+    parser = Parser(prog=PROGRAM, description="Where on the face does a face network look?", **epilog)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add(commands)
+    for add_parser in (
+        align.add_parser,
+        explain.add_parser,
+        benchmark.add_parser,
+        results.add_compare_parser,
+        results.add_report_parser,
+        info.add_parser,
+    ):
+        add_parser(commands)
     return parser
 
 
@@ -49,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        argv: what stands behind the program's name. Default: that of this process.
+        argv: the arguments after the program's name. Default: those of this process.
 
     Returns:
-        The exit status: 0; 1 if a check failed or this package did; 2 for what the user can put right; 130 after
-        Ctrl-C.
+        The exit status: 0 for success; 1 if a check failed, or after an error inside this package; 2 for wrong options
+        or input; 130 after Ctrl-C.
 
     Example::
 
@@ -63,60 +67,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = build_parser().parse_args(argv)
-    except SystemExit as error:  # --help, or options that do not fit
+    except SystemExit as error:  # after --help and --version, and for options that cannot be parsed
         return error.code if isinstance(error.code, int) else USER_ERROR
     with ExitStack() as stack:
         stack.enter_context(current_folder_importable())
-        stack.enter_context(warnings_in_lines())
+        stack.enter_context(warnings_as_messages())
         if arguments.verbose:
-            stack.enter_context(_log_on_stderr())
-        return _guarded(arguments)
+            stack.enter_context(handle_log(print_message))
+        return _run(arguments)
 
 
-def _guarded(arguments: Namespace) -> int:
-    """The command's status; errors become one line."""
+def _run(arguments: Namespace) -> int:
+    """Runs the command, prints its result or its error, and returns the exit status."""
     try:
-        outcome: Outcome = arguments.run(arguments)
-        if int(os.environ.get("RANK", "0")) == 0:  # one of the processes that torchrun started speaks for all
-            outcome.write(arguments.json)
-        return outcome.code
+        result: CommandResult = arguments.run(arguments)
+        if int(os.environ.get("RANK", "0")) == 0:  # of the processes that torchrun starts, the first one prints
+            result.print(arguments.json)
+        return result.exit_code
     except KeyboardInterrupt:
         hint: Callable[[Namespace], str] = getattr(arguments, "interrupted", lambda _: "interrupted.")
-        return _ended(arguments, INTERRUPTED, hint(arguments))
-    except BrokenPipeError:  # whoever reads has seen enough
+        return _fail(arguments, INTERRUPTED, hint(arguments))
+    except BrokenPipeError:  # the reader of stdout has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (CanonicalError, OSError) as error:
-        return _ended(arguments, USER_ERROR, f"error: {_told(error)}")
+        return _fail(arguments, USER_ERROR, f"error: {_error_text(error)}")
     except (MemoryError, torch.OutOfMemoryError):
-        return _ended(arguments, USER_ERROR, "error: there is not enough memory; try a smaller --batch-size.")
+        return _fail(arguments, USER_ERROR, "error: there is not enough memory; try a smaller --batch-size.")
     except Exception as error:
-        told = f"error: {type(error).__name__}: {error} (a fault of this package; --debug shows where)"
-        return _ended(arguments, FAILED, told)
+        reason = f"{type(error).__name__}: {error}"
+        return _fail(arguments, FAILED, f"error: {reason} (an error inside this package; --debug shows where)")
 
 
-def _ended(arguments: Namespace, code: int, message: str) -> int:
+def _fail(arguments: Namespace, exit_code: int, message: str) -> int:
     if arguments.debug:
         traceback.print_exc()
-    say(message)
-    return code
+    print_message(message)
+    return exit_code
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, CanonicalError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     return str(error)
-
-
-class _log_on_stderr(ExitStack):
-    """What the package decides, in lines on stderr."""
-
-    def __enter__(self) -> _log_on_stderr:
-        logger, handler = logging.getLogger("captum_canonical"), logging.Handler()
-        level = logger.level
-        handler.emit = lambda record: say(record.getMessage())  # type: ignore[method-assign]
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        self.callback(logger.setLevel, level)
-        self.callback(logger.removeHandler, handler)
-        return super().__enter__()

@@ -1,11 +1,12 @@
-"""What a command says: its result on stdout, all else on stderr, in lines that no file name can break."""
+"""Terminal output: results on stdout, messages on stderr, with control characters escaped."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +16,12 @@ from captum_canonical.files import json_text
 PROGRAM = "captum-canonical"
 
 
-def shown(value: object) -> str:
-    r"""A text as one harmless line: line breaks, control characters and invisible marks become escapes.
+def escape(value: object) -> str:
+    r"""A text as a single line: line breaks, control characters and invisible characters are escaped.
 
     Example::
 
-        >>> print(shown("a\nb\x1b[2J.jpg"))
+        >>> print(escape("a\nb\x1b[2J.jpg"))
         a\nb\x1b[2J.jpg
     """
     return "".join(each if _is_visible(each) else each.encode("unicode_escape").decode() for each in str(value))
@@ -32,52 +33,80 @@ def _is_visible(character: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a command found.
+class CommandResult:
+    """The result of a command.
 
     Attributes:
-        text: for people, several lines; what comes from files went through :func:`shown`.
-        values: the same for programs, as JSON can hold it.
-        code: exit status.
+        text: the result for people, one or more lines; texts from files have been passed through :func:`escape`.
+        values: the same result for ``--json``.
+        exit_code: the exit status of the program.
     """
 
     text: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    code: int = 0
+    exit_code: int = 0
 
-    def write(self, as_json: bool) -> None:
-        """On stdout."""
+    def print(self, as_json: bool) -> None:
+        """Prints the text, or the values as JSON, on stdout."""
         print(json_text(self.values, str) if as_json else self.text, flush=True)
 
 
-def say(message: object) -> None:
-    """A line on stderr."""
-    print(f"{PROGRAM}: {shown(message)}", file=sys.stderr, flush=True)
+# ------------------------------------------------------------------------------------------------------ messages
+def print_message(message: object) -> None:
+    """Prints one line on stderr, after the program's name."""
+    print(f"{PROGRAM}: {escape(message)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def warnings_in_lines() -> Iterator[None]:
-    """Warnings are lines on stderr too, each said once."""
+def warnings_as_messages() -> Iterator[None]:
+    """Prints warnings as messages on stderr."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"warning: {message}")
+        print_message(f"warning: {message}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
 
 
-def seconds(value: float) -> str:
-    """A time for people.
+@contextmanager
+def handle_log(handle: Callable[[str], object]) -> Iterator[None]:
+    """Passes the package's log messages, from level INFO, to a function."""
+    logger, handler = logging.getLogger("captum_canonical"), logging.Handler()
+    handler.emit = lambda record: handle(record.getMessage())  # type: ignore[method-assign, assignment]
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+# ---------------------------------------------------------------------------------------------------- formatting
+def format_duration(seconds: float) -> str:
+    """A duration in the two largest units.
 
     Example::
 
-        >>> seconds(3.21), seconds(95), seconds(7300)
+        >>> format_duration(3.21), format_duration(95), format_duration(7300)
         ('3.2 s', '1 min 35 s', '2 h 1 min')
     """
-    if value < 60:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    minutes, rest = divmod(round(value), 60)
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def first_lines(lines: list[str], limit: int, more: str) -> list[str]:
+    """The first lines, and one that counts the others.
+
+    Example::
+
+        >>> first_lines(["a", "b", "c"], 2, "more")
+        ['a', 'b', 'and 1 more']
+    """
+    return lines[:limit] + ([f"and {len(lines) - limit} {more}"] if len(lines) > limit else [])

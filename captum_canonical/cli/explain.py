@@ -1,4 +1,4 @@
-"""``captum-canonical explain``: photographs and a network to a run folder."""
+"""``captum-canonical explain``: explains a network on photographs, and writes a run folder."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from argparse import Namespace, _SubParsersAction
 from pathlib import Path
 from typing import Any
 
-from captum_canonical.cli.console import Outcome, seconds, shown
+from captum_canonical.cli.align import alignment_counts, alignment_text
+from captum_canonical.cli.console import CommandResult, escape, first_lines, format_duration
 from captum_canonical.cli.estimate import estimate
-from captum_canonical.cli.methods import METHODS, attribution, occlusion_arguments
+from captum_canonical.cli.methods import METHODS, OCCLUSION, attribution, map_unit, occlusion_arguments
 from captum_canonical.cli.options import (
     add_common,
     add_method,
     add_network,
     add_photos,
-    at_least,
     examples,
+    integer_from,
     stopping_rule,
 )
-from captum_canonical.cli.photographs import account, account_text
-from captum_canonical.cli.report import COMMAND
-from captum_canonical.cli.session import Session, begin
+from captum_canonical.cli.results import COMMAND_FILE
+from captum_canonical.cli.session import Session, start_session
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import write_json
 from captum_canonical.run_folder.files import MANIFEST
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.runs.explain import explain_dataset
 
-OF_OCCLUSION = ("points", "patch_size", "fill", "inference")
+OCCLUSION_OPTIONS = ("points", "patch_size", "fill", "inference")
 
 
-def add(commands: _SubParsersAction[Any]) -> None:
-    """The command's parser."""
+def add_parser(commands: _SubParsersAction[Any]) -> None:
+    """Adds the parser of ``explain``."""
     parser = commands.add_parser(
         "explain",
         help="photographs and a network to a run folder",
@@ -56,9 +56,9 @@ def add(commands: _SubParsersAction[Any]) -> None:
     )
     group.add_argument(
         "--method",
-        choices=METHODS,
+        choices=list(METHODS),
         metavar="METHOD",
-        default="occlusion",
+        default=OCCLUSION,
         help=f"what makes the maps: {', '.join(METHODS)} (default occlusion)",
     )
     group.add_argument(
@@ -71,8 +71,10 @@ def add(commands: _SubParsersAction[Any]) -> None:
         metavar="RULE",
         help="stop when there are enough: split-half=0.95, or standard-error=0.05 (of the map's spread)",
     )
-    group.add_argument("--batch-size", type=at_least(1), default=8, help="photographs at once (default 8)")
-    group.add_argument("--num-workers", type=at_least(0), default=0, help="processes that read photographs (default 0)")
+    group.add_argument("--batch-size", type=integer_from(1), default=8, help="photographs at once (default 8)")
+    group.add_argument(
+        "--num-workers", type=integer_from(0), default=0, help="processes that read photographs (default 0)"
+    )
     group.add_argument(
         "--dry-run", action="store_true", help="say how many forward passes it takes and about how long, and stop"
     )
@@ -80,23 +82,23 @@ def add(commands: _SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run, interrupted=interrupted)
 
 
-def run(arguments: Namespace) -> Outcome:
-    """Explains, or says what that would take."""
+def run(arguments: Namespace) -> CommandResult:
+    """Explains the photographs, or estimates the cost with ``--dry-run``."""
     start = time.perf_counter()
     _check(arguments)
-    session = begin(arguments, [arguments.method])
-    call = call_of(arguments, session)
+    session = start_session(arguments, [arguments.method])
+    call = _explain_arguments(arguments, session)
     if arguments.dry_run:
         return estimate(arguments, session, call, start)
     session.data.align(not arguments.quiet)
     session.probe()
     explain_dataset(session.confidence, session.data, arguments.out, **call)
-    note(arguments, session.settings.link)
-    return summary(arguments, session, time.perf_counter() - start)
+    _write_command(arguments, session.settings.link)
+    return _summary(arguments, session, time.perf_counter() - start)
 
 
 def interrupted(arguments: Namespace) -> str:
-    """How to go on after Ctrl-C."""
+    """The message after Ctrl-C."""
     if not (arguments.out / MANIFEST).is_file():
         return "interrupted before the first photograph was explained; the same command begins again."
     return (
@@ -105,19 +107,17 @@ def interrupted(arguments: Namespace) -> str:
     )
 
 
-UNITS = {"log_odds": "drop in log-odds", "probability": "drop in probability", "none": "drop in the score"}
+def _check(arguments: Namespace) -> None:
+    if arguments.method != OCCLUSION:
+        given = [name for name in OCCLUSION_OPTIONS if getattr(arguments, name) is not None]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise CanonicalError(f"{options}: of occlusion only; leave it out with --method {arguments.method}.")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise CanonicalError(f"--out {arguments.out}: expected a folder, but there is a file of that name.")
 
 
-def note(arguments: Namespace, link: str) -> None:
-    """Writes beside a run what its pages should say: the command's options, and the unit of its maps."""
-    if int(os.environ.get("RANK", "0")) > 0:
-        return
-    unit = UNITS[link] if arguments.method in ("occlusion", "score-cam") else f"{arguments.method}, {link}"
-    options = {name: value for name, value in vars(arguments).items() if value is not None and not callable(value)}
-    write_json(arguments.out / COMMAND, {"unit": unit, "model": arguments.model, "options": options}, str)
-
-
-def call_of(arguments: Namespace, session: Session) -> dict[str, Any]:
+def _explain_arguments(arguments: Namespace, session: Session) -> dict[str, Any]:
     """The arguments of :func:`explain_dataset`."""
     call: dict[str, Any] = {
         "target": session.target,
@@ -130,16 +130,24 @@ def call_of(arguments: Namespace, session: Session) -> dict[str, Any]:
         "num_workers": arguments.num_workers,
         "show_progress": not arguments.quiet,
     }
-    if arguments.method != "occlusion":
+    if arguments.method != OCCLUSION:
         return call | {"method": attribution(arguments.method, session.confidence, session.layer, session.face)}
     own = occlusion_arguments(arguments, session.settings, session.device)
     return call | {"canonical_face": session.face, "inference": arguments.inference} | own
 
 
-def summary(arguments: Namespace, session: Session, took: float) -> Outcome:
-    """What the run folder holds now."""
+def _write_command(arguments: Namespace, link: str) -> None:
+    """Writes the options and the unit of the maps into the run folder, for reports."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    unit = map_unit(arguments.method, link)
+    options = {name: value for name, value in vars(arguments).items() if value is not None and not callable(value)}
+    write_json(arguments.out / COMMAND_FILE, {"unit": unit, "model": arguments.model, "options": options}, str)
+
+
+def _summary(arguments: Namespace, session: Session, elapsed: float) -> CommandResult:
     run_folder = RunFolder.open(arguments.out)
-    told = account(session.data)
+    counts = alignment_counts(session.data)
     failed = [
         {"name": name, "group": group, "reason": reason}
         for name, group, status, reason in zip(
@@ -148,13 +156,16 @@ def summary(arguments: Namespace, session: Session, took: float) -> Outcome:
         if status != "done"
     ]
     verdicts = [verdict["says"] for verdict in run_folder.stopping.get("verdicts", [])]
-    lines = [account_text(told)]
-    lines += [f"failed: {shown(each['name'])}: {shown(each['reason'])}" for each in failed[:10]]
-    lines += [f"and {len(failed) - 10} more failed"] if len(failed) > 10 else []
-    lines += [shown(verdict) for verdict in verdicts[-1:]]
-    lines += [run_folder.missing] if run_folder.missing else []
-    lines.append(f"{run_folder.n} photographs explained in {shown(arguments.out)} ({seconds(took)})")
-    lines.append(f"next: captum-canonical report {shown(arguments.out)}")
+    lines = [
+        alignment_text(counts),
+        *first_lines(
+            [f"failed: {escape(each['name'])}: {escape(each['reason'])}" for each in failed], 10, "more failed"
+        ),
+        *(escape(verdict) for verdict in verdicts[-1:]),
+        *([run_folder.missing] if run_folder.missing else []),
+        f"{run_folder.n} photographs explained in {escape(arguments.out)} ({format_duration(elapsed)})",
+        f"next: captum-canonical report {escape(arguments.out)}",
+    ]
     values = {
         "run": str(arguments.out),
         "explained": run_folder.n,
@@ -162,18 +173,8 @@ def summary(arguments: Namespace, session: Session, took: float) -> Outcome:
         "missing": run_folder.missing,
         "failed": failed,
         "verdicts": verdicts,
-        "seconds": took,
-        "photographs": told,
+        "seconds": elapsed,
+        "photographs": counts,
         "process": int(os.environ.get("RANK", "0")),
     }
-    return Outcome("\n".join(lines), values)
-
-
-def _check(arguments: Namespace) -> None:
-    if arguments.method != "occlusion":
-        given = [name for name in OF_OCCLUSION if getattr(arguments, name) is not None]
-        if given:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise CanonicalError(f"{options}: of occlusion only; leave it out with --method {arguments.method}.")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise CanonicalError(f"--out {arguments.out}: expected a folder, but there is a file of that name.")
+    return CommandResult("\n".join(lines), values)

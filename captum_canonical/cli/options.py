@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts are read."""
+"""Parsers of option values, and the groups of options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from captum_canonical.cli.console import shown
-from captum_canonical.cli.methods import LINKS
+from captum_canonical.cli.console import escape
+from captum_canonical.cli.settings import LINKS
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Exits with status 2."""
-        self.exit(2, f"{self.prog}: error: {shown(message)} (see {self.prog} --help)\n")
+        """Prints the message and exits with status 2."""
+        self.exit(2, f"{self.prog}: error: {escape(message)} (see {self.prog} --help)\n")
 
 
-# ------------------------------------------------------------------------------------------------------ reading
+# ------------------------------------------------------------------------------------------------- option values
 def numbers(text: str) -> float | tuple[float, ...]:
-    """One number, or several with commas between them.
+    """Parses one number, or several separated by commas.
 
     Example::
 
@@ -37,7 +37,7 @@ def numbers(text: str) -> float | tuple[float, ...]:
 
 
 def input_size(text: str) -> int | tuple[int, int]:
-    """Pixels, or HEIGHTxWIDTH.
+    """Parses a number of pixels, or HEIGHTxWIDTH.
 
     Example::
 
@@ -51,7 +51,7 @@ def input_size(text: str) -> int | tuple[int, int]:
 
 
 def crop_box(text: str) -> str | tuple[float, ...]:
-    """``face``, ``none`` or LEFT,TOP,RIGHT,BOTTOM."""
+    """Parses ``face``, ``none`` or LEFT,TOP,RIGHT,BOTTOM."""
     if text in ("face", "none"):
         return text
     box = numbers(text)
@@ -61,7 +61,7 @@ def crop_box(text: str) -> str | tuple[float, ...]:
 
 
 def columns(text: str) -> dict[str, str]:
-    """``path=file,identity=who``."""
+    """Parses ``path=file,identity=who``."""
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name and value for name, _, value in pairs):
         raise ArgumentTypeError(f"expected NAME=COLUMN with commas between them, such as path=file, got {text!r}")
@@ -69,23 +69,23 @@ def columns(text: str) -> dict[str, str]:
 
 
 def names(text: str) -> list[str]:
-    """Names with commas between them."""
+    """Parses names separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A whole number from ``least`` on."""
+def integer_from(minimum: int) -> Callable[[str], int]:
+    """A parser of integers of at least ``minimum``."""
 
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise ArgumentTypeError(f"expected a whole number from {least} on, got {text!r}")
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise ArgumentTypeError(f"expected a whole number from {minimum} on, got {text!r}")
         return int(text)
 
-    return read
+    return parse
 
 
 def stopping_rule(text: str) -> Any:
-    """``standard-error=0.05`` or ``split-half=0.95``."""
+    """Parses ``standard-error=0.05`` or ``split-half=0.95``."""
     from captum_canonical.errors import CanonicalError
     from captum_canonical.runs.stopping import SplitHalf, StandardError
 
@@ -94,22 +94,24 @@ def stopping_rule(text: str) -> Any:
     try:
         return rules[name](float(value))
     except (KeyError, ValueError) as error:
-        told = f" ({error})" if isinstance(error, CanonicalError) else ""
-        raise ArgumentTypeError(f"expected standard-error=0.05 or split-half=0.95, got {text!r}{told}") from None
+        reason = f" ({error})" if isinstance(error, CanonicalError) else ""
+        raise ArgumentTypeError(f"expected standard-error=0.05 or split-half=0.95, got {text!r}{reason}") from None
 
 
-# ---------------------------------------------------------------------------------------------------- the options
+# ---------------------------------------------------------------------------------------------- groups of options
 def add_common(parser: ArgumentParser) -> None:
-    """Options of every command."""
+    """Adds the options of every command."""
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="write the result as JSON on stdout")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
-    group.add_argument("--verbose", action="store_true", help="say on stderr what is decided, such as which inference")
+    group.add_argument(
+        "--verbose", action="store_true", help="log decisions on stderr, such as which inference is used"
+    )
     group.add_argument("--debug", action="store_true", help="show where an error comes from")
 
 
 def add_photos(parser: ArgumentParser) -> None:
-    """Which photographs, and what finds the faces in them."""
+    """Adds the options of the photographs and their alignment."""
     group = parser.add_argument_group("photographs")
     group.add_argument("--images", metavar="PATH", help="folder of photographs (with sub-folders), .csv, or photograph")
     group.add_argument(
@@ -128,7 +130,7 @@ def add_photos(parser: ArgumentParser) -> None:
 
 
 def add_network(parser: ArgumentParser) -> None:
-    """Which network, and what it wants to see."""
+    """Adds the options of the network and its preprocessing."""
     group = parser.add_argument_group(
         "network",
         "A factory may bring all but --model along (see the documentation); options given here win over it. Loading "
@@ -150,12 +152,12 @@ def add_network(parser: ArgumentParser) -> None:
 
 
 def add_method(parser: ArgumentParser) -> None:
-    """What is explained, and how."""
+    """Adds the options of the explanation."""
     group = parser.add_argument_group("explanation")
     group.add_argument("--target", default="predicted", help="predicted (default), given, a class index or name")
     group.add_argument(
         "--link",
-        choices=LINKS,
+        choices=list(LINKS),
         help="of a network that returns logits: log_odds (default), which do not saturate, or "
         "probability; none explains the outputs as they are",
     )
@@ -163,19 +165,21 @@ def add_method(parser: ArgumentParser) -> None:
     group.add_argument(
         "--fill", type=numbers, help="colour of hidden patches in 0..1 (default: --mean, or black without one)"
     )
-    group.add_argument("--points", type=at_least(1), help="occlusion points of each face (default: all, 1024)")
+    group.add_argument("--points", type=integer_from(1), help="occlusion points of each face (default: all, 1024)")
     group.add_argument("--layer", help="name of the layer that CAM methods look into")
     group.add_argument("--canonical-face", type=Path, metavar="FILE", help=".npz of CanonicalFace.save (default: ours)")
-    group.add_argument("--seed", type=at_least(0), default=0, help="of the order, and of methods that draw (default 0)")
+    group.add_argument(
+        "--seed", type=integer_from(0), default=0, help="of the order, and of methods that draw (default 0)"
+    )
 
 
 def examples(*lines: str) -> dict[str, Any]:
-    """The part of a parser's arguments that shows examples below its help."""
+    """Arguments of a parser that show examples below its help."""
     return {"epilog": "examples:\n" + "\n".join(f"  {line}" for line in lines), "formatter_class": _Help}
 
 
 class _Help(argparse.HelpFormatter):
-    """Wraps what is one line, and keeps the lines of what are several."""
+    """Wraps texts of one line, and keeps the line breaks of others."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" not in text:

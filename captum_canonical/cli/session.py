@@ -1,4 +1,4 @@
-"""What ``explain`` and ``benchmark`` start from: a network, what of it is explained, and photographs."""
+"""The network and photographs that ``explain`` and ``benchmark`` work on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_canonical.cli.console import say
-from captum_canonical.cli.methods import NetworkSettings, confidence_of, layer_of, target_of
+from captum_canonical.cli.align import load_photographs
+from captum_canonical.cli.console import print_message
+from captum_canonical.cli.methods import find_layer
+from captum_canonical.cli.network_files import first_line
 from captum_canonical.cli.networks import load_network
-from captum_canonical.cli.photographs import photographs
+from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -25,13 +27,13 @@ class Session:
 
     Attributes:
         network: as it was loaded.
-        confidence: what is explained: the network, or its outputs as ``--link`` has them.
-        settings: its preprocessing and defaults.
-        key: what tells the network from others where its weights do not, or None.
-        data: the photographs; faces are looked for when they are needed.
+        confidence: the forward function to explain: the network itself, or a confidence computed by ``--link``.
+        settings: preprocessing and defaults of the network.
+        key: identifies the network where its weights do not, or None.
+        data: the photographs; faces are searched when they are needed.
         face: the canonical face.
-        target: ``"predicted"``, ``"given"`` or a class.
-        layer: for methods that look into one.
+        target: ``"predicted"``, ``"given"`` or a class index.
+        layer: for methods that need one.
         device: of the network.
     """
 
@@ -46,7 +48,7 @@ class Session:
     device: torch.device
 
     def probe(self) -> None:
-        """Runs the network on one photograph, so that what does not fit is found before hours of work.
+        """Runs the network on one photograph, so that errors are found before hours of work.
 
         Raises:
             CanonicalError: no face was found in any photograph, or the network fails.
@@ -62,38 +64,41 @@ class Session:
             with torch.no_grad():
                 output = self.network(image)
         except Exception as error:
-            told = str(error).strip().splitlines() or [""]
+            reason = next(iter(str(error).strip().splitlines()), "")
             raise CanonicalError(
                 f"--model: the network fails on an input of shape {tuple(image.shape)} ({type(error).__name__}: "
-                f"{told[0]}); see --size and --channels, and torch.export's dynamic_shapes for the number of images."
+                f"{reason}); see --size and --channels, and torch.export's dynamic_shapes for the number of images."
             ) from error
         if self.settings.link != "none" and isinstance(output, Tensor) and _are_probabilities(output):
-            say(
+            print_message(
                 f"warning: the outputs look like probabilities, of which --link {self.settings.link} makes no sense; "
                 "--link none explains them as they are."
             )
 
 
-def begin(arguments: Namespace, methods: list[str]) -> Session:
-    """Everything that can go wrong with the options goes wrong here.
+def start_session(arguments: Namespace, methods: list[str]) -> Session:
+    """Loads everything that the options name, and checks the options.
+
+    Args:
+        arguments: the options of the command.
+        methods: names of the methods to run, see :data:`~captum_canonical.cli.methods.METHODS`.
 
     Raises:
-        CanonicalError: an option does not fit.
+        CanonicalError: an option is wrong.
     """
-    device = _device(arguments.device)
+    device = _parse_device(arguments.device)
     loaded = load_network(arguments.model, arguments.weights, arguments.device)
     settings = loaded.settings.overridden(arguments)
-    confidence = confidence_of(loaded.network, settings.link)
     key = None if loaded.key is None else f"{loaded.key}, link {settings.link}"
     return Session(
         network=loaded.network,
-        confidence=confidence,
+        confidence=settings.confidence(loaded.network),
         settings=settings,
         key=key,
-        data=photographs(arguments, settings),
+        data=load_photographs(arguments, settings),
         face=_canonical_face(arguments),
-        target=target_of(arguments.target, settings.classes),
-        layer=layer_of(loaded.network, arguments.layer, methods),
+        target=settings.target(arguments.target),
+        layer=find_layer(loaded.network, arguments.layer, methods),
         device=device or _device_of(loaded.network),
     )
 
@@ -113,15 +118,14 @@ def _canonical_face(arguments: Namespace) -> CanonicalFace:
         raise CanonicalError(f"--canonical-face {arguments.canonical_face}: there is no such file.") from error
 
 
-def _device(name: str | None) -> torch.device | None:
+def _parse_device(name: str | None) -> torch.device | None:
     if name is None:
         return None
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        told = str(error).splitlines()[0]
-        raise CanonicalError(f"--device {name}: there is no such device here ({told})") from error
+        raise CanonicalError(f"--device {name}: there is no such device here ({first_line(error)})") from error
     return device
 
 

@@ -18,9 +18,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import command_tools
-from captum_canonical.cli.methods import NetworkSettings
-from captum_canonical.cli.networks import load_network, read_weights
-from captum_canonical.cli.references import FORCE, current_folder_importable, load_reference
+from captum_canonical.cli.network_files import FORCE, read_weights
+from captum_canonical.cli.networks import current_folder_importable, load_network, load_reference
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from command_tools import SIDE
 
@@ -248,25 +247,3 @@ def test_a_damaged_exported_file(files: Path, tmp_path: Path) -> None:
     for name in ("half.pt2", "text.pt2"):
         with pytest.raises(CanonicalError, match=r"no readable torch\.export file"):
             load_network(str(tmp_path / name))
-
-
-# ------------------------------------------------------------------------------------------------------- settings
-def test_the_command_line_wins_over_the_factory() -> None:
-    from argparse import Namespace
-
-    settings = NetworkSettings.of({"size": 112, "margin": 0.01, "channels": "L"})
-    changed = settings.overridden(Namespace(size=64, margin=None, link="none"))
-    assert (changed.size, changed.margin, changed.channels, changed.link) == (64, 0.01, "L", "none")
-    with pytest.raises(CanonicalError, match="--size 224"):
-        _ = NetworkSettings().input
-    with pytest.raises(CanonicalError, match="as a mapping"):
-        NetworkSettings.of(3)  # type: ignore[arg-type]
-
-
-def test_the_fill_is_a_colour_before_the_normalisation() -> None:
-    settings = NetworkSettings(fill=(0.5, 0.25, 1.0), mean=(0.5, 0.5, 0.0), std=0.5)
-    assert_close(settings.baselines(), torch.tensor([0.0, -0.5, 2.0]).reshape(1, 3, 1, 1))
-    assert NetworkSettings(mean=0.5).baselines() is None
-    assert_close(NetworkSettings(fill=0.5, channels="L").baselines(), torch.tensor([[[[0.5]]]]))
-    with pytest.raises(CanonicalError, match="one for each of 3 channels"):
-        NetworkSettings(fill=(0.1, 0.2)).baselines()

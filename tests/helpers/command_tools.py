@@ -1,22 +1,59 @@
-"""What the tests of the command line name on it: an aligner that finds the drawn face, and networks."""
+"""Tools for tests of the command line: running commands, photographs, an aligner, and networks named by reference."""
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from captum_canonical import CanonicalFace, FaceMesh
+from captum_canonical.cli.command import main
+
+Capture = pytest.CaptureFixture[str]
 
 SIDE = 48  # pixels of a photograph, and of the networks' input
 
 
+# ---------------------------------------------------------------------------------------------------------- commands
+def explain_command(
+    photos: Path | str, out: Path | str, *more: Any, model: str = "with_settings", points: int | None = 40
+) -> list[str]:
+    """Arguments of ``explain``; ``model`` is one of the factories below, another reference, or a file."""
+    reference = model if ":" in model or "." in model else f"command_tools:{model}"
+    arguments = ["explain", "--images", photos, "--aligner", "command_tools:DrawnAligner", "--out", out]
+    arguments += [] if points is None else ["--points", points]
+    return [str(each) for each in [*arguments, "--model", reference, "--batch-size", 2, "--quiet", *more]]
+
+
+def run_json(arguments: list[str], capsys: Capture) -> dict[str, Any]:
+    """The JSON that a command prints; it must succeed."""
+    capsys.readouterr()
+    code = main([*arguments, "--json"])
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    return json.loads(printed.out)
+
+
+def run_error(arguments: list[str], capsys: Capture, code: int = 2) -> str:
+    """The single line on stderr of a command that must fail with an exit code."""
+    capsys.readouterr()
+    assert main(arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.endswith("\n") and "Traceback" not in printed.err
+    lines = [line for line in printed.err.splitlines() if "warning" not in line]
+    assert len(lines) == 1, printed.err
+    return lines[0]
+
+
+# ------------------------------------------------------------------------------------------- photographs and aligner
 class DrawnAligner:
     """Finds the drawn face, as large as the photograph, in every photograph that is not black."""
 
@@ -47,6 +84,7 @@ def write_photos(folder: Path, names: Sequence[str], first: int = 0) -> Path:
     return folder
 
 
+# ---------------------------------------------------------------------------------------------------------- networks
 class Net(nn.Module):
     """(N, 3) logits; its trunk allows incremental inference."""
 

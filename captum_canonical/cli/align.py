@@ -1,4 +1,4 @@
-"""Photographs and their faces, from the options of a command."""
+"""``captum-canonical align``: finds the faces in photographs; and the photographs and aligner that options name."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captum_canonical.cli.console import Outcome, seconds, shown
-from captum_canonical.cli.methods import NetworkSettings
+from captum_canonical.cli.console import CommandResult, escape, first_lines, format_duration
+from captum_canonical.cli.networks import is_reference, load_reference
 from captum_canonical.cli.options import add_common, add_photos, examples
-from captum_canonical.cli.references import is_reference, load_reference
+from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 from captum_canonical.tables import Column, Table
 
 
-def photographs(
+def load_photographs(
     arguments: Namespace, settings: NetworkSettings, rows: Sequence[PhotoRow] | None = None
 ) -> AlignedFaces:
-    """The data set of ``--images`` and ``--csv``, or of some of its rows; no face has been looked for yet.
+    """The data set of ``--images`` and ``--csv``, or of some of its rows; faces are not searched yet.
 
     Raises:
-        CanonicalError: there are no photographs, or an option does not fit.
+        CanonicalError: there are no photographs, or an option is wrong.
     """
     if arguments.images is None and arguments.csv is None:
         raise CanonicalError("--images: expected a folder of photographs, a .csv file or a photograph; give one.")
     source, root = arguments.csv or arguments.images, None
     if rows is not None:
-        return AlignedFaces(rows, aligner_of(arguments), **settings.input, cache=arguments.cache)
+        return AlignedFaces(rows, aligner_of(arguments), **settings.preprocessing, cache=arguments.cache)
     if arguments.csv is not None and arguments.images is not None:
         root = arguments.images
         if not Path(root).is_dir():
@@ -40,7 +40,7 @@ def photographs(
         return AlignedFaces(
             source,
             aligner_of(arguments),
-            **settings.input,
+            **settings.preprocessing,
             cache=arguments.cache,
             classes=settings.classes,
             columns=arguments.columns,
@@ -48,7 +48,7 @@ def photographs(
             subfolder=arguments.subfolder,
         )
     except CanonicalError as error:
-        raise CanonicalError(_as_option(str(error))) from error
+        raise CanonicalError(_name_options(str(error))) from error
 
 
 def aligner_of(arguments: Namespace) -> Any:
@@ -67,8 +67,8 @@ def aligner_of(arguments: Namespace) -> Any:
     )
 
 
-def account(data: AlignedFaces) -> dict[str, Any]:
-    """How many photographs are used, by group, and why the others are not."""
+def alignment_counts(data: AlignedFaces) -> dict[str, Any]:
+    """Counts of photographs by group, and the photographs that are left out with the reasons."""
     counts = {
         group: {
             "found": count.found,
@@ -92,7 +92,7 @@ def account(data: AlignedFaces) -> dict[str, Any]:
 
 
 _GROUP_COLUMNS: tuple[Column[tuple[str | None, dict[str, int]]], ...] = (
-    Column("group", value=lambda item: "(none)" if item[0] is None else shown(item[0])),
+    Column("group", value=lambda item: "(none)" if item[0] is None else escape(item[0])),
     Column("found", value=lambda item: item[1]["found"], align="right"),
     Column("no face", value=lambda item: item[1]["no_face"], align="right"),
     Column("not aligned", value=lambda item: item[1]["not_aligned"], align="right"),
@@ -100,31 +100,30 @@ _GROUP_COLUMNS: tuple[Column[tuple[str | None, dict[str, int]]], ...] = (
 )
 
 
-def account_text(values: Mapping[str, Any], limit: int = 10) -> str:
-    """The account for people: a table by group where there are groups, and the first photographs left out."""
+def alignment_text(values: Mapping[str, Any], limit: int = 10) -> str:
+    """The counts for people: a table by group if there are groups, and the first photographs that are left out."""
     lines = [f"faces found in {values['found']} of {values['photographs']} photographs"]
     if set(values["groups"]) != {None}:
-        lines += [Table(_GROUP_COLUMNS, list(values["groups"].items())).text()]
-    left = values["left_out"]
-    lines += [f"left out: {shown(each['name'])}: {shown(each['reason'])}" for each in left[:limit]]
-    lines += [f"and {len(left) - limit} more, all of them with --json"] if len(left) > limit else []
+        lines.append(Table(_GROUP_COLUMNS, list(values["groups"].items())).text())
+    left_out = [f"left out: {escape(each['name'])}: {escape(each['reason'])}" for each in values["left_out"]]
+    lines += first_lines(left_out, limit, "more, all of them with --json")
     if values["duplicates"]:
         lines.append(f"{len(values['duplicates'])} photographs are copies of others; they are used like all others")
     return "\n".join(lines)
 
 
+# arguments of AlignedFaces in its messages -> the options that set them
 _OPTIONS = {"columns={'path': ...}": "--columns path=NAME", "classes=[...]": "--classes", "subfolder:": "--subfolder:"}
 
 
-def _as_option(message: str) -> str:
-    """A message of the library in the words of the command line."""
+def _name_options(message: str) -> str:
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)
     return message
 
 
-def add(commands: _SubParsersAction[Any]) -> None:
-    """The command's parser."""
+def add_parser(commands: _SubParsersAction[Any]) -> None:
+    """Adds the parser of ``align``."""
     parser = commands.add_parser(
         "align",
         help="find the faces and keep their meshes; say what is left out",
@@ -141,26 +140,26 @@ def add(commands: _SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run, interrupted=interrupted, device=None)
 
 
-def run(arguments: Namespace) -> Outcome:
-    """Aligns."""
+def run(arguments: Namespace) -> CommandResult:
+    """Finds the faces, and writes the meshes into the cache."""
     if arguments.cache is None:
         raise CanonicalError("--cache: expected a folder for the meshes; give one, such as --cache meshes.")
     start = time.perf_counter()
-    data = photographs(arguments, NetworkSettings(size=64)).align(not arguments.quiet)
-    took = time.perf_counter() - start
-    told = account(data)
+    data = load_photographs(arguments, NetworkSettings(size=64)).align(not arguments.quiet)
+    elapsed = time.perf_counter() - start
+    counts = alignment_counts(data)
     if arguments.left_out is not None:
-        _write(arguments.left_out, told["left_out"])
-    text = f"{account_text(told)}\nmeshes are in {shown(arguments.cache)} ({seconds(took)})"
-    return Outcome(text, {**told, "cache": str(arguments.cache), "seconds": took})
+        _write_csv(arguments.left_out, counts["left_out"])
+    text = f"{alignment_text(counts)}\nmeshes are in {escape(arguments.cache)} ({format_duration(elapsed)})"
+    return CommandResult(text, {**counts, "cache": str(arguments.cache), "seconds": elapsed})
 
 
 def interrupted(arguments: Namespace) -> str:
-    """How to go on after Ctrl-C."""
+    """The message after Ctrl-C."""
     return f"interrupted. The meshes found so far are in {arguments.cache}; the same command goes on from there."
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, ["name", "group", "kind", "reason"])
         writer.writeheader()
