@@ -25,7 +25,6 @@ from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 from captum_canonical.run_folder.files import COVERAGE_TYPE, MANIFEST, MAP_TYPE
 from captum_canonical.run_folder.folder import RunFolder
-from captum_canonical.runs.explain import explain_dataset
 
 SAMPLE = 64  # photographs in which faces are searched
 TIME_LIMIT = 6.0  # seconds; of a batch that takes longer, only a part of the points is timed
@@ -201,6 +200,8 @@ def _extrapolated_batch_seconds(session: Session, call: dict[str, Any], batch: F
 
 def _timed_batches(arguments: Namespace, session: Session, call: dict[str, Any]) -> float:
     """Seconds per photograph of a run of a few batches into a temporary folder."""
+    from captum_canonical.runs.explain import explain_dataset
+
     count = min(len(session.data), TIMED_BATCHES * arguments.batch_size)
     rows = [session.data.rows[place] for place in session.data.places[:count]]
     some = load_photographs(arguments, session.settings, rows).align()

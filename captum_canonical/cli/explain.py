@@ -27,7 +27,6 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.files import write_json
 from captum_canonical.run_folder.files import MANIFEST
 from captum_canonical.run_folder.folder import RunFolder
-from captum_canonical.runs.explain import explain_dataset
 
 OCCLUSION_OPTIONS = ("points", "patch_size", "fill", "inference")
 
@@ -84,6 +83,8 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
 
 def run(arguments: Namespace) -> CommandResult:
     """Explains the photographs, or estimates the cost with ``--dry-run``."""
+    from captum_canonical.runs.explain import explain_dataset
+
     start = time.perf_counter()
     _check(arguments)
     session = start_session(arguments, [arguments.method])

@@ -25,10 +25,10 @@ def test_info(capsys: Capture) -> None:
 
 def test_info_finds_a_package_that_computes_something_else(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A splat that is off by one pixel; and an aligner that is not there."""
-    from captum_canonical.attributions import _points
+    from captum_canonical.attributions import points
 
-    splat = _points.splat
-    monkeypatch.setattr(_points, "splat", lambda box, *rest: splat(box + 1, *rest))
+    splat = points.splat
+    monkeypatch.setattr(points, "splat", lambda box, *rest: splat(box + 1, *rest))
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     assert main(["info"]) == 1
     said = capsys.readouterr().out
