@@ -11,12 +11,12 @@ from torch import Tensor
 
 from captum_canonical.attributions.arguments import patch_side, prefix_of
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.benchmarking.photos import Photos, other_folds
-from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.benchmarking.photos import BenchmarkPhotos, held_out_folds
+from captum_canonical.benchmarking.settings import BenchmarkSettings
 from captum_canonical.faces.splat import fill_in, footprints, splat
 
 
-def random_maps(photos: Photos, seed: int, patch_size: float | None, num_points: int | None) -> Tensor:
+def random_maps(photos: BenchmarkPhotos, seed: int, patch_size: float | None, num_points: int | None) -> Tensor:
     """(N, 1, H_F, W_F) normal noise at the occlusion points, blurred as canonical occlusion blurs its drops.
 
     The map of an image depends on its place in the data, the seed, the patch and the points only.
@@ -34,12 +34,12 @@ def random_maps(photos: Photos, seed: int, patch_size: float | None, num_points:
     return maps.to(photos.images.device, torch.float32)
 
 
-def uniform_maps(photos: Photos) -> Tensor:
+def uniform_maps(photos: BenchmarkPhotos) -> Tensor:
     """(N, 1, H, W), 1 on the face."""
     return photos.area.float()
 
 
-def prior_maps(photos: Photos) -> Tensor:
+def prior_maps(photos: BenchmarkPhotos) -> Tensor:
     """(N, 1, H, W), in what share of the photos of the other folds each pixel shows the face: the mean face mask.
 
     Raises:
@@ -47,12 +47,12 @@ def prior_maps(photos: Photos) -> Tensor:
     """
     masks = photos.area.double()
     maps = torch.zeros_like(masks)
-    for served, makers in other_folds(photos):
-        maps[served.to(maps.device)] = masks[makers.to(maps.device)].mean(0, keepdim=True)
+    for held_out, others in held_out_folds(photos):
+        maps[held_out.to(maps.device)] = masks[others.to(maps.device)].mean(0, keepdim=True)
     return maps.float()
 
 
-def edge_maps(photos: Photos) -> Tensor:
+def edge_maps(photos: BenchmarkPhotos) -> Tensor:
     """(N, 1, H, W) magnitude of Sobel's gradient of the mean over the channels; the border repeats its pixels."""
     grey = F.pad(photos.images.double().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(grey)
@@ -60,7 +60,7 @@ def edge_maps(photos: Photos) -> Tensor:
     return torch.hypot(x, y).float()
 
 
-Control = Callable[[Photos, Settings], tuple[Tensor, Any, Any]]
+Control = Callable[[BenchmarkPhotos, BenchmarkSettings], tuple[Tensor, Any, Any]]
 
 CONTROLS: dict[str, Control] = {
     "random": lambda photos, s: _from_canonical(photos, random_maps(photos, s.seed, s.random_patch, s.random_points)),
@@ -71,11 +71,11 @@ CONTROLS: dict[str, Control] = {
 """Name -> maps in image space, and on the canonical face with their coverage, or None where there is but one map."""
 
 
-def _from_canonical(photos: Photos, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _from_canonical(photos: BenchmarkPhotos, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     projector = CanonicalProjector(None, canonical_face=photos.face)
     return projector.reproject(maps, photos.faces), maps, torch.ones_like(maps)  # type: ignore[return-value]
 
 
-def _from_image(photos: Photos, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _from_image(photos: BenchmarkPhotos, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     projector = CanonicalProjector(None, canonical_face=photos.face)
     return (maps, *projector.project(maps, photos.faces, return_coverage=True))

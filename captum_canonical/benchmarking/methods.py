@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,8 +19,7 @@ from captum_canonical.attributions.base import CanonicalAttribution, innermost, 
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
-from captum_canonical.benchmarking.counting import Evaluations
-from captum_canonical.benchmarking.photos import Photos, rows_of
+from captum_canonical.benchmarking.photos import BenchmarkPhotos, rows_of
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
@@ -31,7 +31,7 @@ GIVEN = ("inputs", "target", "faces", "additional_forward_args", "return_coverag
 """Arguments that are the benchmark's, the same for every method."""
 
 
-class Maps(NamedTuple):
+class MethodMaps(NamedTuple):
     """Of one image or of N."""
 
     image: Tensor
@@ -42,7 +42,7 @@ class Maps(NamedTuple):
     """Likewise."""
 
 
-class Method:
+class BenchmarkMethod:
     """A method of a benchmark, run on one image at a time, so that its maps depend on neither batches nor neighbours.
 
     Args:
@@ -55,13 +55,13 @@ class Method:
         photos: the same photographs, aligned as the method says.
         failure: why it has no maps, or None.
         seconds: so far.
-        forwards: evaluations of the network so far, or None if they could not be counted.
+        evaluations: evaluations of the network so far, or None if they could not be counted.
 
     Raises:
         CanonicalError: it is no attribution, an argument is the benchmark's to give, or its faces do not fit.
     """
 
-    def __init__(self, name: str, method: MethodArgument, photos: Photos, networks: list[nn.Module]) -> None:
+    def __init__(self, name: str, method: MethodArgument, photos: BenchmarkPhotos, networks: list[nn.Module]) -> None:
         attribution, arguments = method if isinstance(method, tuple) and len(method) == 2 else (method, {})
         if not isinstance(attribution, Attribution) or not isinstance(arguments, Mapping):
             raise CanonicalError(
@@ -80,14 +80,14 @@ class Method:
         self.failure: str | None = None
         self.seconds = 0.0
         self._networks = networks + _networks(attribution)
-        self._evaluations, self._points = Evaluations(), 0
+        self._counter, self._points = EvaluationCounter(), 0
 
     @property
-    def forwards(self) -> int | None:
-        """Evaluations of the network so far."""
-        return self._points or self._evaluations.count
+    def evaluations(self) -> int | None:
+        """EvaluationCounter of the network so far."""
+        return self._points or self._counter.count
 
-    def maps(self, row: int, seed: int) -> Maps | None:
+    def maps(self, row: int, seed: int) -> MethodMaps | None:
         """The maps of one image; None if that failed."""
         photos, state = self.photos, NetworkState(self._networks)
         start = time.perf_counter()
@@ -107,7 +107,7 @@ class Method:
             self.seconds += time.perf_counter() - start
 
     # ------------------------------------------------------------------------------------------------------ inside
-    def _maps(self, photos: Photos, row: int) -> Maps:
+    def _maps(self, photos: BenchmarkPhotos, row: int) -> MethodMaps:
         method, face = self.attribution, photos.face
         inner, rows = innermost(method), torch.tensor([row])
         x, mesh = photos.images[rows.to(photos.images.device)], photos.faces[row]
@@ -125,7 +125,7 @@ class Method:
 
     def _canonical(
         self, method: Attribution, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any], counted: bool
-    ) -> Maps:
+    ) -> MethodMaps:
         """The maps of a method that writes on the canonical face itself."""
         projector = CanonicalProjector(None, canonical_face=self.photos.face)
         if isinstance(method, CanonicalAttribution):
@@ -136,16 +136,18 @@ class Method:
             coverage = torch.where(maps != 0, 1, surface)  # patches reach beyond the rim
         expected = (1, 1, *self.photos.face.size)
         if not isinstance(maps, Tensor) or maps.shape != expected:
-            raise CanonicalError(f"expected a map {expected}, got {_told(maps)}.")
-        return Maps(projector.reproject(maps, mesh), maps, coverage)  # type: ignore[arg-type]
+            raise CanonicalError(f"expected a map {expected}, got {_shape_or_type(maps)}.")
+        return MethodMaps(projector.reproject(maps, mesh), maps, coverage)  # type: ignore[arg-type]
 
     def _run(self, method: Attribution, x: Tensor, arguments: dict[str, Any], counted: bool) -> Any:
         if not counted:  # global hooks would make canonical occlusion dense
             return method.attribute(x, **arguments)
-        with self._evaluations.counting():
+        with self._counter.counting():
             return method.attribute(x, **arguments)
 
-    def _arguments(self, photos: Photos, rows: Tensor, accepted: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    def _arguments(
+        self, photos: BenchmarkPhotos, rows: Tensor, accepted: Mapping[str, inspect.Parameter]
+    ) -> dict[str, Any]:
         """The method's own arguments, and the benchmark's as far as the method takes them, of these images."""
         count = len(photos)
         arguments = {
@@ -159,7 +161,7 @@ class Method:
             arguments["additional_forward_args"] = tuple(rows_of(arg, rows, count) for arg in photos.args)
         return arguments
 
-    def _per_image(self, value: Tensor, photos: Photos) -> bool:
+    def _per_image(self, value: Tensor, photos: BenchmarkPhotos) -> bool:
         count = len(photos.kept) + len(photos.left_out)
         return tuple(value.shape) == (count, *photos.images.shape[1:])
 
@@ -183,7 +185,7 @@ def _networks(method: Any) -> list[nn.Module]:
     return found
 
 
-def _aligned_for(name: str, method: Attribution, photos: Photos) -> Photos:
+def _aligned_for(name: str, method: Attribution, photos: BenchmarkPhotos) -> BenchmarkPhotos:
     """The photographs with the faces and the canonical face that the method brings, or else the benchmark's."""
     inner = innermost(method)
     if not isinstance(inner, CanonicalAttribution):
@@ -207,20 +209,60 @@ def _on_face(method: Attribution, face: CanonicalFace) -> Attribution:
     return method
 
 
-def _projected(result: Any, reduce: str, x: Tensor, mesh: FaceMesh, face: CanonicalFace) -> Maps:
+def _projected(result: Any, reduce: str, x: Tensor, mesh: FaceMesh, face: CanonicalFace) -> MethodMaps:
     """The maps of a method that writes in the image, or in a layer."""
     check_reduce(reduce)
     if isinstance(result, tuple) and len(result) == 1:
         result = result[0]
     if not isinstance(result, Tensor) or result.ndim != 4 or len(result) != 1:
         raise CanonicalError(
-            f"expected a spatial map (1, C, h, w) of an image, got {_told(result)}; a layer that is not convolutional "
-            "cannot be shown on a face."
+            f"expected a spatial map (1, C, h, w) of an image, got {_shape_or_type(result)}; a layer that is not "
+            "convolutional cannot be shown on a face."
         )
     dense = dense_map(result, reduce, (x.shape[2], x.shape[3]), map_dtype(x))
     canonical, coverage = CanonicalProjector(None, canonical_face=face).project(dense, mesh, return_coverage=True)
-    return Maps(dense, canonical, coverage)
+    return MethodMaps(dense, canonical, coverage)
 
 
-def _told(result: Any) -> str:
+def _shape_or_type(result: Any) -> str:
     return str(tuple(result.shape)) if isinstance(result, Tensor) else type(result).__name__
+
+
+class EvaluationCounter:
+    """Counts the images that pass through a network while a method runs, with hooks that are not on any network.
+
+    If several networks or parts of one are called one after the other, the one that sees most images counts.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+        self._depth = 0
+
+    @property
+    def count(self) -> int | None:
+        """Images so far; None if no module was called, so that they could not be counted."""
+        return max(self._rows.values(), default=None)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Counts within the context."""
+        self._depth = 0  # a forward that failed has not come out again
+        handles = [
+            nn.modules.module.register_module_forward_pre_hook(self._enter),
+            nn.modules.module.register_module_forward_hook(self._leave),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
+        self._depth += 1
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Counts here: methods such as DeepLift hand over tuples, of which hooks of theirs make a batch meanwhile."""
+        self._depth -= 1
+        if not self._depth:
+            first = next((x for x in (*inputs, output) if isinstance(x, Tensor) and x.ndim), None)
+            self._rows[id(module)] = self._rows.get(id(module), 0) + (0 if first is None else len(first))

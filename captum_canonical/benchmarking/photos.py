@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions.base import Faces, FacesArgument, face_for, meshes_of
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.benchmarking.settings import BenchmarkSettings
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
@@ -25,7 +25,7 @@ ONE_TARGET = "all"
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
+class BenchmarkPhotos:
     """N photographs in which a face was found.
 
     Attributes:
@@ -58,7 +58,7 @@ class Photos:
     def __len__(self) -> int:
         return len(self.images)
 
-    def aligned_by(self, faces: FacesArgument, face: CanonicalFace) -> Photos:
+    def aligned_by(self, faces: FacesArgument, face: CanonicalFace) -> BenchmarkPhotos:
         """The same photographs with other meshes and their canonical face; the area that is scored stays as it is.
 
         Args:
@@ -69,7 +69,7 @@ class Photos:
             faces = _in_order(faces, len(self.kept) + len(self.left_out))[self.kept]
         return replace(self, faces=_aligned(self.images, faces), face=face)
 
-    def first(self) -> Photos:
+    def first(self) -> BenchmarkPhotos:
         """The first photograph alone."""
         one, count = torch.tensor([0]), len(self)
         part = {
@@ -96,16 +96,16 @@ def prepare(
     canonical_face: CanonicalFace | None,
     identities: Sequence[Hashable] | Tensor | None,
     additional_forward_args: object | None,
-    settings: Settings,
-) -> Photos:
+    settings: BenchmarkSettings,
+) -> BenchmarkPhotos:
     """Aligns and scores the photographs, once.
 
     Raises:
         CanonicalError: an argument does not fit, no face was found, or a clean score is not finite.
     """
     if not isinstance(data, Tensor) or data.ndim != 4 or not data.dtype.is_floating_point or not len(data):
-        told = f"{data.dtype} {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
-        raise CanonicalError(f"data: expected floating point images (N, C, H, W), got {told}.")
+        got = f"{data.dtype} {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
+        raise CanonicalError(f"data: expected floating point images (N, C, H, W), got {got}.")
     broken = torch.nonzero(~torch.isfinite(data).flatten(1).all(1)).flatten().tolist()
     if broken:
         raise CanonicalError(
@@ -130,7 +130,7 @@ def prepare(
         everything = torch.arange(len(kept))
         clean = score_batches(scorer, lambda rows: images[rows.to(images.device)], everything, settings.batch_size)
     folds = assign_folds(units, settings.folds, settings.seed)
-    return Photos(images, mesh[kept], face, area, chosen, args, clean, units, folds, groups, kept, left_out)
+    return BenchmarkPhotos(images, mesh[kept], face, area, chosen, args, clean, units, folds, groups, kept, left_out)
 
 
 def _args_of(args: tuple[Any, ...], kept: Tensor, count: int) -> tuple[Any, ...]:
@@ -205,8 +205,8 @@ def assign_folds(units: Tensor, folds: int, seed: int) -> Tensor:
     return fold_of[units]
 
 
-def other_folds(photos: Photos) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images that share a map, and the images of the other folds (and of their target) that may make it.
+def held_out_folds(photos: BenchmarkPhotos) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images of each fold, and those of the other folds that their mean may be taken over; target by target.
 
     Raises:
         CanonicalError: there are none.
@@ -214,14 +214,14 @@ def other_folds(photos: Photos) -> Iterator[tuple[Tensor, Tensor]]:
     groups = numbered(photos.groups)
     for fold in photos.folds.unique().tolist():
         for group in groups[photos.folds == fold].unique().tolist():
-            served = torch.nonzero((photos.folds == fold) & (groups == group)).flatten()
-            makers = torch.nonzero((photos.folds != fold) & (groups == group)).flatten()
-            if not len(makers):
+            held_out = torch.nonzero((photos.folds == fold) & (groups == group)).flatten()
+            others = torch.nonzero((photos.folds != fold) & (groups == group)).flatten()
+            if not len(others):
                 raise CanonicalError(
-                    f"a mean that has not seen image {int(photos.kept[served[0]])} needs photos of another identity"
-                    + (" with the same target." if photos.groups[int(served[0])] != ONE_TARGET else ".")
+                    f"a mean that has not seen image {int(photos.kept[held_out[0]])} needs photos of another identity"
+                    + (" with the same target." if photos.groups[int(held_out[0])] != ONE_TARGET else ".")
                 )
-            yield served, makers
+            yield held_out, others
 
 
 def canonical_mean(maps: Tensor, coverage: Tensor, face: CanonicalFace, symmetric: bool) -> Tensor:
@@ -231,7 +231,7 @@ def canonical_mean(maps: Tensor, coverage: Tensor, face: CanonicalFace, symmetri
     return saliency.compute().mean
 
 
-def cross_fitted(maps: Tensor, coverage: Tensor, photos: Photos, symmetric: bool) -> Tensor:
+def cross_fitted_means(maps: Tensor, coverage: Tensor, photos: BenchmarkPhotos, symmetric: bool) -> Tensor:
     """(N, 1, H, W) the mean of the canonical maps of the other folds (Eq. 6), re-projected onto each image (Fig. 6d).
 
     Args:
@@ -245,7 +245,7 @@ def cross_fitted(maps: Tensor, coverage: Tensor, photos: Photos, symmetric: bool
     """
     projector = CanonicalProjector(None, canonical_face=photos.face)
     result = photos.images.new_zeros(len(photos), 1, *photos.images.shape[2:], dtype=maps.dtype)
-    for served, makers in other_folds(photos):
-        mean = canonical_mean(maps[makers], coverage[makers], photos.face, symmetric)[None].to(result)
-        result[served.to(result.device)] = projector.reproject(mean, photos.faces[served])  # type: ignore[assignment]
+    for held_out, others in held_out_folds(photos):
+        mean = canonical_mean(maps[others], coverage[others], photos.face, symmetric)[None].to(result)
+        result[held_out.to(result.device)] = projector.reproject(mean, photos.faces[held_out])  # type: ignore[assignment]
     return result

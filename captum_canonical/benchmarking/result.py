@@ -1,33 +1,31 @@
-"""What a benchmark found: values, intervals, paired comparisons, and tables of them."""
+"""The result of a benchmark: its scores, its mean maps, and the files and tables that are written of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from captum_canonical.benchmarking.comparisons import Comparison, compare, ranks_of
-from captum_canonical.benchmarking.saved import join, read, write
-from captum_canonical.benchmarking.scoring import Row
-from captum_canonical.benchmarking.settings import MEASURES, Settings
+from captum_canonical.benchmarking.measures import MEASURES
+from captum_canonical.benchmarking.saved import read, write
+from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
 from captum_canonical.benchmarking.tables import as_markdown, as_text, fill_table, remarks_of, score_table
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.faithfulness.measures import TOLERANCE, Explanation
-from captum_canonical.faithfulness.wins import Wins, win_rates
-from captum_canonical.statistics.bootstrap import bootstrap_interval, smallest_p_value
 from captum_canonical.tables import Table
 
 SHOWN = ("average_drop", "increase_rate", "mean_drop", "deletion_auc", "insertion_auc")
 """Measures of a table if nobody says which."""
+SCORING_SETTINGS = ("budget", "sign", "fractions", "spaces", "unbounded", "seed", "resamples", "permutations", "level")
+"""Settings that must agree for rows to stand in one table."""
 
 
 @dataclass(frozen=True, eq=False)
-class BenchmarkResult:
+class BenchmarkResult(BenchmarkScores):
     """The rows of a benchmark, and everything that is needed to compare them.
 
     Intervals, tests and ranks are found when they are asked for, from the values of single images and the seed: the
@@ -62,107 +60,9 @@ class BenchmarkResult:
         True
     """
 
-    rows: tuple[Row, ...]
-    settings: dict[str, Any]
-    notes: tuple[str, ...]
-    clean_scores: Tensor
-    units: Tensor
-    interval_units: Tensor
-    left_out: dict[int, str]
-    mean_maps: dict[str, Tensor]
-    canonical_faces: dict[str, CanonicalFace]
-    _settings: Settings
+    mean_maps: dict[str, Tensor] = field(default_factory=dict)
+    canonical_faces: dict[str, CanonicalFace] = field(default_factory=dict)
 
-    # ------------------------------------------------------------------------------------------------ reading
-    @property
-    def fills(self) -> tuple[str, ...]:
-        """Names of the fills."""
-        return self._settings.fill_names
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """Names of the measures that some row has; their titles and directions are in :data:`MEASURES`."""
-        known = {measure for row in self.rows for measure, _ in row.per_image}
-        return tuple(measure for measure in MEASURES if measure in known)
-
-    @property
-    def scored(self) -> tuple[Row, ...]:
-        """The rows that did not fail."""
-        return tuple(row for row in self.rows if row.failure is None)
-
-    def __getitem__(self, label: str) -> Row:
-        """The row with this label, such as ``result["GradCam, per image"]``."""
-        rows = {row.label: row for row in self.rows}
-        if label not in rows:
-            raise CanonicalError(f"expected one of the rows {list(rows)}, got {label!r}.")
-        return rows[label]
-
-    def interval(self, label: str, measure: str, fill: str) -> tuple[float, float]:
-        """Bootstrap interval of a value; NaN where there are fewer than two units. See ``notes`` for its unit."""
-        self._check(measure, fill)
-        values = self[label].per_image.get((measure, fill))
-        if values is None:
-            return float("nan"), float("nan")
-        s = self._settings
-        return bootstrap_interval(values, self.interval_units, resamples=s.resamples, level=s.level, seed=s.seed)
-
-    def comparisons(self, measure: str, fill: str) -> list[Comparison]:
-        """All pairs of rows, by paired sign-flip tests with Holm's correction for the number of pairs."""
-        self._check(measure, fill)
-        rows = [row for row in self.scored if (measure, fill) in row.per_image]
-        if not rows:
-            return []
-        scale = 100.0 if MEASURES[measure].percent else self.clean_scores.abs()
-        return compare(
-            [row.label for row in rows],
-            torch.stack([row.per_image[measure, fill] for row in rows]),
-            MEASURES[measure].direction,
-            self.units,
-            TOLERANCE * torch.as_tensor(scale, dtype=torch.float64).expand(len(self.clean_scores)),
-            permutations=self._settings.permutations,
-            seed=self._settings.seed,
-            level=self._settings.level,
-        )
-
-    @property
-    def smallest_corrected_p(self) -> float:
-        """What a corrected p value cannot be below, however much rows differ: pairs of rows times the smallest p."""
-        rows, units = len(self.scored), int(self.units.max()) + 1
-        smallest = smallest_p_value(units, self._settings.permutations)
-        return min(1.0, rows * (rows - 1) / 2 * smallest)
-
-    @property
-    def undecidable(self) -> str | None:
-        """A sentence if no test can tell any two rows apart: too few identities, or permutations for so many pairs."""
-        if self.smallest_corrected_p <= 1 - self._settings.level:
-            return None
-        rows, units = len(self.scored), int(self.units.max()) + 1
-        return (
-            f"No ranks: {rows * (rows - 1) // 2} pairs of rows, {units} identities or photos and "
-            f"{self._settings.permutations} permutations cannot give a corrected p below "
-            f"{self.smallest_corrected_p:.2g}. Compare fewer rows, or more photographs, or pass a larger permutations=."
-        )
-
-    def ranks(self, measure: str, fill: str) -> dict[str, str]:
-        """For each row its rank, such as ``"2"``, or ``"no difference detected (1-4)"``: what the tests leave open."""
-        rows = [row.label for row in self.scored if (measure, fill) in row.per_image]
-        return ranks_of(rows, self.comparisons(measure, fill))
-
-    def wins(self, fill: str, explanation: Explanation = "negative") -> Wins:
-        """Win % of the rows that did not fail, and who beats whom (Eq. 13). Win % depends on who takes part.
-
-        Raises:
-            CanonicalError: the scores are no confidences, or there are no rows.
-        """
-        if explanation not in ("negative", "positive") or fill not in self.fills:
-            raise CanonicalError(
-                f"wins: expected one of the fills {list(self.fills)} and 'negative' or 'positive', got {fill!r} and "
-                f"{explanation!r}."
-            )
-        explained = {row.label: row.explained[explanation, fill] for row in self.scored}
-        return win_rates(explained, explanation=explanation, unbounded=self._settings.unbounded)
-
-    # ------------------------------------------------------------------------------------------------ writing
     def table(
         self,
         format: Literal["text", "markdown", "csv"] = "text",
@@ -187,12 +87,12 @@ class BenchmarkResult:
             return score_table(self.rows, self.interval, ranks).csv()
         return (as_text if format == "text" else as_markdown)(self.tables(measures, rank_by), self.remarks)
 
-    def tables(self, measures: Sequence[str] | None = None, rank_by: str | None = None) -> list[Table[Row]]:
+    def tables(self, measures: Sequence[str] | None = None, rank_by: str | None = None) -> list[Table[BenchmarkRow]]:
         """The tables that :meth:`table` writes as text or Markdown, one for each fill, without the notes."""
         columns = tuple(measures) if measures is not None else tuple(m for m in SHOWN if m in self.measures)
         rank_by = rank_by or next(iter(columns), None)
         for measure in (*columns, *([rank_by] if rank_by else [])):
-            self._check(measure, self.fills[0])
+            self.check_names(measure, self.fills[0])
         with_wins = "average_drop" in self.measures and bool(self.scored)
         tables = []
         for fill in self.fills:
@@ -223,8 +123,8 @@ class BenchmarkResult:
         from captum_canonical.visualization.benchmark import show_benchmark  # matplotlib takes long to import
 
         measure = next(iter(self.measures), None) if measure is None else measure
-        told = MEASURES.get(measure or "")
-        title = f"{told.title} ({told.direction} is better)" if told else None
+        known = MEASURES.get(measure or "")
+        title = f"{known.title} ({known.direction} is better)" if known else None
         return show_benchmark(self, measure, fills, axis_title=title)
 
     def to_json(self, path: str | PathLike[str] | None = None, *, per_image: bool = False) -> str:
@@ -246,7 +146,7 @@ class BenchmarkResult:
         Raises:
             CanonicalError: it is no such file.
         """
-        return read(source)
+        return BenchmarkResult(**read(source))
 
     @staticmethod
     def join(results: Mapping[str, BenchmarkResult]) -> BenchmarkResult:
@@ -260,11 +160,54 @@ class BenchmarkResult:
             CanonicalError: photographs, clean scores, identities or the way of scoring differ, or two rows have the
                 same name.
         """
-        return join(results)
+        return _joined(results)
 
-    def _check(self, measure: str, fill: str) -> None:
-        if measure not in self.measures or fill not in self.fills:
-            raise CanonicalError(
-                f"expected one of the measures {list(self.measures)} and one of the fills {list(self.fills)}, got "
-                f"{measure!r} and {fill!r}."
-            )
+
+def _joined(results: Mapping[str, BenchmarkResult]) -> BenchmarkResult:
+    first = next(iter(results.values()), None)
+    if first is None:
+        raise CanonicalError("join: expected one or more results.")
+    rows: list[BenchmarkRow] = []
+    for name, result in results.items():
+        _check_alike(name, first, result)
+        rows += [
+            replace(row, name=f"{row.name}, {name}" if name else row.name) for row in result.rows if not row.control
+        ]
+    rows += [row for row in first.rows if row.control]
+    labels = [row.label for row in rows]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise CanonicalError(f"join: expected results with names of their own, got {twice} more than once.")
+    return replace(
+        first,
+        rows=tuple(rows),
+        settings={**first.settings, "joined": {name: result.settings for name, result in results.items()}},
+        notes=(*first.notes, "Rows of several runs on the same photographs; the controls are those of the first."),
+        mean_maps=_renamed(results, "mean_maps"),
+        canonical_faces=_renamed(results, "canonical_faces"),
+    )
+
+
+def _renamed(results: Mapping[str, BenchmarkResult], attribute: str) -> dict[str, Any]:
+    return {
+        f"{method}, {name}" if name else method: value
+        for name, result in results.items()
+        for method, value in getattr(result, attribute).items()
+    }
+
+
+def _check_alike(name: str, first: BenchmarkResult, other: BenchmarkResult) -> None:
+    one, two = first.clean_scores, other.clean_scores
+    same = (
+        # Runs may differ by rounding: which routine a library takes depends on where tensors lie in memory.
+        one.shape == two.shape
+        and float((one - two).abs().max()) <= 1e-5 * float(one.abs().max())
+        and torch.equal(first.units, other.units)
+        and first.fills == other.fills
+        and all(first.settings[key] == other.settings[key] for key in SCORING_SETTINGS)
+    )
+    if not same:
+        raise CanonicalError(
+            f"join: {name!r} is not about the same photographs, clean scores, identities, fills, budget, sign, "
+            "fractions and seed as the first result."
+        )

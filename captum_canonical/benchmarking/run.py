@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from captum_canonical._captum import TargetType
+from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.attributions.base import Faces
-from captum_canonical.benchmarking.controls import CONTROLS, Control, random_maps
-from captum_canonical.benchmarking.counting import Counted
-from captum_canonical.benchmarking.methods import Maps, Method, MethodArgument
-from captum_canonical.benchmarking.notes import facts_of, notes_of
-from captum_canonical.benchmarking.photos import Photos, canonical_mean, cross_fitted, other_folds, prepare
+from captum_canonical.benchmarking.controls import CONTROLS, random_maps
+from captum_canonical.benchmarking.measures import Space
+from captum_canonical.benchmarking.methods import BenchmarkMethod, MethodArgument
+from captum_canonical.benchmarking.photos import BenchmarkPhotos, held_out_folds, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
-from captum_canonical.benchmarking.scoring import Row, percentages_apply, score_row
-from captum_canonical.benchmarking.settings import Settings, Space
+from captum_canonical.benchmarking.scoring import BenchmarkJob, CountedForward, percentages_apply
+from captum_canonical.benchmarking.settings import BenchmarkSettings
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.fills import FillLike
 from captum_canonical.faithfulness.masks import Sign
+from captum_canonical.fingerprint import describe
 from captum_canonical.restore import NetworkState, random_state_kept, seed_generators
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.units import FEWEST_IDENTITIES
-
-STEPS = 10
-SINGLE_MAP = ("uniform", "mean face")
-"""Controls that are the same map for every face: their canonical mean would be the same row again."""
 
 
 def benchmark(
@@ -133,23 +130,7 @@ def benchmark(
         >>> saliency.value("deletion_auc", "mean") < random.value("deletion_auc", "mean")
         True
     """
-    settings = Settings(
-        fills=tuple(fills),
-        folds=folds,
-        budget=budget,
-        sign=sign,
-        fractions=tuple(fractions) if fractions is not None else tuple(step / STEPS for step in range(STEPS + 1)),
-        spaces=tuple(spaces),
-        unbounded=unbounded,
-        symmetric=symmetric,
-        per_target=per_target,
-        batch_size=batch_size,
-        resamples=resamples,
-        permutations=permutations,
-        seed=seed,
-        random_patch=random_patch,
-        random_points=random_points,
-    )
+    settings = BenchmarkSettings.from_arguments(locals())
     _check_names(methods)
     networks = [forward_func] if isinstance(forward_func, nn.Module) else []
     state = NetworkState(networks)
@@ -159,13 +140,13 @@ def benchmark(
             photos = prepare(
                 forward_func, data, target, faces, canonical_face, identities, additional_forward_args, settings
             )
-            runs = [Method(name, method, photos, networks) for name, method in methods.items()]
+            runs = [BenchmarkMethod(name, method, photos, networks) for name, method in methods.items()]
             CanonicalModelSaliency(photos.face, symmetric)  # raises now rather than after an hour
             if per_target:
-                list(other_folds(photos))
+                list(held_out_folds(photos))
             random_maps(photos.first(), seed, random_patch, random_points)
-            facts = facts_of(photos, runs, identities is not None, controls)
-            job = _Job(Counted(forward_func), photos, settings, CONTROLS if controls else {})
+            facts = _facts_of(photos, runs, identities is not None, controls)
+            job = BenchmarkJob(CountedForward(forward_func), photos, settings, CONTROLS if controls else {})
             rows, mean_maps = job.run(runs, show_progress)
     finally:
         state.restore()
@@ -181,7 +162,6 @@ def benchmark(
         left_out=photos.left_out,
         mean_maps=mean_maps,
         canonical_faces={name: own.get(name, photos.face) for name in mean_maps},
-        _settings=settings,
     )
 
 
@@ -193,96 +173,92 @@ def _check_names(methods: Mapping[str, MethodArgument]) -> None:
         raise CanonicalError(f"methods: {taken} are names of controls, which are always there; choose others.")
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """A benchmark under way."""
+def _facts_of(
+    photos: BenchmarkPhotos, runs: Sequence[BenchmarkMethod], identified: bool, controls: bool
+) -> dict[str, Any]:
+    """What the settings do not say: the data, the methods, and the versions of everything."""
+    import captum_canonical
 
-    forward_func: Counted
-    photos: Photos
-    settings: Settings
-    controls: Mapping[str, Control]
+    described_methods = {}
+    for run in runs:
+        inner = getattr(run.attribution, "attribution_method", None)
+        wrapped = {"inside": type(inner).__name__} if inner is not None else {}
+        own = {"canonical face": _described_face(run.photos.face)} if run.photos.faces is not photos.faces else {}
+        described_methods[run.name] = {
+            "class": type(run.attribution).__name__,
+            **wrapped,
+            **own,
+            **({"scale": scale} if (scale := _scale(run.attribution)) else {}),
+            "arguments": describe(run.arguments),
+        }
+    packages = {name: metadata.version(name) for name in ("captum", "torch", "numpy", "scipy", "torchmetrics")}
+    return {
+        "images": len(photos),
+        "image size": list(photos.images.shape[1:]),
+        "device": str(photos.images.device),
+        "identities": int(photos.units.max()) + 1 if identified else None,
+        "target": describe(photos.target),
+        "fold of each image": photos.folds.tolist(),
+        "canonical face": _described_face(photos.face),
+        "methods": described_methods,
+        "controls": list(CONTROLS) if controls else [],
+        "versions": {
+            "captum_canonical": captum_canonical.__version__,
+            "python": platform.python_version(),
+            **packages,
+        },
+    }
 
-    @property
-    def percent(self) -> bool:
-        """Whether drops are given in per cent too: the same for all rows, and for one photograph alone."""
-        return percentages_apply(self.photos, self.settings)
 
-    def run(self, runs: list[Method], show_progress: bool) -> tuple[list[Row], dict[str, Tensor]]:
-        rows: list[Row] = []
-        mean_maps: dict[str, Tensor] = {}
-        total = len(runs) * (len(self.photos) + 2) + sum(1 if name in SINGLE_MAP else 2 for name in self.controls)
-        with tqdm(total=total, desc="Benchmark", disable=not show_progress) as bar:
-            self._try_scoring()
-            first = self._try_all(runs)
-            for run in runs:
-                bar.set_postfix_str(run.name)
-                found = self._maps(run, first[run.name], bar.update)
-                row = Row(run.name, "per image", False, evaluations=run.forwards, seconds=run.seconds)
-                rows += self._rows(row, found, run.photos, run.failure, mean_maps, bar.update)
-            for name, make in self.controls.items():
-                bar.set_postfix_str(name)
-                rows += self._control(name, make, mean_maps, bar.update)
-        return rows, mean_maps
+def _described_face(face: CanonicalFace) -> dict[str, Any]:
+    return {"size": list(face.size), "topology": face.topology}
 
-    def _try_scoring(self) -> None:
-        """Scores one photograph, so that fills and fractions that do not fit are found early."""
-        photo = self.photos.first()
-        score_row(
-            Row("uniform", "per image", True), self.forward_func, photo.area.float(), photo, self.settings, self.percent
+
+def _scale(method: Any) -> str | None:
+    """What the numbers of maps from elsewhere mean; None for Captum's methods and ours."""
+    while method is not None:
+        if isinstance(method, ExternalAttribution):
+            return method.scale
+        method = getattr(method, "attribution_method", None)
+    return None
+
+
+def notes_of(
+    photos: BenchmarkPhotos,
+    settings: BenchmarkSettings,
+    identified: bool,
+    by_identity: bool,
+    runs: Sequence[BenchmarkMethod] = (),
+) -> list[str]:
+    """Sentences about n, intervals, tests and what is missing."""
+    count, people = len(photos), int(photos.units.max()) + 1
+    notes = [f"n = {count} images; {len(photos.left_out)} left out because no face was seen in them."]
+    if by_identity:
+        notes.append(f"Intervals (95 %) and tests resample the {people} identities.")
+    elif identified:
+        notes.append(
+            f"No intervals by identity: {people} are too few ({FEWEST_IDENTITIES} are needed). Intervals (95 %) are by "
+            "photo, and too narrow as far as photos of one person are alike; tests flip identities."
         )
-
-    def _try_all(self, runs: list[Method]) -> dict[str, Maps | None]:
-        """Runs every method on the first photograph, so that mistakes are found early."""
-        first = {run.name: run.maps(0, self.settings.seed) for run in runs}
-        if all(maps is None for maps in first.values()):
-            reasons = "; ".join(f"{run.name}: {run.failure}" for run in runs)
-            raise CanonicalError(f"every method fails on the first photograph: {reasons}")
-        return first
-
-    def _maps(self, run: Method, first: Maps | None, tick: Callable[[int], object]) -> Maps | None:
-        """The maps of all photographs; None as soon as one fails."""
-        found = [] if first is None else [first]
-        for row in range(1, len(self.photos)):
-            tick(1)
-            maps = run.maps(row, self.settings.seed) if run.failure is None else None
-            found += [] if maps is None else [maps]
-        tick(1)
-        return None if run.failure else Maps(*(torch.cat(part) for part in zip(*found, strict=True)))
-
-    def _rows(
-        self,
-        row: Row,
-        maps: Maps | None,
-        photos: Photos,
-        failure: str | None,
-        mean_maps: dict[str, Tensor],
-        tick: Callable[[int], object],
-    ) -> list[Row]:
-        """The row of the maps as they are, and that of their canonical mean; ``photos`` as the maps are aligned."""
-        mean = replace(row, kind="canonical mean", per_image={}, explained={}, curves={}, canonical_curves={}, flags={})
-        if maps is None:
-            row.failure = mean.failure = failure
-        else:
-            symmetric = self.settings.symmetric
-            mean_maps[row.name] = canonical_mean(maps.canonical, maps.coverage, photos.face, symmetric)
-            self._score(row, lambda: maps.image)
-            self._score(mean, lambda: cross_fitted(maps.canonical, maps.coverage, photos, symmetric))
-        tick(2)
-        return [row, mean]
-
-    def _control(
-        self, name: str, make: Control, mean_maps: dict[str, Tensor], tick: Callable[[int], object]
-    ) -> list[Row]:
-        row = Row(name, "per image", True)
-        if name in SINGLE_MAP:
-            self._score(row, lambda: make(self.photos, self.settings)[0])
-            tick(1)
-            return [row]
-        return self._rows(row, Maps(*make(self.photos, self.settings)), self.photos, None, mean_maps, tick)
-
-    def _score(self, row: Row, maps: Callable[[], Tensor]) -> None:
-        try:
-            score_row(row, self.forward_func, maps(), self.photos, self.settings, self.percent)
-        except Exception as error:  # this row's: the others go on
-            row.failure = f"{type(error).__name__}: {error}"
-            row.per_image, row.explained, row.curves, row.canonical_curves = {}, {}, {}, {}
+    else:
+        notes.append(
+            "Identities are not known: intervals (95 %) and tests are by photo, and too narrow if photos show the same "
+            "people."
+        )
+    if not percentages_apply(photos, settings):
+        notes.append(
+            f"No percentages: scores from {float(photos.clean.min()):.3g} to {float(photos.clean.max()):.3g} are no "
+            "confidences in 0..1. Score with probabilities, or pass unbounded=True."
+        )
+    elif zero := int((photos.clean <= 0).sum()):
+        notes.append(f"{zero} images with a clean score of 0 or less do not count in Average Drop %.")
+    if scaled := [run.name for run in runs if _scale(run.attribution) == "normalised"]:
+        notes.append(
+            f"Maps that were scaled image by image: {', '.join(scaled)}. Their canonical mean weighs all images alike, "
+            "however strongly the network answered, and the size of its values means nothing."
+        )
+    notes.append(
+        "Ranks: paired sign-flip tests, two-sided, Holm's correction over all pairs of rows of a measure and fill. "
+        "Values and intervals of a row do not depend on the others; Win % and ranks do."
+    )
+    return notes

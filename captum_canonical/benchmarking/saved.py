@@ -1,43 +1,26 @@
-"""Results of benchmarks kept in JSON with the values of single images, read back, and joined."""
+"""Benchmarks in JSON: written, with the values of single images or without, and read back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_canonical.benchmarking.scoring import Row
-from captum_canonical.benchmarking.settings import MEASURES, Settings
+from captum_canonical.benchmarking.measures import MEASURES
+from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.fills import Fill
 from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.files import json_text, write_file
 
-if TYPE_CHECKING:
-    from captum_canonical.benchmarking.result import BenchmarkResult
-
 FACTS = ("name", "kind", "control", "failure", "flags", "evaluations", "seconds", "scoring_evaluations")
-"""What a row says beside its scores."""
+"""Fields of a row that stand in the JSON as they are."""
 
 
-@dataclass(frozen=True)
-class KnownFill(Fill):
-    """A fill of which a saved result knows no more than its name."""
-
-    name: str = ""
-
-    def __call__(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Not possible."""
-        raise CanonicalError(f"fill {self.name!r} was read from a file, which holds its name only.")
-
-
-def write(result: BenchmarkResult, path: str | PathLike[str] | None, per_image: bool) -> str:
+def write(result: BenchmarkScores, path: str | PathLike[str] | None, per_image: bool) -> str:
     """The result as JSON, and into a file; see :meth:`BenchmarkResult.to_json`."""
     document = _document(result) | ({"images": images_of(result)} if per_image else {})
     text = json_text(document)
@@ -46,7 +29,7 @@ def write(result: BenchmarkResult, path: str | PathLike[str] | None, per_image: 
     return text
 
 
-def _document(result: BenchmarkResult) -> dict[str, Any]:
+def _document(result: BenchmarkScores) -> dict[str, Any]:
     pairs = [(measure, fill) for measure in result.measures for fill in result.fills]
     return {
         "settings": result.settings,
@@ -63,7 +46,7 @@ def _document(result: BenchmarkResult) -> dict[str, Any]:
     }
 
 
-def _scores(result: BenchmarkResult, row: Row, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+def _scores(result: BenchmarkScores, row: BenchmarkRow, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     scores = []
     for measure, fill in pairs if row.failure is None else []:
         low, high = result.interval(row.label, measure, fill)
@@ -88,7 +71,7 @@ def _scores(result: BenchmarkResult, row: Row, pairs: list[tuple[str, str]]) -> 
     return {**{fact: getattr(row, fact) for fact in FACTS}, "scores": scores, "mean_curves": curves}
 
 
-def _wins(result: BenchmarkResult) -> list[dict[str, Any]]:
+def _wins(result: BenchmarkScores) -> list[dict[str, Any]]:
     if "average_drop" not in result.measures:
         return []
     found = []
@@ -102,7 +85,7 @@ def _wins(result: BenchmarkResult) -> list[dict[str, Any]]:
     return found
 
 
-def images_of(result: BenchmarkResult) -> dict[str, Any]:
+def images_of(result: BenchmarkScores) -> dict[str, Any]:
     """What tests and intervals need: the values of single images, as what JSON can hold (NaN as None)."""
     return {
         "clean_scores": result.clean_scores.tolist(),
@@ -123,29 +106,24 @@ def images_of(result: BenchmarkResult) -> dict[str, Any]:
     }
 
 
-def read(source: str | PathLike[str]) -> BenchmarkResult:
-    """The result in a JSON file, or in a string that holds one.
+def read(source: str | PathLike[str]) -> dict[str, Any]:
+    """The fields of the result in a JSON file, or in a string that holds one.
 
     Raises:
         CanonicalError: it is none, or was written without the values of single images.
     """
-    from captum_canonical.benchmarking.result import BenchmarkResult
-
     text = source if isinstance(source, str) and source.lstrip().startswith("{") else Path(source).read_text("utf-8")
     try:
         document = json.loads(text)
         images = document["images"]
         rows = tuple(_row(facts, own) for facts, own in zip(document["rows"], images["rows"], strict=True))
         numbers = {name: torch.tensor(images[name]) for name in ("units", "interval_units")}
-        return BenchmarkResult(
+        return dict(
             rows=rows,
             settings=document["settings"],
             notes=tuple(document["notes"]),
             clean_scores=_tensor(images["clean_scores"]),
             left_out={int(place): why for place, why in document["left_out"].items()},
-            mean_maps={},
-            canonical_faces={},
-            _settings=_settings(document["settings"]),
             **numbers,
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -155,59 +133,8 @@ def read(source: str | PathLike[str]) -> BenchmarkResult:
         ) from error
 
 
-def join(results: Mapping[str, BenchmarkResult]) -> BenchmarkResult:
-    """The rows of several results as one; see :meth:`BenchmarkResult.join`."""
-    first = next(iter(results.values()), None)
-    if first is None:
-        raise CanonicalError("join: expected one or more results.")
-    rows: list[Row] = []
-    for name, result in results.items():
-        _check_alike(name, first, result)
-        rows += [
-            replace(row, name=f"{row.name}, {name}" if name else row.name) for row in result.rows if not row.control
-        ]
-    rows += [row for row in first.rows if row.control]
-    labels = [row.label for row in rows]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise CanonicalError(f"join: expected results with names of their own, got {twice} more than once.")
-    return replace(
-        first,
-        rows=tuple(rows),
-        settings={**first.settings, "joined": {name: result.settings for name, result in results.items()}},
-        notes=(*first.notes, "Rows of several runs on the same photographs; the controls are those of the first."),
-        mean_maps=_renamed(results, "mean_maps"),
-        canonical_faces=_renamed(results, "canonical_faces"),
-    )
-
-
-def _renamed(results: Mapping[str, BenchmarkResult], attribute: str) -> dict[str, Any]:
-    return {
-        f"{method}, {name}" if name else method: value
-        for name, result in results.items()
-        for method, value in getattr(result, attribute).items()
-    }
-
-
-def _check_alike(name: str, first: BenchmarkResult, other: BenchmarkResult) -> None:
-    one, two = first.clean_scores, other.clean_scores
-    same = (
-        # Runs may differ by rounding: which routine a library takes depends on where tensors lie in memory.
-        one.shape == two.shape
-        and float((one - two).abs().max()) <= 1e-5 * float(one.abs().max())
-        and torch.equal(first.units, other.units)
-        and first.fills == other.fills
-        and first._settings.scored_alike(other._settings)
-    )
-    if not same:
-        raise CanonicalError(
-            f"join: {name!r} is not about the same photographs, clean scores, identities, fills, budget, sign, "
-            "fractions and seed as the first result."
-        )
-
-
-def _row(facts: dict[str, Any], own: dict[str, Any]) -> Row:
-    row = Row(**{fact: facts[fact] for fact in FACTS})
+def _row(facts: dict[str, Any], own: dict[str, Any]) -> BenchmarkRow:
+    row = BenchmarkRow(**{fact: facts[fact] for fact in FACTS})
     row.per_image = {(measure, fill): _tensor(values) for measure, fill, values in own["values"]}
     unknown = {measure for measure, _ in row.per_image} - set(MEASURES)
     if unknown:
@@ -217,12 +144,6 @@ def _row(facts: dict[str, Any], own: dict[str, Any]) -> Row:
         curves = row.curves if space == "image" else row.canonical_curves
         curves[fill] = RemovalCurves(_tensor(fractions), _tensor(morf), _tensor(lerf), tuple(flags), fill, space)
     return row
-
-
-def _settings(told: dict[str, Any]) -> Settings:
-    values = {name: told[name] for name in Settings.__dataclass_fields__ if name in told}
-    lists = {name: tuple(told[name]) for name in ("fractions", "spaces")}
-    return Settings(**{**values, **lists, "fills": tuple(KnownFill(name) for name in told["fills"])})
 
 
 def _listed(values: Tensor) -> list[float | None]:

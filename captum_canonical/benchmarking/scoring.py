@@ -1,84 +1,163 @@
-"""How faithful the maps of one row of the table are: all measures, with all fills."""
+"""From the maps of methods and controls to the rows of a benchmark."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.benchmarking.counting import Counted
-from captum_canonical.benchmarking.photos import Photos
-from captum_canonical.benchmarking.settings import Settings, Space
+from captum_canonical.benchmarking.controls import Control
+from captum_canonical.benchmarking.measures import MEASURES, FillScores, Space
+from captum_canonical.benchmarking.methods import BenchmarkMethod, MethodMaps
+from captum_canonical.benchmarking.photos import BenchmarkPhotos, canonical_mean, cross_fitted_means
+from captum_canonical.benchmarking.scores import BenchmarkRow
+from captum_canonical.benchmarking.settings import BenchmarkSettings
+from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.fills import FillLike, fill_name
 from captum_canonical.faithfulness.masks import explanation_masks
-from captum_canonical.faithfulness.measures import (
-    Explanation,
-    FaithfulnessScore,
-    RemovalCurves,
-    average_drop,
-    increase_rate,
-    mean_drop,
-)
+from captum_canonical.faithfulness.measures import Explanation, RemovalCurves
 
-MapKind = Literal["per image", "canonical mean"]
+SINGLE_MAP = ("uniform", "mean face")
+"""Controls that are the same map for every face: their canonical mean would be the same row again."""
+EXPLANATIONS: tuple[Explanation, ...] = ("negative", "positive")
 
 
-@dataclass(eq=False)
-class Row:
-    """A row of the table: the maps of one method, or their canonical mean, and how faithful they are.
+class CountedForward:
+    """A forward function that counts the images it is called with."""
 
-    Attributes:
-        name: of the method or control.
-        kind: ``"per image"``, or ``"canonical mean"``: that of the other folds, re-projected.
-        control: whether the maps know nothing of the network.
-        per_image: (measure, fill) -> (N,) float64, NaN for images that do not count.
-        explained: (explanation, fill) -> (N,) float64, the scores of the explanation images.
-        curves: fill -> deletion and insertion curves in the images.
-        canonical_curves: fill -> the same with shares of the canonical face.
-        flags: what is unusual about maps -> in how many images (:class:`ExplanationMasks`, :class:`RemovalCurves`).
-        evaluations: images that the network was run on to make the maps; None if they could not be counted.
-        seconds: it took to make the maps.
-        scoring_evaluations: images that the network was run on to score them.
-        failure: why there is nothing of all this, or None.
-    """
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        self.forward_func = forward_func
+        self.count = 0
 
-    name: str
-    kind: MapKind
-    control: bool
-    per_image: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    explained: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    curves: dict[str, RemovalCurves] = field(default_factory=dict)
-    canonical_curves: dict[str, RemovalCurves] = field(default_factory=dict)
-    flags: dict[str, int] = field(default_factory=dict)
-    evaluations: int | None = 0
-    seconds: float = 0.0
-    scoring_evaluations: int = 0
-    failure: str | None = None
+    def __call__(self, *inputs: Any) -> Any:
+        """What the function returns."""
+        self.count += len(inputs[0])
+        return self.forward_func(*inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkJob:
+    """A benchmark under way."""
+
+    forward_func: CountedForward
+    photos: BenchmarkPhotos
+    settings: BenchmarkSettings
+    controls: Mapping[str, Control]
 
     @property
-    def label(self) -> str:
-        """Name and kind: unique in a table."""
-        return f"{self.name}, {self.kind}"
+    def percent(self) -> bool:
+        """Whether drops are given in per cent too: the same for all rows, and for one photograph alone."""
+        return percentages_apply(self.photos, self.settings)
 
-    def value(self, measure: str, fill: str) -> float:
-        """Mean over the images that count; NaN if none does."""
-        values = self.per_image.get((measure, fill))
-        return float("nan") if values is None else float(values.nanmean())
+    def run(self, runs: list[BenchmarkMethod], show_progress: bool) -> tuple[list[BenchmarkRow], dict[str, Tensor]]:
+        """All rows, and the mean map of each method and control."""
+        rows: list[BenchmarkRow] = []
+        mean_maps: dict[str, Tensor] = {}
+        total = len(runs) * (len(self.photos) + 2) + sum(1 if name in SINGLE_MAP else 2 for name in self.controls)
+        with tqdm(total=total, desc="Benchmark", disable=not show_progress) as bar:
+            self._try_scoring()
+            first = self._try_all(runs)
+            for run in runs:
+                bar.set_postfix_str(run.name)
+                found = self._maps(run, first[run.name], bar.update)
+                row = BenchmarkRow(run.name, "per image", False, evaluations=run.evaluations, seconds=run.seconds)
+                rows += self._rows(row, found, run.photos, run.failure, mean_maps, bar.update)
+            for name, make in self.controls.items():
+                bar.set_postfix_str(name)
+                rows += self._control(name, make, mean_maps, bar.update)
+        return rows, mean_maps
+
+    def _try_scoring(self) -> None:
+        """Scores one photograph, so that fills and fractions that do not fit are found early."""
+        photo = self.photos.first()
+        score_row(
+            BenchmarkRow("uniform", "per image", True),
+            self.forward_func,
+            photo.area.float(),
+            photo,
+            self.settings,
+            self.percent,
+        )
+
+    def _try_all(self, runs: list[BenchmarkMethod]) -> dict[str, MethodMaps | None]:
+        """Runs every method on the first photograph, so that mistakes are found early."""
+        first = {run.name: run.maps(0, self.settings.seed) for run in runs}
+        if all(maps is None for maps in first.values()):
+            reasons = "; ".join(f"{run.name}: {run.failure}" for run in runs)
+            raise CanonicalError(f"every method fails on the first photograph: {reasons}")
+        return first
+
+    def _maps(self, run: BenchmarkMethod, first: MethodMaps | None, tick: Callable[[int], object]) -> MethodMaps | None:
+        """The maps of all photographs; None as soon as one fails."""
+        found = [] if first is None else [first]
+        for row in range(1, len(self.photos)):
+            tick(1)
+            maps = run.maps(row, self.settings.seed) if run.failure is None else None
+            found += [] if maps is None else [maps]
+        tick(1)
+        return None if run.failure else MethodMaps(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+    def _rows(
+        self,
+        row: BenchmarkRow,
+        maps: MethodMaps | None,
+        photos: BenchmarkPhotos,
+        failure: str | None,
+        mean_maps: dict[str, Tensor],
+        tick: Callable[[int], object],
+    ) -> list[BenchmarkRow]:
+        """The row of the maps as they are, and that of their canonical mean; ``photos`` as the maps are aligned."""
+        mean = replace(row, kind="canonical mean", per_image={}, explained={}, curves={}, canonical_curves={}, flags={})
+        if maps is None:
+            row.failure = mean.failure = failure
+        else:
+            symmetric = self.settings.symmetric
+            mean_maps[row.name] = canonical_mean(maps.canonical, maps.coverage, photos.face, symmetric)
+            self._score(row, lambda: maps.image)
+            self._score(mean, lambda: cross_fitted_means(maps.canonical, maps.coverage, photos, symmetric))
+        tick(2)
+        return [row, mean]
+
+    def _control(
+        self, name: str, make: Control, mean_maps: dict[str, Tensor], tick: Callable[[int], object]
+    ) -> list[BenchmarkRow]:
+        row = BenchmarkRow(name, "per image", True)
+        if name in SINGLE_MAP:
+            self._score(row, lambda: make(self.photos, self.settings)[0])
+            tick(1)
+            return [row]
+        return self._rows(row, MethodMaps(*make(self.photos, self.settings)), self.photos, None, mean_maps, tick)
+
+    def _score(self, row: BenchmarkRow, maps: Callable[[], Tensor]) -> None:
+        try:
+            score_row(row, self.forward_func, maps(), self.photos, self.settings, self.percent)
+        except Exception as error:  # this row's: the others go on
+            row.failure = f"{type(error).__name__}: {error}"
+            row.per_image, row.explained, row.curves, row.canonical_curves = {}, {}, {}, {}
 
 
-def percentages_apply(photos: Photos, settings: Settings) -> bool:
+def percentages_apply(photos: BenchmarkPhotos, settings: BenchmarkSettings) -> bool:
     """Whether drops may be given in percent of the scores: these are confidences, or the user says so."""
     return settings.unbounded or bool(((photos.clean >= 0) & (photos.clean <= 1)).all())
 
 
-def score_row(row: Row, forward_func: Counted, maps: Tensor, photos: Photos, settings: Settings, percent: bool) -> None:
-    """Fills in the scores of a row from its maps (N, 1, H, W) in image space, in per cent too or not.
+def score_row(
+    row: BenchmarkRow,
+    forward_func: CountedForward,
+    maps: Tensor,
+    photos: BenchmarkPhotos,
+    settings: BenchmarkSettings,
+    percent: bool,
+) -> None:
+    """Fills in the scores of a row from its maps (N, 1, H, W) in image space; ``percent``: with percentages.
 
     Raises:
         CanonicalError: a score is not finite.
@@ -88,15 +167,10 @@ def score_row(row: Row, forward_func: Counted, maps: Tensor, photos: Photos, set
     for fill in settings.fills:
         name = fill_name(fill)
         masks = explanation_masks(
-            maps,
-            photos.area,
-            mass=settings.masses[name],
-            budget=settings.budget,
-            sign=settings.sign,
+            maps, photos.area, mass=settings.masses[name], budget=settings.budget, sign=settings.sign
         )
-        explanations: tuple[Explanation, ...] = ("negative", "positive")
-        for explanation in explanations:
-            scores = score_explanations(
+        explained = {
+            explanation: score_explanations(
                 forward_func,
                 photos.images,
                 masks,
@@ -107,27 +181,30 @@ def score_row(row: Row, forward_func: Counted, maps: Tensor, photos: Photos, set
                 clean_scores=photos.clean,
                 batch_size=settings.batch_size,
             )
-            row.explained[explanation, name] = scores
-            for measure, score in _measures(photos.clean, scores, explanation, percent, settings.unbounded).items():
-                row.per_image[measure, name] = score.per_image
-        for space in settings.spaces:
-            curves = _curves(forward_func, maps, photos, settings, fill, space)
-            (row.curves if space == "image" else row.canonical_curves)[name] = curves
-            for measure in RemovalCurves.DIRECTIONS:
-                row.per_image[measure + _SUFFIX[space], name] = getattr(curves, measure)
-            for found, new in zip(flags, curves.flags, strict=True):
-                found.add(new)
-        for found, new in zip(flags, masks.flags, strict=True):
-            found.add(new)
+            for explanation in EXPLANATIONS
+        }
+        curves = {space: _curves(forward_func, maps, photos, settings, fill, space) for space in settings.spaces}
+        row.explained |= {(explanation, name): scores for explanation, scores in explained.items()}
+        for space, kept in (("image", row.curves), ("canonical", row.canonical_curves)):
+            kept.update({name: curves[space]} if space in curves else {})
+        scores = FillScores(photos.clean, explained, curves, settings.unbounded)
+        for measure in MEASURES:
+            values = MEASURES[measure].values(scores) if percent or not MEASURES[measure].percent else None
+            if values is not None:
+                row.per_image[measure, name] = values
+        for found, *new in zip(flags, masks.flags, *(curve.flags for curve in curves.values()), strict=True):
+            found.update(new)
     row.flags = dict(sorted(Counter(flag for found in flags for flag in found if flag).items()))
     row.scoring_evaluations = forward_func.count - before
 
 
-_SUFFIX: Mapping[Space, str] = {"image": "", "canonical": "_canonical"}
-
-
 def _curves(
-    forward_func: Counted, maps: Tensor, photos: Photos, settings: Settings, fill: FillLike, space: Space
+    forward_func: CountedForward,
+    maps: Tensor,
+    photos: BenchmarkPhotos,
+    settings: BenchmarkSettings,
+    fill: FillLike,
+    space: Space,
 ) -> RemovalCurves:
     if space == "canonical":  # of all rows on one face, however their maps were aligned
         where = {"faces": photos.faces, "canonical_face": photos.face}
@@ -147,14 +224,3 @@ def _curves(
         batch_size=settings.batch_size,
         **where,  # type: ignore[arg-type]
     )
-
-
-def _measures(
-    clean: Tensor, scores: Tensor, explanation: Explanation, percent: bool, unbounded: bool
-) -> dict[str, FaithfulnessScore]:
-    found = {"mean_drop": mean_drop(clean, scores, explanation=explanation)}
-    if percent:
-        found["average_drop"] = average_drop(clean, scores, explanation=explanation, unbounded=unbounded)
-        found["increase_rate"] = increase_rate(clean, scores, explanation=explanation, unbounded=unbounded)
-    suffix = "" if explanation == "negative" else "_positive"
-    return {measure + suffix: score for measure, score in found.items()}

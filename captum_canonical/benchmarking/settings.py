@@ -1,53 +1,24 @@
-"""What a benchmark was run with, checked before anything is computed."""
+"""The settings of a benchmark, checked before anything is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from captum_canonical.benchmarking.measures import Space
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import FillLike, as_fill, fill_name
 from captum_canonical.faithfulness.masks import Sign
-from captum_canonical.faithfulness.measures import Direction, RemovalCurves
 
-Space = Literal["image", "canonical"]
-
-
-class Measure(NamedTuple):
-    """A column of the table."""
-
-    title: str
-    direction: Direction
-    """Which direction is better."""
-    percent: bool
-
-
-MEASURES: Mapping[str, Measure] = MappingProxyType(
-    {
-        "average_drop": Measure("Average Drop %", "higher", True),
-        "increase_rate": Measure("% Increase", "lower", True),
-        "mean_drop": Measure("Mean drop", "higher", False),
-        "average_drop_positive": Measure("Average Drop %, positive", "lower", True),
-        "increase_rate_positive": Measure("% Increase, positive", "higher", True),
-        "mean_drop_positive": Measure("Mean drop, positive", "lower", False),
-        "deletion_auc": Measure("Deletion", RemovalCurves.DIRECTIONS["deletion_auc"], False),  # type: ignore[arg-type]
-        "insertion_auc": Measure("Insertion", RemovalCurves.DIRECTIONS["insertion_auc"], False),  # type: ignore[arg-type]
-        "gain": Measure("Gain", RemovalCurves.DIRECTIONS["gain"], False),  # type: ignore[arg-type]
-        **{
-            f"{measure}_canonical": Measure(f"{title}, canonical", RemovalCurves.DIRECTIONS[measure], False)  # type: ignore[arg-type]
-            for measure, title in (("deletion_auc", "Deletion"), ("insertion_auc", "Insertion"), ("gain", "Gain"))
-        },
-    }
-)
-"""The measures of a benchmark; those without "positive" in their name are about negative explanation images."""
+STEPS = 10
+"""Of the fractions if nobody says which."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Settings of a benchmark, in the words of :func:`benchmark`, where they are explained.
+class BenchmarkSettings:
+    """Settings of a benchmark: arguments of :func:`benchmark`, which explains them.
 
     Raises:
         CanonicalError: one of them is out of range.
@@ -69,6 +40,14 @@ class Settings:
     level: float = 0.95
     random_patch: float | None = None
     random_points: int | None = None
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> BenchmarkSettings:
+        """The settings among the arguments of :func:`benchmark`: those called as the fields are."""
+        given = {field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}
+        if given["fractions"] is None:
+            given["fractions"] = [step / STEPS for step in range(STEPS + 1)]
+        return cls(**given | {name: tuple(given[name]) for name in ("fills", "fractions", "spaces")})
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("batch_size", 1), ("resamples", 1), ("permutations", 1), ("seed", 0)):
@@ -96,14 +75,7 @@ class Settings:
         """How masks of equal mass are made for each fill: pixels that are imputed are gone as a whole (``"top"``)."""
         return {fill_name(fill): "top" if as_fill(fill).uses_hidden else "budget" for fill in self.fills}
 
-    def scored_alike(self, other: Settings) -> bool:
-        """Whether maps are scored in the same way, so that rows may stand in one table; fills are not looked at."""
-        names = ("budget", "sign", "fractions", "spaces", "unbounded", "seed", "resamples", "permutations", "level")
-        return all(getattr(self, name) == getattr(other, name) for name in names)
-
     def described(self) -> dict[str, Any]:
         """The settings as what JSON can hold."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**fields, "fills": list(self.fill_names), "masses": self.masses} | {
-            name: list(getattr(self, name)) for name in ("fractions", "spaces")
-        }
+        lists = {"fills": list(self.fill_names), "fractions": list(self.fractions), "spaces": list(self.spaces)}
+        return {**vars(self), **lists, "masses": self.masses}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from captum_canonical.benchmarking.scoring import Row
-from captum_canonical.benchmarking.settings import MEASURES
+from captum_canonical.benchmarking.measures import MEASURES
+from captum_canonical.benchmarking.scores import BenchmarkRow
 from captum_canonical.tables import Column, Interval, Table
 
 NOTHING = "-"
@@ -16,13 +16,13 @@ GetInterval = Callable[[str, str, str], Interval]
 
 def fill_table(
     fill: str,
-    rows: Sequence[Row],
+    rows: Sequence[BenchmarkRow],
     measures: Sequence[str],
     interval: GetInterval,
     wins: Mapping[str, float],
     ranks: Mapping[str, str],
     rank_by: str | None,
-) -> Table[Row]:
+) -> Table[BenchmarkRow]:
     """All rows with one fill.
 
     Args:
@@ -35,10 +35,10 @@ def fill_table(
         rank_by: the measure that ranks are about; None for no such column.
     """
 
-    def rank(row: Row) -> str:
+    def rank(row: BenchmarkRow) -> str:
         return ranks.get(row.label, NOTHING if row.failure is None else "failed, see below")
 
-    columns: list[Column[Row]] = [
+    columns: list[Column[BenchmarkRow]] = [
         Column("method", "Method", lambda row: f"{row.name} (control)" if row.control else row.name),
         Column("maps", "Maps", "kind"),
         *(_measure_column(measure, fill, interval) for measure in measures),
@@ -54,7 +54,7 @@ def fill_table(
     return Table(columns, rows, f"Fill: {fill}")
 
 
-def _measure_column(measure: str, fill: str, interval: GetInterval) -> Column[Row]:
+def _measure_column(measure: str, fill: str, interval: GetInterval) -> Column[BenchmarkRow]:
     known = MEASURES[measure]
     return Column(
         measure,
@@ -86,7 +86,7 @@ class Score(NamedTuple):
 
 
 def score_table(
-    rows: Sequence[Row], interval: GetInterval, ranks: Mapping[tuple[str, str], Mapping[str, str]]
+    rows: Sequence[BenchmarkRow], interval: GetInterval, ranks: Mapping[tuple[str, str], Mapping[str, str]]
 ) -> Table:
     """One line for each row, fill and measure; ``ranks`` are by measure and fill, then by label."""
     scores = []
@@ -112,7 +112,7 @@ def score_table(
     return Table([Column(name) for name in Score._fields], scores)
 
 
-def remarks_of(rows: Sequence[Row]) -> list[str]:
+def remarks_of(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Sentences about methods that failed, and flagged maps."""
     failed = [f"{row.label} failed: {row.failure}" for row in rows if row.failure is not None]
     flags = [
@@ -123,13 +123,13 @@ def remarks_of(rows: Sequence[Row]) -> list[str]:
     return failed + flags
 
 
-def as_text(tables: Sequence[Table[Row]], remarks: Sequence[str]) -> str:
+def as_text(tables: Sequence[Table[BenchmarkRow]], remarks: Sequence[str]) -> str:
     """One block for each fill, then the remarks."""
     parts = [f"{table.title}\n{table.text(rule=True)}\n" for table in tables]
     return "\n".join([*parts, *remarks]) + "\n"
 
 
-def as_markdown(tables: Sequence[Table[Row]], remarks: Sequence[str]) -> str:
+def as_markdown(tables: Sequence[Table[BenchmarkRow]], remarks: Sequence[str]) -> str:
     """One table for each fill; the remarks are a list."""
     parts = [f"**{table.title}**\n\n{table.markdown()}\n" for table in tables]
     return "\n".join([*parts, *(f"- {remark}" for remark in remarks)]) + "\n"

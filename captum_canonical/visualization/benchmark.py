@@ -21,8 +21,8 @@ ROW, LINE, GAP = 0.2, 0.13, 0.14
 """Inches: height of a row, of each further line of its label, and what is left free above the controls."""
 
 
-class BenchmarkRow(Protocol):
-    """What is drawn of a row: see :class:`captum_canonical.benchmarking.Row`."""
+class RowToDraw(Protocol):
+    """What is drawn of a row: see :class:`captum_canonical.benchmarking.BenchmarkRow`."""
 
     kind: Any
     control: bool
@@ -43,7 +43,7 @@ class Benchmark(Protocol):
     """What is drawn of a :class:`captum_canonical.BenchmarkResult`, which lies above this package."""
 
     @property
-    def rows(self) -> Sequence[BenchmarkRow]:
+    def rows(self) -> Sequence[RowToDraw]:
         """In the order of the table."""
 
     @property
@@ -141,7 +141,7 @@ def show_benchmark(
     return figure
 
 
-def _places(rows: Sequence[BenchmarkRow], labels: Sequence[str]) -> tuple[list[float], float]:
+def _places(rows: Sequence[RowToDraw], labels: Sequence[str]) -> tuple[list[float], float]:
     """The middle of each row, and the end of the last, in inches from the top: long names have more room."""
     places, end = [], 0.0
     for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
@@ -152,7 +152,7 @@ def _places(rows: Sequence[BenchmarkRow], labels: Sequence[str]) -> tuple[list[f
     return places, end
 
 
-def _draw_row(axis: Axes, place: float, row: BenchmarkRow, value: float, interval: tuple[float, float]) -> None:
+def _draw_row(axis: Axes, place: float, row: RowToDraw, value: float, interval: tuple[float, float]) -> None:
     color = CONTROL if row.control else COLOURS[0]
     axis.axhline(place, color="0.92", linewidth=0.6, zorder=0)
     if value != value:
@@ -180,7 +180,7 @@ def chosen_of(result: Benchmark, measure: str | None, fills: Sequence[str] | Non
     return measure, chosen
 
 
-def _how(result: Benchmark, rows: Sequence[BenchmarkRow], measure: str, fills: Sequence[str]) -> str:
+def _how(result: Benchmark, rows: Sequence[RowToDraw], measure: str, fills: Sequence[str]) -> str:
     """How many images there are, and how intervals are made."""
     values = [row.per_image[measure, fill] for row in rows for fill in fills if (measure, fill) in row.per_image]
     counts = {int((~value.isnan()).sum()) for value in values} or {0}
@@ -196,7 +196,7 @@ def _how(result: Benchmark, rows: Sequence[BenchmarkRow], measure: str, fills: S
     )
 
 
-def _kinds(rows: Sequence[BenchmarkRow]) -> list[Line2D]:
+def _kinds(rows: Sequence[RowToDraw]) -> list[Line2D]:
     """What the markers and colours mean, as far as they occur."""
     style: dict[str, Any] = {"linestyle": "none", "markersize": 4.5}
     known = {row.kind for row in rows}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import RemovalCurves
-from captum_canonical.visualization.benchmark import LABEL_WIDTH, Benchmark, BenchmarkRow, chosen_of
+from captum_canonical.visualization.benchmark import LABEL_WIDTH, Benchmark, RowToDraw, chosen_of
 from captum_canonical.visualization.drawing import COLOURS, CONTROL, plain_axes, wrapped
 
 MOST_LINES = 8
@@ -89,19 +89,19 @@ def show_curves(
     return figure
 
 
-def _curves(row: BenchmarkRow, space: str) -> dict[str, RemovalCurves]:
+def _curves(row: RowToDraw, space: str) -> dict[str, RemovalCurves]:
     if row.failure is not None:
         return {}
     return row.canonical_curves if space == "canonical" else row.curves
 
 
-def _default_rows(known: Mapping[str, BenchmarkRow]) -> list[str]:
+def _default_rows(known: Mapping[str, RowToDraw]) -> list[str]:
     methods = [label for label, row in known.items() if row.kind == "per image" and not row.control]
     controls = [label for label, row in known.items() if row.kind == "per image" and row.control]
     return [*methods[: MOST_LINES - bool(controls)], *controls][:MOST_LINES]
 
 
-def _styles(rows: Sequence[BenchmarkRow]) -> list[dict[str, Any]]:
+def _styles(rows: Sequence[RowToDraw]) -> list[dict[str, Any]]:
     """A colour for each method, greys for controls; another dash where they begin again."""
     styles, count = [], {False: 0, True: 0}
     for row in rows:

@@ -45,10 +45,10 @@ from captum_canonical import (
 )
 from captum_canonical.adapters.explain_func import as_explain_func
 from captum_canonical.adapters.external import ExternalAttribution
-from captum_canonical.benchmarking.methods import Method
-from captum_canonical.benchmarking.notes import notes_of
+from captum_canonical.benchmarking.methods import BenchmarkMethod
 from captum_canonical.benchmarking.photos import prepare
-from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.benchmarking.run import notes_of
+from captum_canonical.benchmarking.settings import BenchmarkSettings
 from captum_canonical.faithfulness.imputation import ImputedFill
 
 SIDE = 32
@@ -211,7 +211,7 @@ def test_a_benchmark_records_the_scale(net: Net, face: CanonicalFace, faces: Fac
         "raw": "raw",
         "captum": None,
     }
-    settings = Settings(
+    settings = BenchmarkSettings(
         fills=("mean",),
         fractions=(0.0, 1.0),
         spaces=("image",),
@@ -222,7 +222,7 @@ def test_a_benchmark_records_the_scale(net: Net, face: CanonicalFace, faces: Fac
         **QUICK,
     )
     data = prepare(score, photos, 1, faces, face, None, None, settings)
-    runs = [Method(name, method, data, []) for name, method in methods.items()]
+    runs = [BenchmarkMethod(name, method, data, []) for name, method in methods.items()]
     assert any(
         "scaled image by image: cam, projected." in note for note in notes_of(data, settings, False, False, runs)
     )

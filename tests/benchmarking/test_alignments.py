@@ -10,9 +10,9 @@ from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
 from captum_canonical.adapters.keypoints import PixelGrid
+from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.run import benchmark
-from captum_canonical.benchmarking.settings import MEASURES
 from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.masks import explanation_masks

@@ -31,12 +31,13 @@ from torch.testing import assert_close
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
 from captum_canonical.attributions.arguments import prefix_of
 from captum_canonical.attributions.points import PointGeometry
-from captum_canonical.benchmarking.comparisons import compare, ranks_of
 from captum_canonical.benchmarking.controls import CONTROLS
-from captum_canonical.benchmarking.photos import Photos, assign_folds, cross_fitted, prepare
+from captum_canonical.benchmarking.measures import MEASURES
+from captum_canonical.benchmarking.photos import BenchmarkPhotos, assign_folds, cross_fitted_means, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.run import benchmark
-from captum_canonical.benchmarking.settings import MEASURES, Settings
+from captum_canonical.benchmarking.scores import compare, ranks_of
+from captum_canonical.benchmarking.settings import BenchmarkSettings
 from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.masks import explanation_masks
@@ -226,7 +227,7 @@ def test_folds_never_split_an_identity(names: list[int], folds: int) -> None:
     assert int(sizes.max() - sizes.min()) <= int(units.bincount().max())
 
 
-def settings_of(**changed: Any) -> Settings:
+def settings_of(**changed: Any) -> BenchmarkSettings:
     chosen = {
         "fills": ("mean",),
         "folds": 3,
@@ -237,10 +238,12 @@ def settings_of(**changed: Any) -> Settings:
     }
     flags = {"unbounded": False, "symmetric": False, "per_target": False, "batch_size": 4}
     options: Any = {**chosen, **flags, "resamples": 9, "permutations": 9, "seed": 0, **changed}
-    return Settings(**options)
+    return BenchmarkSettings(**options)
 
 
-def prepared(x: Tensor, faces: FaceMesh, face: CanonicalFace, identities: Any = None, **changed: Any) -> Photos:
+def prepared(
+    x: Tensor, faces: FaceMesh, face: CanonicalFace, identities: Any = None, **changed: Any
+) -> BenchmarkPhotos:
     target = [0, 0, 0, 1, 1, 1] if changed else 1
     return prepare(Net().eval(), x, target, faces, face, identities, None, settings_of(**changed))
 
@@ -250,7 +253,7 @@ def test_cross_fitting_is_the_loop(x: Tensor, faces: FaceMesh, face: CanonicalFa
     photos = prepared(x, faces, face, names)
     maps = torch.rand(COUNT, 1, 32, 32)
     coverage = (torch.rand(COUNT, 1, 32, 32) > 0.3).float()
-    got = cross_fitted(maps, coverage, photos, symmetric=False)
+    got = cross_fitted_means(maps, coverage, photos, symmetric=False)
     for row in range(COUNT):
         others = [other for other in range(COUNT) if photos.folds[other] != photos.folds[row]]
         assert names[row] not in [names[other] for other in others]
@@ -264,11 +267,11 @@ def test_a_face_is_never_scored_by_a_map_that_saw_it(x: Tensor, faces: FaceMesh,
     """A map that memorises its own photograph gains nothing."""
     photos = prepared(x, faces, face, ["a", "b", "a", "c", "d", "b"])
     maps, coverage = torch.rand(COUNT, 1, 32, 32), torch.ones(COUNT, 1, 32, 32)
-    before = cross_fitted(maps, coverage, photos, symmetric=False)
+    before = cross_fitted_means(maps, coverage, photos, symmetric=False)
     for row in range(COUNT):
         other = maps.clone()
         other[row] = 100
-        after = cross_fitted(other, coverage, photos, symmetric=False)
+        after = cross_fitted_means(other, coverage, photos, symmetric=False)
         own = photos.folds == photos.folds[row]
         assert_close(after[own], before[own], rtol=0, atol=0)
         assert (after[~own] > before[~own]).flatten(1).any(1).all()
@@ -277,7 +280,7 @@ def test_a_face_is_never_scored_by_a_map_that_saw_it(x: Tensor, faces: FaceMesh,
 def test_means_per_target(x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
     photos = prepared(x, faces, face, per_target=True)
     maps = torch.tensor([1.0, 1, 1, 5, 5, 5])[:, None, None, None].expand(COUNT, 1, 32, 32)
-    got = cross_fitted(maps, torch.ones_like(maps), photos, symmetric=False)
+    got = cross_fitted_means(maps, torch.ones_like(maps), photos, symmetric=False)
     for row in range(COUNT):
         assert_close(got[row][photos.area[row]].unique(), maps[row].unique())
     with pytest.raises(CanonicalError, match="same target"):

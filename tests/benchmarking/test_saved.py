@@ -105,11 +105,11 @@ def test_the_table_says_when_no_test_can_tell_rows_apart(result: BenchmarkResult
     """8 rows, 28 pairs, 6 photographs: a p is at least 1 / 31 of 30 random patterns, or 2 / 2^6 of all."""
     assert result.smallest_corrected_p == pytest.approx(28 / 31)
     assert "cannot give a corrected p below 0.9." in result.table() and "28 pairs of rows" in result.table()
-    every = dataclasses.replace(result, _settings=dataclasses.replace(result._settings, permutations=64))
+    every = dataclasses.replace(result, settings={**result.settings, "permutations": 64})
     assert every.smallest_corrected_p == pytest.approx(28 * 2 / 64)
     assert all(c.corrected >= every.smallest_corrected_p for c in every.comparisons("gain", "mean"))
     assert all(c.corrected >= result.smallest_corrected_p for c in result.comparisons("gain", "mean"))
     large = dataclasses.replace(result, units=torch.arange(40))
     assert large.smallest_corrected_p == pytest.approx(28 / 31)  # of 30 permutations
-    enough = dataclasses.replace(large, _settings=dataclasses.replace(large._settings, permutations=10_000))
+    enough = dataclasses.replace(large, settings={**large.settings, "permutations": 10_000})
     assert enough.smallest_corrected_p == pytest.approx(28 / 10_001) and enough.undecidable is None

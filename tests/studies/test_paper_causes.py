@@ -11,9 +11,7 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.benchmarking.result import BenchmarkResult
-from captum_canonical.benchmarking.saved import KnownFill
-from captum_canonical.benchmarking.scoring import Row
-from captum_canonical.benchmarking.settings import Settings
+from captum_canonical.benchmarking.scores import BenchmarkRow
 from studies.paper import causes
 from studies.paper.causes import agreement, cells_table, contrasts_table, overall_table, quoted_table, steps_table
 from studies.paper.contrasts import CIS, CMS, CONTRASTS, OTHERS, TOTAL, Difference, counted, differences, spread, steps
@@ -30,25 +28,11 @@ def result_of(rows: dict[str, Tensor]) -> BenchmarkResult:
     made = []
     for label, values in rows.items():
         name, kind = label.rsplit(", ", 1)
-        made.append(Row(name, kind, control=name == "random"))
+        made.append(BenchmarkRow(name, kind, control=name == "random"))
         made[-1].per_image = {("average_drop", "zero"): values, ("average_drop", "blur"): values / 2}
-    settings = Settings(
-        fills=tuple(KnownFill(name) for name in FILLS),
-        folds=2,
-        budget=0.1,
-        sign="positive",
-        fractions=(0.0, 1.0),
-        spaces=(),
-        unbounded=False,
-        symmetric=False,
-        per_target=True,
-        batch_size=4,
-        resamples=50,
-        permutations=5000,
-        seed=0,
-    )
+    settings = {"fills": FILLS, "unbounded": False, "level": 0.95, "resamples": 50, "permutations": 5000, "seed": 0}
     units = torch.arange(N)
-    return BenchmarkResult(tuple(made), {}, (), torch.ones(N).double(), units, units, {}, {}, {}, settings)
+    return BenchmarkResult(tuple(made), settings, (), torch.ones(N).double(), units, units, {})
 
 
 @pytest.fixture

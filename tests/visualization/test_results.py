@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from captum_canonical import CanonicalError, CanonicalFace, FaceMesh, benchmark, model_randomization
+from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.benchmarking.result import BenchmarkResult
-from captum_canonical.benchmarking.settings import MEASURES
 from captum_canonical.sanity.result import RandomizationTest
 from captum_canonical.visualization.benchmark import show_benchmark
 from captum_canonical.visualization.curves import show_curves
