@@ -18,7 +18,7 @@ SIZE = (1160, 900)  # of the window, in pixels of the page
 SECTIONS = ("summary", "map", "photographs")
 KEEP = """(sections) => {
     for (const each of document.querySelectorAll("main > section")) if (!sections.includes(each.id)) each.remove();
-    [...document.querySelectorAll(".wall > li")].slice(4).forEach((each) => each.remove());
+    [...document.querySelectorAll(".gallery > li")].slice(4).forEach((each) => each.remove());
     document.querySelector("footer").remove();
 }"""
 FLAGS = ["--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -34,7 +34,7 @@ def make_page(folder: Path) -> Path:
 
 
 def draw(page: Path, out: Path, sections: tuple[str, ...] = SECTIONS) -> None:
-    """The head of the page and some of its sections, of the wall one row, the face turned a little; 256 colours."""
+    """The top of the page and some of its sections, one row of the gallery, the face turned a little; 256 colours."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
@@ -42,8 +42,8 @@ def draw(page: Path, out: Path, sections: tuple[str, ...] = SECTIONS) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         window = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
         window.goto(page.resolve().as_uri())
-        window.wait_for_selector("#head[data-ready=true]")
-        window.locator("#head").focus()
+        window.wait_for_selector("#view-3d[data-ready=true]")
+        window.locator("#view-3d").focus()
         for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowUp"):
             window.keyboard.press(key)
         window.evaluate(KEEP, list(sections))

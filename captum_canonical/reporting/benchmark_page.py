@@ -1,12 +1,12 @@
-"""A benchmark as a page, or as a part of another one."""
+"""A benchmark as a page, or as sections of another page."""
 
 from __future__ import annotations
 
 from captum_canonical.benchmarking.result import BenchmarkResult
-from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.reporting.page import Options, Page, Section, facts_table
+from captum_canonical.reporting.page import Page, Section
 from captum_canonical.reporting.pictures import Panel, RegionNames, drawing_of, panel_of, seen_values, signed_scale
-from captum_canonical.reporting.words import counted, now, settings_of_benchmark
+from captum_canonical.reporting.provenance import benchmark_section, now
+from captum_canonical.reporting.words import counted
 from captum_canonical.tables import Table
 
 HOW_TO_READ = (
@@ -20,49 +20,44 @@ HOW_TO_READ = (
 )
 
 
-def page_of_benchmark(result: BenchmarkResult, options: Options) -> Page:
-    """All that a benchmark has found."""
+def page_of_benchmark(result: BenchmarkResult, title: str | None, with_photos: bool) -> Page:
+    """The page of a benchmark; ``with_photos=False`` leaves out what identifies single photographs."""
     face = next(iter(result.canonical_faces.values()), None)
     regions = None if face is None else RegionNames.of(face)
-    parts = benchmark_sections(result, options, regions)
-    tables = [facts_table(title, facts) for title, facts in settings_of_benchmark(result.settings).items()]
     return Page(
         kind="Report of a benchmark of attribution methods",
-        title=options.title or "Methods side by side",
+        title=title or "Methods side by side",
         subtitle=f"{counted(len(result.rows), 'row')}, {counted(len(result.clean_scores), 'photograph')}",
         made=now(),
         sections=[
-            *parts,
+            *benchmark_sections(result, with_photos, regions),
             Section("reading", "How to read this, and its limits", points=HOW_TO_READ),
-            Section("settings", "Settings and versions", tables=tables),
+            benchmark_section(result.settings),
         ],
         drawing=None if face is None else drawing_of(face),
         regions=regions,
     )
 
 
-def benchmark_sections(result: BenchmarkResult, options: Options, regions: RegionNames | None) -> list[Section]:
-    """Tables, mean maps, and what was left out."""
-    names = options.photos is not False
+def benchmark_sections(result: BenchmarkResult, with_photos: bool, regions: RegionNames | None) -> list[Section]:
+    """Tables, mean maps, and the photographs that were left out."""
     sections = [Section("benchmark", "Methods side by side", tables=result.tables(), points=result.remarks)]
-    panels = _panels(result, regions)
+    panels = _mean_maps(result, regions)
     if panels:
         texts = ["The mean of each method's canonical maps. No score is made from these."]
         sections.append(Section("benchmark-maps", "Mean maps of the methods", texts=texts, panels=panels))
     if result.left_out:
+        text = f"{counted(len(result.left_out), 'photograph')} left out."
         title = "Photographs that were left out"
         left = Table.of_cells(("Place", "Reason"), list(result.left_out.items()), title=title)
-        text = f"{counted(len(result.left_out), 'photograph')} left out."
-        sections.append(
-            Section("benchmark-left-out", "Left out of the benchmark", texts=[text], tables=[left] if names else [])
-        )
+        tables = [left] if with_photos else []
+        sections.append(Section("benchmark-left-out", "Left out of the benchmark", texts=[text], tables=tables))
     return sections
 
 
-def _panels(result: BenchmarkResult, regions: RegionNames | None) -> list[Panel]:
+def _mean_maps(result: BenchmarkResult, regions: RegionNames | None) -> list[Panel]:
     panels = []
     for name, mean in result.mean_maps.items():
-        face: CanonicalFace = result.canonical_faces[name]
-        values = seen_values(mean, face.raster.covered[None])
+        values = seen_values(mean, result.canonical_faces[name].raster.covered[None])
         panels.append(panel_of(values, signed_scale([values], "mean map, the method's own unit"), name, regions))
     return panels

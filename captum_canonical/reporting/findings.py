@@ -1,9 +1,10 @@
-"""All that is asked of a result, in one place: the page computes nothing of its own."""
+"""All numbers of a page, as the methods of a result give them: the page computes nothing itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import TypeVar
 
@@ -24,24 +25,24 @@ COLUMNS = {
     "confidence": "Confidence",
     "pose": "Pose",
 }
-"""Columns that are shown if nobody says which, and what they are called."""
-MOST_STRATA = 9  # of a column that nobody asked for
-MOST_GROUPS = 4  # that are compared two by two
+"""Columns that photographs are sorted by unless a user names others -> titles of their tabs."""
+MOST_STRATA = 9  # of a column that the user did not name
+MOST_GROUPS = 4  # for comparisons of all pairs
 Strata = dict[str, ModelSaliency]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What the methods of a result and the functions about results say, with their default settings.
+    """What the methods of a result, and the functions that take one, return with their default settings.
 
     Attributes:
-        significance: where the map is other than 0.
-        regions: :func:`region_table`.
+        significance: where the map differs from 0.
+        regions: what :func:`region_table` returns.
         concentration: of the map.
         strata: column -> its strata.
-        comparisons: of all pairs of groups, if they are few.
-        reasons: why something cannot be had: "map", "regions" or "groups" -> sentences.
+        comparisons: of all pairs of groups, if there are at most :data:`MOST_GROUPS`.
+        reasons: "map", "regions" or "groups" -> why something is not available.
     """
 
     significance: Significance | None
@@ -53,41 +54,41 @@ class Findings:
 
 
 def findings_of(result: ModelSaliency, columns: Sequence[str] | None) -> Findings:
-    """Asks the result.
+    """Collects the findings of a result.
 
     Args:
         result: with a map.
-        columns: to sort photographs by. Default: those of :data:`COLUMNS` that tell photographs apart.
+        columns: that photographs are sorted by. Default: those of :data:`COLUMNS` with strata of their own.
 
     Raises:
         CanonicalError: a column that was asked for is unknown or empty.
     """
     reasons: dict[str, list[str]] = {}
 
-    def asked(part: str, question: Callable[[], T]) -> T | None:
+    def attempt(part: str, compute: Callable[[], T]) -> T | None:
         try:
-            return question()
+            return compute()
         except CanonicalError as error:
             reasons.setdefault(part, []).append(str(error))
             return None
 
-    single = result.photos is not None  # else the page says so once, at the top
-    strata = chosen_strata(result, columns) if single else {}
+    has_single_maps = result.photos is not None  # otherwise a notice at the top of the page says so
+    strata = chosen_strata(result, columns) if has_single_maps else {}
     groups = {name: each for name, each in strata.get("group", {}).items() if name != UNKNOWN}
     pairs = list(combinations(groups, 2)) if len(groups) <= MOST_GROUPS else []
-    answers = [asked("groups", lambda pair=pair: _compared(groups, pair)) for pair in pairs]  # type: ignore[misc]
+    compared = [attempt("groups", partial(_compared, groups, pair)) for pair in pairs]
     return Findings(
-        asked("map", result.significance) if single else None,
-        asked("regions", lambda: region_table(result)),
-        asked("regions", result.concentration),
+        attempt("map", result.significance) if has_single_maps else None,
+        attempt("regions", lambda: region_table(result)),
+        attempt("regions", result.concentration),
         strata,
-        [each for each in answers if each is not None],
+        [each for each in compared if each is not None],
         reasons,
     )
 
 
 def chosen_strata(result: ModelSaliency, columns: Sequence[str] | None) -> dict[str, Strata]:
-    """Column -> its strata; of columns that nobody asked for, those that tell photographs apart in a new way."""
+    """Column -> its strata. By default, columns that divide the photographs like another column are left out."""
     if columns is not None:
         return {name: result.strata(name) for name in columns}
     found: dict[str, Strata] = {}
@@ -97,7 +98,7 @@ def chosen_strata(result: ModelSaliency, columns: Sequence[str] | None) -> dict[
             strata = result.strata(name)
         except CanonicalError:
             continue  # nothing is known about it
-        partition = sorted(_numbers(each) for each in strata.values())
+        partition = sorted(_places(each) for each in strata.values())
         known = [stratum for stratum in strata if stratum != UNKNOWN]
         if 2 <= len(known) <= MOST_STRATA and partition not in partitions:
             found[name] = strata
@@ -113,5 +114,5 @@ def _compared(groups: Strata, pair: tuple[str, str]) -> GroupComparison:
         raise CanonicalError(f"{first} and {second}: {error}") from error
 
 
-def _numbers(stratum: ModelSaliency) -> list[list[int]]:
+def _places(stratum: ModelSaliency) -> list[list[int]]:
     return stratum.single_maps("strata").places.tolist()

@@ -1,11 +1,10 @@
-"""Where the photographs of a page come from: the files that a run remembers, a folder, a data set, or images."""
+"""Photographs beside their own maps; they are read from a run's files, a folder, a data set, or memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -14,8 +13,8 @@ from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import crop_photo, to_arrays
 from captum_canonical.faces.photos import PathType, read_photo
+from captum_canonical.reporting.page import Gallery, Section, Tile
 from captum_canonical.reporting.pictures import (
-    Panel,
     RegionNames,
     Scale,
     jpeg,
@@ -28,21 +27,46 @@ from captum_canonical.reporting.words import counted, number
 from captum_canonical.saliency.result import ModelSaliency
 
 PHOTO_SIDE = 128  # pixels
+MAP_SIDE = 112  # pixels
 AROUND_FACE = 1.4  # times the longer side of the face's box
 BEYOND = 235  # grey beyond the photograph
+SHOWN_FACTS = ("group", "label", "predicted", "target", "score", "yaw", "pitch")
 Box = Sequence[float] | None
 PhotoSource = bool | PathType | AlignedFaces | Tensor | Sequence[np.ndarray]
+GetPhoto = Callable[[int, str], np.ndarray]
+"""Place and name of a photograph -> (H, W, 3) uint8 as it is shown; CanonicalError with the reason if it is missing."""
 
 
-class Finder(Protocol):
-    """Gets photographs."""
+def gallery_section(result: ModelSaliency, photos: PhotoSource, limit: int, unit: str, regions: RegionNames) -> Section:
+    """The first photographs with a map, in the order of the result.
 
-    def __call__(self, place: int, name: str) -> np.ndarray:
-        """(H, W, 3) uint8, as it is shown; raises CanonicalError with the reason if it is not there."""
+    Args:
+        result: with single maps.
+        photos: see :func:`report`.
+        limit: photographs at most.
+        unit: of the values.
+        regions: of the face.
+
+    Raises:
+        CanonicalError: ``photos`` is not as :func:`report` says.
+    """
+    known = result.single_maps("the gallery of photographs")
+    get_photo = photo_getter(result, photos)
+    chosen = known.subset(range(min(limit, len(known))))
+    maps = [
+        thumbnail_of(seen_values(value, hits), MAP_SIDE)
+        for values, coverage in chosen.chunks()
+        for value, hits in zip(values, coverage, strict=True)
+    ]
+    scale = signed_scale(maps, unit)
+    small = _shrunk(regions, maps)
+    tiles = [_tile(row, chosen.records, values, scale, get_photo, small) for row, values in enumerate(maps)]
+    gallery = Gallery(tiles, scale, _note(len(tiles), len(known), result))
+    return Section("photographs", "Photographs and their maps", gallery=gallery)
 
 
-def finder_of(result: ModelSaliency, photos: PhotoSource) -> Finder:
-    """What gets the photograph at a place of the source of the data.
+def photo_getter(result: ModelSaliency, photos: PhotoSource) -> GetPhoto:
+    """A function that reads photographs from where they are.
 
     Raises:
         CanonicalError: ``photos`` is not as :func:`report` says.
@@ -103,64 +127,6 @@ def _shown(photo: np.ndarray, box: Box) -> np.ndarray:
     return crop_photo(photo, (x, y, x + side, y + side), (PHOTO_SIDE, PHOTO_SIDE), BEYOND)
 
 
-MAP_SIDE = 112  # pixels
-SHOWN = ("group", "label", "predicted", "target", "score", "yaw", "pitch")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One photograph with its map.
-
-    Attributes:
-        name: of the photograph.
-        group: of it, or "".
-        facts: (what, value) about it.
-        photo: source of the image, or None.
-        missing: why there is none.
-        panel: its map.
-    """
-
-    name: str
-    group: str
-    facts: list[tuple[str, str]]
-    photo: str | None
-    missing: str
-    panel: Panel
-
-
-@dataclass(frozen=True)
-class Wall:
-    """Tiles, the scale that all of them share, and a sentence about which photographs they are."""
-
-    tiles: list[Tile]
-    scale: Scale
-    note: str
-
-
-def wall_of(result: ModelSaliency, photos: PhotoSource, limit: int, unit: str, regions: RegionNames) -> Wall:
-    """The first photographs with a map in the order of the result.
-
-    Args:
-        result: with single maps.
-        photos: see :func:`report`.
-        limit: photographs at most.
-        unit: of the values.
-        regions: of the face.
-    """
-    assert result.photos is not None
-    find = finder_of(result, photos)
-    chosen = result.photos.subset(range(min(limit, len(result.photos))))
-    maps = [
-        thumbnail_of(seen_values(value, hits), MAP_SIDE)
-        for values, coverage in chosen.chunks()
-        for value, hits in zip(values, coverage, strict=True)
-    ]
-    scale = signed_scale(maps, unit)
-    small = _shrunk(regions, maps)
-    tiles = [_tile(row, chosen.records, values, scale, find, small) for row, values in enumerate(maps)]
-    return Wall(tiles, scale, _note(len(tiles), len(result.photos), result))
-
-
 def _note(shown: int, count: int, result: ModelSaliency) -> str:
     if shown == count:
         return f"All {counted(count, 'photograph')} with a map."
@@ -169,24 +135,29 @@ def _note(shown: int, count: int, result: ModelSaliency) -> str:
 
 
 def _tile(
-    row: int, records: Mapping[str, Sequence[Any]], values: np.ndarray, scale: Scale, find: Finder, regions: RegionNames
+    row: int,
+    records: Mapping[str, Sequence[Any]],
+    values: np.ndarray,
+    scale: Scale,
+    get_photo: GetPhoto,
+    regions: RegionNames,
 ) -> Tile:
     def column(name: str) -> Any:
         return records[name][row] if name in records else None
 
     place = column("place")
     place = row if place is None else int(place)
-    name = _called(str(column("name") or f"photograph {place}"))
+    name = _file_name(str(column("name") or f"photograph {place}"))
     try:
-        photo, missing = jpeg(find(place, str(column("name") or ""))), ""
+        photo, missing = jpeg(get_photo(place, str(column("name") or ""))), ""
     except CanonicalError as error:
         photo, missing = None, str(error)
-    facts = [(title, _fact(title, column(title))) for title in SHOWN if column(title) is not None]
+    facts = [(title, _fact(title, column(title))) for title in SHOWN_FACTS if column(title) is not None]
     return Tile(name, str(column("group") or ""), facts, photo, missing, panel_of(values, scale, "Map", regions))
 
 
-def _called(name: str) -> str:
-    """The name as it was given, without the folders of a whole path."""
+def _file_name(name: str) -> str:
+    # Names in a table may have folders, which help to find the photograph; those of an absolute path tell too much.
     return Path(name).name if Path(name).is_absolute() else name
 
 

@@ -1,4 +1,4 @@
-"""What stands on a page, before it is HTML."""
+"""What a page consists of: sections of texts, maps, tables, tabs and a gallery."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captum_canonical.benchmarking.result import BenchmarkResult
-from captum_canonical.comparisons.result import GroupComparison
-from captum_canonical.reporting.gallery import PhotoSource, Wall
-from captum_canonical.reporting.pictures import Panel, RegionNames
-from captum_canonical.reporting.words import Facts
+from captum_canonical.reporting.pictures import Panel, RegionNames, Scale
 from captum_canonical.tables import Table
 
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """Two groups: the verdict of the test in words, their difference, and regions."""
+    """A comparison of two groups: the verdict of its test, maps of the difference, and regions."""
 
     title: str
     verdict: str
@@ -37,20 +33,54 @@ class Tab:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page with its own heading; what is empty is not there.
+class Tile:
+    """One photograph with its map.
 
     Attributes:
-        key: of links to it.
+        name: of the photograph.
+        group: of the photograph, or "".
+        facts: (name, value) pairs about it.
+        photo: source of the image, or None.
+        missing: why there is no photograph.
+        panel: its map.
+    """
+
+    name: str
+    group: str
+    facts: list[tuple[str, str]]
+    photo: str | None
+    missing: str
+    panel: Panel
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Photographs beside their maps, which share one scale; ``note`` says which photographs these are."""
+
+    tiles: list[Tile]
+    scale: Scale
+    note: str
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups that the photographs belong to."""
+        return sorted({tile.group for tile in self.tiles if tile.group})
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading. Empty attributes leave no trace on the page.
+
+    Attributes:
+        key: target of links to the section.
         title: heading.
         texts: paragraphs.
-        points: a list.
+        points: items of a list.
         reasons: why something is not shown.
-        head: what the face in three dimensions is called for those who do not see it; None without it.
-        panels: maps; the first is shown beside the face in three dimensions.
-        tabs, tables, wall: as they are called.
-        wall_groups: of the photographs of the wall.
-        details, details_title: a table that is opened on demand.
+        view_3d: description of the face in three dimensions, for screen readers; None for no such view.
+        panels: maps; the first one stands beside the face in three dimensions.
+        tabs, tables, gallery: what else the section shows.
+        details, details_title: a table that readers open on demand.
     """
 
     key: str
@@ -58,29 +88,28 @@ class Section:
     texts: Sequence[str] = ()
     points: Sequence[str] = ()
     reasons: Sequence[str] = ()
-    head: str | None = None
+    view_3d: str | None = None
     panels: Sequence[Panel] = ()
     tabs: Sequence[Tab] = ()
     tables: Sequence[Table] = ()
-    wall: Wall | None = None
-    wall_groups: Sequence[str] = ()
+    gallery: Gallery | None = None
     details: Table | None = None
     details_title: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """All of it.
+    """A whole page.
 
     Attributes:
-        kind: of result, in a few words.
+        kind: what the page reports, in a few words.
         title, subtitle: at the top.
         made: when the page was made.
         sections: in order.
-        notices: what is missing, in words.
-        drawing: source of the face's image, or None.
-        regions: of the face, or None.
-        mesh: of the face in three dimensions, or None.
+        notices: sentences about what is missing.
+        drawing: source of the canonical face's image, or None.
+        regions: of the canonical face, or None.
+        mesh: the canonical face in three dimensions, or None.
     """
 
     kind: str
@@ -92,22 +121,3 @@ class Page:
     drawing: str | None = None
     regions: RegionNames | None = None
     mesh: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Options:
-    """The arguments of :func:`report` of these names."""
-
-    title: str | None
-    unit: str
-    photos: PhotoSource
-    wall: int
-    head: bool
-    strata: Sequence[str] | None
-    comparisons: Sequence[GroupComparison]
-    benchmark: BenchmarkResult | None
-
-
-def facts_table(title: str, facts: Facts) -> Table:
-    """Two columns: what, and its value."""
-    return Table.of_cells(("What", "Value"), facts, title=title, sortable=False)

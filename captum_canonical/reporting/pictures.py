@@ -1,4 +1,4 @@
-"""Maps as pictures that a browser shows as they are, and whose values can be read back from their colours."""
+"""Maps as palette images, whose values a page's script can read back from their colours."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Panel:
 
     Attributes:
         title: above it.
-        text: what there is to see, for those who do not see it.
+        text: a description for screen readers.
         source: of the image.
         scale: what its colours mean.
         size: (H, W) of the map in pixels.
@@ -116,12 +116,11 @@ def panel_of(
 ) -> Panel:
     """A map as a panel; ``regions`` say where its largest value lies."""
     source = png(scale.levels(values), palette(scale.kind))
-    text = _told(values, scale, title, regions)
+    text = _description(values, title, regions)
     return Panel(title, text, source, scale, (values.shape[0], values.shape[1]), caption)
 
 
-def _told(values: np.ndarray, scale: Scale, title: str, regions: RegionNames | None) -> str:
-    """One sentence instead of a picture."""
+def _description(values: np.ndarray, title: str, regions: RegionNames | None) -> str:
     if not np.isfinite(values).any():
         return f"{title}: nothing was seen."
     place = np.unravel_index(int(np.nanargmax(np.abs(values))), values.shape)
@@ -167,6 +166,18 @@ def drawing_of(face: CanonicalFace) -> str:
     """The face's image, pale and without colours, to be laid over maps (multiplied); as the source of an image."""
     grey = np.rint(255 * (DARKEST + (1 - DARKEST) * grey_of(face))).astype(np.uint8)
     return png(grey, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
+
+
+def mesh_of(face: CanonicalFace) -> dict[str, Any] | None:
+    """Vertices (x, y, z in pixels of the face's image) and triangles as lists; None if the face has no surface.
+
+    The page's script divides the triangles and colours them from the flat maps, so that both show the same values.
+    """
+    flat = float(face.vertices[:, 2].max() - face.vertices[:, 2].min()) == 0
+    if not len(face.triangles) or flat:
+        return None
+    vertices = [[round(value, 2) for value in vertex] for vertex in face.vertices.tolist()]
+    return {"vertices": vertices, "triangles": face.triangles.tolist(), "size": list(face.size)}
 
 
 def thumbnail_of(values: np.ndarray, side: int) -> np.ndarray:

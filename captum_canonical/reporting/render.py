@@ -1,4 +1,4 @@
-"""The canonical face in three dimensions, drawn and turned by plotly.js."""
+"""From a page to HTML: templates, style and scripts in one file that requests nothing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from captum_canonical.errors import CanonicalError, MissingDependencyError
-from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import write_file
 from captum_canonical.reporting.page import Page
 from captum_canonical.visualization.drawing import LEVELS, palette
 
 
 def plotly_script() -> str:
-    """The library itself, to be embedded.
+    """The source of plotly.js, which draws and turns the face in three dimensions.
 
     Raises:
         MissingDependencyError: plotly is not installed.
@@ -30,28 +29,16 @@ def plotly_script() -> str:
     except ImportError as error:
         raise MissingDependencyError(
             "report: the face in three dimensions needs plotly, which is not installed: pip install "
-            "'captum-canonical[report]', or leave it out with head=False."
+            "'captum-canonical[report]', or leave it out with view_3d=False."
         ) from error
     return str(get_plotlyjs())
-
-
-def mesh_of(face: CanonicalFace) -> dict[str, Any] | None:
-    """Vertices (x, y, z in pixels of the face's image) and triangles as lists; None if the face has no surface.
-
-    The page's script divides the triangles and colours them from the flat maps, so that both show the same values.
-    """
-    flat = float(face.vertices[:, 2].max() - face.vertices[:, 2].min()) == 0
-    if not len(face.triangles) or flat:
-        return None
-    vertices = [[round(value, 2) for value in vertex] for vertex in face.vertices.tolist()]
-    return {"vertices": vertices, "triangles": face.triangles.tolist(), "size": list(face.size)}
 
 
 def render(page: Page) -> str:
     """The page as HTML.
 
-    Every text is escaped where it is put in, and a policy in the page forbids the browser every script but the two
-    that are in it, and every request: a file's name can do nothing.
+    Every text is escaped where it is inserted, and the page's content security policy forbids all requests and all
+    scripts but its own: the name of a file can do no harm.
 
     Raises:
         MissingDependencyError: the page has a face in three dimensions and plotly is not installed.
@@ -81,7 +68,7 @@ def render(page: Page) -> str:
 
 
 def to_json(value: Any) -> str:
-    r"""JSON that can stand inside a ``<script>`` of a page, whatever texts are in it.
+    r"""JSON that is safe inside a ``<script>`` of a page, whatever texts it holds.
 
     Example::
 
@@ -107,7 +94,7 @@ def _data(page: Page) -> dict[str, Any]:
 
 
 def _policy(scripts: list[str]) -> str:
-    """Only these scripts, and no request at all; plotly.js makes functions from texts of its own."""
+    # plotly.js compiles functions from texts of its own, hence 'unsafe-eval'.
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     rules = ["default-src 'none'", f"script-src {allowed} 'unsafe-eval'", "style-src 'unsafe-inline'"]
@@ -115,7 +102,7 @@ def _policy(scripts: list[str]) -> str:
 
 
 def write_page(text: str, path: Path) -> None:
-    """Writes the file, which is whole or, if anything happens, as it was.
+    """Writes the page completely, or leaves the file as it was.
 
     Raises:
         CanonicalError: it cannot be written.

@@ -1,4 +1,4 @@
-"""The one call from a result to a page that can be signed, sent and kept."""
+"""From a result to a page, in one call."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
 from captum_canonical.reporting.benchmark_page import page_of_benchmark
 from captum_canonical.reporting.gallery import PhotoSource
-from captum_canonical.reporting.page import Options
 from captum_canonical.reporting.render import render, write_page
-from captum_canonical.reporting.saliency_page import page_of_saliency
+from captum_canonical.reporting.saliency_page import PageOptions, page_of_saliency
 from captum_canonical.run_folder.files import MANIFEST
 from captum_canonical.saliency.result import ModelSaliency
-
-WALL = 96
 
 
 def report(
@@ -27,19 +24,19 @@ def report(
     title: str | None = None,
     unit: str = "drop in the score",
     photos: PhotoSource = True,
-    wall: int = WALL,
-    head: bool = True,
+    gallery: int = 96,
+    view_3d: bool = True,
     strata: Sequence[str] | None = None,
     comparisons: GroupComparison | Sequence[GroupComparison] = (),
     benchmark: BenchmarkResult | None = None,
 ) -> Path:
     """Writes one HTML file about a result. It needs nothing else: no network, no other file.
 
-    The page computes nothing: maps, intervals, tests and tables are what the result's own methods
+    The page computes nothing itself: maps, intervals, tests and tables are what the result's own methods
     (:meth:`~ModelSaliency.significance`, :meth:`~ModelSaliency.strata`, :meth:`~ModelSaliency.concentration`),
     :func:`region_table`, :func:`compare_groups` and :meth:`BenchmarkResult.table` give with their default settings, so
-    that every number on it can be had again from them. Up to four groups are compared two by two; comparisons with
-    other settings, such as matched ones, or of models, are given. A run that is not finished is reported as far as it
+    that they reproduce every number on it. Up to four groups are compared in pairs; pass ``comparisons`` for other
+    settings, such as matched photographs, or to compare models. A run that is not finished is reported as far as it
     goes.
 
     Args:
@@ -52,12 +49,12 @@ def report(
         photos: where the photographs are. True: where the run found them. A folder: photographs of the same names in
             it. :class:`AlignedFaces`: its files. A tensor (N, 3, H, W) or (H, W, 3) arrays: those of the data, in its
             order. False: no pixel and no name of a photograph is in the page, for passing it on.
-        wall: how many photographs are shown at most, beside their maps; the first of the run, whose order is random.
-        head: whether the face can be turned in three dimensions; the library for that takes 5 MB of the page.
+        gallery: how many photographs are shown beside their maps at most; the first ones of the run, whose order is
+            random.
+        view_3d: whether the page has a face that can be turned in three dimensions; the library for this adds 5 MB.
         strata: what photographs are sorted by, see :meth:`ModelSaliency.strata`. Default: group, right or wrong, label
-            and prediction, predicted class, confidence and pose, as far as they are known and tell at most nine kinds
-            of photographs apart.
-        comparisons: more of them, from :func:`compare_groups` or :func:`compare_models`.
+            and prediction, predicted class, confidence and pose, as far as they are known and have at most nine strata.
+        comparisons: further ones, from :func:`compare_groups` or :func:`compare_models`.
         benchmark: shown on the page of a model-level result as well.
 
     Returns:
@@ -65,7 +62,7 @@ def report(
 
     Raises:
         CanonicalError: ``result`` is none of these, a column of ``strata`` is unknown, or the page cannot be written.
-        MissingDependencyError: plotly is needed for ``head`` and not installed.
+        MissingDependencyError: plotly is needed for ``view_3d`` and not installed.
 
     Example::
 
@@ -74,31 +71,31 @@ def report(
         >>> maps = torch.rand(4, 1, 32, 32)
         >>> result = ModelSaliency.from_maps(maps, None, CanonicalFace.default(32), group=["a", "a", "b", "b"])
         >>> folder = tempfile.TemporaryDirectory()
-        >>> page = report(result, f"{folder.name}/report.html", unit="drop in log-odds", photos=False, head=False)
+        >>> page = report(result, f"{folder.name}/report.html", unit="drop in log-odds", photos=False, view_3d=False)
         >>> page.name, "drop in log-odds" in page.read_text("utf-8")
         ('report.html', True)
         >>> folder.cleanup()
     """
     given = (comparisons,) if isinstance(comparisons, GroupComparison) else tuple(comparisons)
-    options = Options(title, unit, photos, _checked(wall), head, strata, given, benchmark)
+    options = PageOptions(title, unit, photos, _checked(gallery), view_3d, strata, given, benchmark)
     opened = _opened(result)
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
         raise CanonicalError(f"{target}: expected the name of a file in a folder that exists, such as report.html.")
     if isinstance(opened, BenchmarkResult):
-        page = page_of_benchmark(opened, options)
+        page = page_of_benchmark(opened, title, photos is not False)
     else:
         page = page_of_saliency(opened, options)
     write_page(render(page), target)
     return target
 
 
-def _checked(wall: int) -> int:
-    if isinstance(wall, bool) or not isinstance(wall, int) or wall < 1:
+def _checked(gallery: int) -> int:
+    if isinstance(gallery, bool) or not isinstance(gallery, int) or gallery < 1:
         raise CanonicalError(
-            f"wall: expected a number of photographs from 1 on, got {wall!r}; photos=False shows none."
+            f"gallery: expected a number of photographs from 1 on, got {gallery!r}; photos=False shows none."
         )
-    return wall
+    return gallery
 
 
 def _opened(result: ModelSaliency | BenchmarkResult | str | PathLike[str]) -> ModelSaliency | BenchmarkResult:

@@ -1,29 +1,42 @@
-"""The page of a model-level result."""
+"""A model-level result as a page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.reporting.account import account_section
 from captum_canonical.reporting.benchmark_page import benchmark_sections
-from captum_canonical.reporting.findings import findings_of
-from captum_canonical.reporting.map_section import map_section, summary_section, wall_section
-from captum_canonical.reporting.page import Options, Page, Section, facts_table
-from captum_canonical.reporting.pictures import RegionNames, drawing_of
-from captum_canonical.reporting.region_section import (
-    comparison_section,
-    group_section,
-    leading_regions,
-    region_section,
-    verdict_in_short,
+from captum_canonical.reporting.findings import Findings, findings_of
+from captum_canonical.reporting.gallery import PhotoSource, gallery_section
+from captum_canonical.reporting.group_section import comparison_section, group_section, short_verdict
+from captum_canonical.reporting.page import Page, Section
+from captum_canonical.reporting.pictures import (
+    Panel,
+    RegionNames,
+    Scale,
+    count_scale,
+    drawing_of,
+    error_scale,
+    mesh_of,
+    panel_of,
+    seen_values,
+    signed_scale,
 )
-from captum_canonical.reporting.render import mesh_of
-from captum_canonical.reporting.words import counted, now, settings_of_run
+from captum_canonical.reporting.provenance import now, run_section
+from captum_canonical.reporting.region_section import leading_regions, region_section
+from captum_canonical.reporting.words import counted, number
 from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.significance import Significance
 
 NO_SINGLE_MAPS = (
     "This result holds no maps of single photographs (it was streamed, or loaded from a summary), so that tests, "
-    "intervals, groups and the wall of photographs are not possible. Make the page of the run folder instead."
+    "intervals, groups and the gallery of photographs are not possible. Make the page of the run folder instead."
 )
 HOW_TO_READ = (
     "Red speaks for the target, blue against it, white is 0, in the unit written below the colours. With occlusion, a "
@@ -41,50 +54,46 @@ HOW_TO_READ = (
 )
 
 
-def page_of_saliency(result: ModelSaliency, options: Options) -> Page:
+@dataclass(frozen=True, eq=False)
+class PageOptions:
+    """The arguments of :func:`report` of the same names."""
+
+    title: str | None
+    unit: str
+    photos: PhotoSource
+    gallery: int
+    view_3d: bool
+    strata: Sequence[str] | None
+    comparisons: Sequence[GroupComparison]
+    benchmark: BenchmarkResult | None
+
+
+def page_of_saliency(result: ModelSaliency, options: PageOptions) -> Page:
     """All sections that the result has something for."""
-    face = result.canonical_face
+    face, run, with_photos = result.canonical_face, result.run, options.photos is not False
     regions = None if face is None else RegionNames.of(face)
-    mesh = mesh_of(face) if options.head and face is not None and result.n else None
-    parts = _results(result, options, regions, mesh is not None) if result.n else []
+    mesh = mesh_of(face) if options.view_3d and face is not None and result.n else None
+    sections = _map_sections(result, options, regions, mesh is not None) if result.n else []
     if options.comparisons:
-        parts.append(comparison_section(options.comparisons, options.unit, regions))
+        sections.append(comparison_section(options.comparisons, options.unit, regions))
     if options.benchmark is not None:
-        parts += benchmark_sections(options.benchmark, options, regions)
-    if result.run is not None:
-        parts.append(account_section(result.run, options.photos is not False))
-    parts.append(Section("reading", "How to read this, and its limits", points=HOW_TO_READ))
-    if result.run is not None:
-        tables = [facts_table(title, facts) for title, facts in settings_of_run(result.run).items()]
-        parts.append(Section("settings", "Settings, versions and time", tables=tables))
+        sections += benchmark_sections(options.benchmark, with_photos, regions)
+    if run is not None:
+        sections.append(account_section(run, with_photos))
+    sections.append(Section("reading", "How to read this, and its limits", points=HOW_TO_READ))
+    if run is not None:
+        sections.append(run_section(run))
     return Page(
         kind="Report of a model-level canonical saliency map",
         title=options.title or _title(result),
         subtitle=_subtitle(result),
         made=now(),
-        sections=parts,
+        sections=sections,
         notices=_notices(result),
         drawing=None if face is None else drawing_of(face),
         regions=regions,
         mesh=mesh,
     )
-
-
-def _results(result: ModelSaliency, options: Options, regions: RegionNames | None, head: bool) -> list[Section]:
-    """All that needs a map."""
-    findings = findings_of(result, options.strata)
-    parts = [map_section(result, findings, options.unit, regions, head), region_section(findings, options.unit)]
-    told = [
-        "" if findings.significance is None else findings.significance.sentence,
-        "" if findings.regions is None else leading_regions(findings.regions),
-        *(verdict_in_short(comparison) for comparison in findings.comparisons),
-    ]
-    parts.insert(0, summary_section(result, told))
-    if findings.strata or "groups" in findings.reasons:
-        parts.append(group_section(findings, options.unit, regions))
-    if options.photos is not False and result.photos is not None and regions is not None:
-        parts.append(wall_section(result, options, regions))
-    return parts
 
 
 def _title(result: ModelSaliency) -> str:
@@ -103,3 +112,86 @@ def _notices(result: ModelSaliency) -> list[str]:
     elif not result.n:
         notices.append("No photograph has a map yet, so that there is no map to show.")
     return notices
+
+
+def _map_sections(
+    result: ModelSaliency, options: PageOptions, regions: RegionNames | None, view_3d: bool
+) -> list[Section]:
+    """The sections that need a map."""
+    findings = findings_of(result, options.strata)
+    sections = [
+        _summary_section(result, findings),
+        _map_section(result, findings, options.unit, regions, view_3d),
+        region_section(findings, options.unit),
+    ]
+    if findings.strata or "groups" in findings.reasons:
+        sections.append(group_section(findings, options.unit, regions))
+    if options.photos is not False and result.photos is not None and regions is not None:
+        sections.append(gallery_section(result, options.photos, options.gallery, options.unit, regions))
+    return sections
+
+
+def _summary_section(result: ModelSaliency, findings: Findings) -> Section:
+    """How many photographs, whether they are enough, and what was found."""
+    points = [
+        _photographs(result),
+        *([] if result.run is None else [str(each["says"]) for each in result.run.stopping.get("verdicts", [])[-1:]]),
+        "" if findings.significance is None else findings.significance.sentence,
+        "" if findings.regions is None else leading_regions(findings.regions),
+        *map(short_verdict, findings.comparisons),
+    ]
+    return Section("summary", "In short", points=[point for point in points if point])
+
+
+def _photographs(result: ModelSaliency) -> str:
+    run = result.run
+    count = f"{counted(result.n, 'photograph')} with a map"
+    if run is None:
+        return f"{count}."
+    lost = f"{count}; {number(len(run.left_out))} left out or failed"
+    return f"{lost}." if run.complete else f"{lost}, and {number(run.count - len(run))} not finished yet."
+
+
+def _map_section(
+    result: ModelSaliency, findings: Findings, unit: str, regions: RegionNames | None, view_3d: bool
+) -> Section:
+    """Mean, standard error and number of photographs, pixel by pixel, and where the mean differs from 0."""
+    panels = _panels(result, unit, regions)
+    texts = ["The mean of the maps of all photographs. Point at a map to read its values."]
+    if findings.significance is not None:
+        texts.append(findings.significance.sentence)
+        panels += _detected(result, findings.significance, panels[0].scale, regions)
+    return Section(
+        "map",
+        "Where the network looks",
+        texts=texts,
+        panels=panels,
+        view_3d=f"The canonical face in three dimensions. {panels[0].text}" if view_3d else None,
+        reasons=findings.reasons.get("map", ()),
+    )
+
+
+def _panels(result: ModelSaliency, unit: str, regions: RegionNames | None) -> list[Panel]:
+    mean, error, count = (
+        seen_values(each, result.count) for each in (result.mean, result.standard_error, result.count)
+    )
+    colours = "Red speaks for the target, blue against it."
+    width = "Half of the width of a 68 % interval, if photographs are independent."
+    seen = "Photographs in which the place is seen."
+    return [
+        panel_of(mean, signed_scale([mean], unit), "Mean map", regions, colours),
+        panel_of(error, error_scale([error], unit), "Standard error", regions, width),
+        panel_of(count, count_scale([count], "photographs"), "Coverage", regions, seen),
+    ]
+
+
+def _detected(
+    result: ModelSaliency, significance: Significance, scale: Scale, regions: RegionNames | None
+) -> list[Panel]:
+    mean = seen_values(result.mean, result.count)
+    mask = significance.mask.reshape(mean.shape).numpy()
+    if not mask.any():
+        return []
+    caption = f"The mean map where its corrected p is at most {significance.alpha:g}; white elsewhere."
+    values = np.where(np.isfinite(mean) & ~mask, 0.0, mean)
+    return [panel_of(values, scale, "Other than 0", regions, caption)]

@@ -34,7 +34,7 @@ class Visit:
         self.requests: list[str] = []
         self.page = browser.new_context(viewport={"width": 760, "height": 640}, **settings).new_page()
         self.page.set_default_timeout(PATIENCE)
-        self.page.on("console", lambda told: self.complaints.append(f"{told.type}: {told.text}"))
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         self.page.on("dialog", lambda dialog: (self.complaints.append("dialog"), dialog.dismiss()))
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -44,7 +44,7 @@ class Visit:
     def errors(self) -> list[str]:
         """What went wrong; a slow software renderer's remarks on its speed are no fault of the page."""
         slow = ("GPU stall", "willReadFrequently")
-        return [told for told in self.complaints if not any(word in told for word in slow)]
+        return [message for message in self.complaints if not any(word in message for word in slow)]
 
     @property
     def foreign(self) -> list[str]:
@@ -74,7 +74,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def visit(browser: Any, page: Path) -> Visit:
     visit = Visit(browser, page)
-    visit.page.wait_for_selector("#head[data-ready=true]")
+    visit.page.wait_for_selector("#view-3d[data-ready=true]")
     return visit
 
 
@@ -84,27 +84,27 @@ def test_nothing_is_on_the_console_and_nothing_is_requested(visit: Visit) -> Non
 
 def test_hostile_names_run_nothing(visit: Visit) -> None:
     assert visit.page.evaluate("window.hacked === undefined")
-    told = visit.page.locator(".wall .name").all_inner_texts()
-    assert {" ".join(name.split()) for name in told} <= {" ".join(name.split()) for name in [*HOSTILE]} | {
+    names = visit.page.locator(".gallery .name").all_inner_texts()
+    assert {" ".join(name.split()) for name in names} <= {" ".join(name.split()) for name in [*HOSTILE]} | {
         f"{number}.png" for number in range(12)
     }
-    options = visit.page.locator("#wall-group option").all_inner_texts()
+    options = visit.page.locator("#gallery-group option").all_inner_texts()
     assert options[1:] == sorted(HOSTILE_GROUPS)
 
 
-def picture_of_head(visit: Visit) -> np.ndarray:
-    """The head as it is on the screen."""
+def picture_of_face(visit: Visit) -> np.ndarray:
+    """The face in three dimensions as it is on the screen."""
     from base64 import b64encode
 
-    shot = visit.page.locator("#head").screenshot()
+    shot = visit.page.locator("#view-3d").screenshot()
     return np.asarray(decoded("," + b64encode(shot).decode()).convert("RGB"), np.int64)
 
 
-def test_a_drag_a_key_and_a_button_turn_the_head(visit: Visit) -> None:
-    visit.page.locator("#head").scroll_into_view_if_needed()
-    box = visit.page.locator("#head").bounding_box()
+def test_a_drag_a_key_and_a_button_turn_the_face(visit: Visit) -> None:
+    visit.page.locator("#view-3d").scroll_into_view_if_needed()
+    box = visit.page.locator("#view-3d").bounding_box()
     assert box is not None
-    front = picture_of_head(visit)
+    front = picture_of_face(visit)
     assert (front.max(2) - front.min(2) > 20).mean() > 0.02  # colours: it is drawn at all
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     visit.page.mouse.move(x, y)
@@ -112,24 +112,24 @@ def test_a_drag_a_key_and_a_button_turn_the_head(visit: Visit) -> None:
     visit.page.mouse.move(x + 80, y + 10, steps=2)
     visit.page.mouse.up()
     visit.page.wait_for_timeout(500)
-    turned = picture_of_head(visit)
+    turned = picture_of_face(visit)
     assert (np.abs(turned - front).max(2) > 20).mean() > 0.05
-    visit.page.locator("#head").focus()
+    visit.page.locator("#view-3d").focus()
     visit.page.keyboard.press("ArrowRight")
     visit.page.wait_for_timeout(500)
-    assert (np.abs(picture_of_head(visit) - turned).max(2) > 20).mean() > 0.01
+    assert (np.abs(picture_of_face(visit) - turned).max(2) > 20).mean() > 0.01
     visit.page.locator("[data-view=front]").click()
     visit.page.mouse.move(5, 5)
     visit.page.wait_for_timeout(500)
-    assert (np.abs(picture_of_head(visit) - front).max(2) > 20).mean() < 0.02
+    assert (np.abs(picture_of_face(visit) - front).max(2) > 20).mean() < 0.02
     visit.page.get_by_role("radio", name="Coverage").check()
     visit.page.wait_for_timeout(500)
-    green = picture_of_head(visit)
+    green = picture_of_face(visit)
     assert ((green[..., 1] - green[..., 0]) > 20).mean() > 0.1
     visit.page.get_by_role("radio", name="Mean map").check()
 
 
-def test_values_are_told_where_one_points(visit: Visit) -> None:
+def test_values_are_shown_where_one_points(visit: Visit) -> None:
     image = visit.page.locator(".hero .map")
     image.hover(position={"x": 5, "y": 5})
     assert visit.page.locator("#tip").inner_text().startswith("not seen")
@@ -141,18 +141,18 @@ def test_values_are_told_where_one_points(visit: Visit) -> None:
 
 def test_tables_are_sorted_by_keyboard(visit: Visit) -> None:
     table = visit.page.locator("#left-out table").first
-    head = table.locator("thead th", has_text="Failed in the run")
+    heading = table.locator("thead th", has_text="Failed in the run")
 
     def column() -> list[str]:
         return table.locator("tbody tr td:nth-child(4)").all_inner_texts()
 
-    head.locator("button").focus()
+    heading.locator("button").focus()
     visit.page.keyboard.press("Enter")
-    assert head.get_attribute("aria-sort") == "descending"
+    assert heading.get_attribute("aria-sort") == "descending"
     down = column()
     assert down[:-1] == sorted(down[:-1], key=int, reverse=True)
     visit.page.keyboard.press("Enter")
-    assert head.get_attribute("aria-sort") == "ascending" and column()[:-1] == sorted(down[:-1], key=int)
+    assert heading.get_attribute("aria-sort") == "ascending" and column()[:-1] == sorted(down[:-1], key=int)
     assert table.locator("tbody tr th").last.inner_text() == "all groups"  # the sum stays last
 
 
@@ -182,13 +182,13 @@ def test_strata_switch_by_click_and_by_key(visit: Visit) -> None:
     assert panels.evaluate_all(SHOWN)[0]
 
 
-def test_the_wall_shows_one_group(visit: Visit) -> None:
-    every = visit.page.locator(".wall > li:visible").count()
-    visit.page.locator("#wall-group").select_option(index=1)
-    shown = visit.page.locator(".wall > li:visible").count()
+def test_the_gallery_shows_one_group(visit: Visit) -> None:
+    every = visit.page.locator(".gallery > li:visible").count()
+    visit.page.locator("#gallery-group").select_option(index=1)
+    shown = visit.page.locator(".gallery > li:visible").count()
     assert 0 < shown < every
-    assert visit.page.locator("#wall-count").inner_text() == f"{shown} of {every} shown"
-    visit.page.locator("#wall-group").select_option(index=0)
+    assert visit.page.locator("#gallery-count").inner_text() == f"{shown} of {every} shown"
+    visit.page.locator("#gallery-group").select_option(index=0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -196,7 +196,7 @@ def test_no_serious_issue_of_accessibility(browser: Any, page: Path, scheme: str
     from axe_playwright_python.sync_playwright import Axe
 
     other = Visit(browser, page, color_scheme=scheme, bypass_csp=True)  # else the page forbids axe as well
-    other.page.wait_for_selector("#head canvas")
+    other.page.wait_for_selector("#view-3d canvas")
     other.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     found = Axe().run(other.page).response["violations"]
     assert [(each["impact"], each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found] == []
@@ -204,9 +204,9 @@ def test_no_serious_issue_of_accessibility(browser: Any, page: Path, scheme: str
 
 def test_the_print_holds_the_head_and_every_part(visit: Visit, tmp_path: Path) -> None:
     visit.page.emulate_media(media="print")
-    assert visit.page.locator("#head-print").is_visible()
-    assert visit.page.evaluate("document.getElementById('head-print').naturalWidth") == 700
-    assert not visit.page.locator("#wall-group").is_visible()
+    assert visit.page.locator("#view-3d-print").is_visible()
+    assert visit.page.evaluate("document.getElementById('view-3d-print').naturalWidth") == 700
+    assert not visit.page.locator("#gallery-group").is_visible()
     panels = visit.page.locator("#groups [role=tabpanel]")
     assert panels.evaluate_all("all => all.every((each) => getComputedStyle(each).display !== 'none')")
     visit.page.emulate_media(media="screen")

@@ -35,7 +35,7 @@ HOSTILE_GROUPS = ["</script><script>window.hacked = 1</script>", "'\"><b>bold</b
 
 
 def page_of(result: object, folder: Path, **arguments: object) -> tuple[str, Texts]:
-    path = cc.report(result, folder / "report.html", **{"head": False, **arguments})
+    path = cc.report(result, folder / "report.html", **{"view_3d": False, **arguments})
     text = path.read_text("utf-8")
     return text, Texts(text)
 
@@ -48,8 +48,8 @@ def decoded(source: str) -> Image.Image:
 def test_an_interval_of_the_concentration_stands_beside_what_it_is_about(tmp_path: Path) -> None:
     maps = torch.randn(60, 1, *FACE.size, generator=torch.Generator().manual_seed(0)) + 0.02
     _, said = page_of(cc.ModelSaliency.from_maps(maps, None, FACE), tmp_path)
-    head, *rows = said.tables["Concentration of the map"]
-    assert head == ["Measure", "Corrected for noise", "Of this map"] and len(rows) == 3
+    header, *rows = said.tables["Concentration of the map"]
+    assert header == ["Measure", "Corrected for noise", "Of this map"] and len(rows) == 3
     for _, corrected, _plain in rows:
         value, low, high = (float(each) for each in re.findall(r"[\d.e-]+", corrected.replace("\u2212", "-")))
         assert low <= value <= high
@@ -98,7 +98,7 @@ def test_a_run_without_any_photograph_yet(tmp_path: Path) -> None:
     assert said.tables["Photographs per group"][1][:4] == ["x", "1", "0", "1"]
 
 
-def test_the_wall_shows_each_photograph_beside_its_map(tmp_path: Path) -> None:
+def test_the_gallery_shows_each_photograph_beside_its_map(tmp_path: Path) -> None:
     run = make_run(tmp_path, ["a.png", "b.png", "c.png"], ["x", "x", "y"])
     text, said = page_of(run, tmp_path)
     photos = [
@@ -114,7 +114,7 @@ def test_the_wall_shows_each_photograph_beside_its_map(tmp_path: Path) -> None:
     assert "the photograph is not where it was" in page_of(run, tmp_path)[1].said
     for moved in (tmp_path / "photos", torch.rand(3, 3, 24, 24)):
         assert len(page_of(run, tmp_path, photos=moved)[0]) < len(text) * 1.5
-    _, few = page_of(run, tmp_path, wall=2)
+    _, few = page_of(run, tmp_path, gallery=2)
     assert "The first 2 of 3 photographs with a map in the order of the run (random, seed 0)." in few.said
 
 
@@ -209,7 +209,7 @@ def test_strata_share_one_scale_and_can_be_chosen(tmp_path: Path) -> None:
     scales = re.findall(r'data-scale="([^"]+)"', group)[:4]  # both strata, the difference, where it was detected
     assert len(scales) == 4 and len(set(scales)) == 1
     with pytest.raises(cc.CanonicalError, match="colour"):
-        cc.report(result, tmp_path / "page.html", strata=["colour"], head=False)
+        cc.report(result, tmp_path / "page.html", strata=["colour"], view_3d=False)
 
 
 def test_given_comparisons_are_shown(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_benchmark_beside_a_map(benchmark: cc.BenchmarkResult, tmp_path: Path)
 
 
 # --------------------------------------------------------------------------------------------------------- errors
-@pytest.mark.parametrize("kind", ["empty", "missing", "other", "number", "folder", "wall", "nowhere", "photos"])
+@pytest.mark.parametrize("kind", ["empty", "missing", "other", "number", "folder", "gallery", "nowhere", "photos"])
 def test_errors_say_the_way_out(tmp_path: Path, kind: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
@@ -271,7 +271,7 @@ def test_errors_say_the_way_out(tmp_path: Path, kind: str) -> None:
         "other": ((tmp_path / "other", page), {}, "no manifest.json there.*explain_dataset"),
         "number": ((3, page), {}, "expected the folder of a run.*got int"),
         "folder": ((result, tmp_path), {}, "expected the name of a file"),
-        "wall": ((result, page), {"wall": 0}, "from 1 on.*photos=False"),
+        "gallery": ((result, page), {"gallery": 0}, "from 1 on.*photos=False"),
         "nowhere": ((result, tmp_path / "none" / "page.html"), {}, "in a folder that exists"),
         "photos": ((result, page), {"photos": tmp_path / "none"}, "is no folder"),
     }
@@ -281,12 +281,12 @@ def test_errors_say_the_way_out(tmp_path: Path, kind: str) -> None:
     assert not page.exists()
 
 
-def test_without_plotly_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly_the_message_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
     result = cc.ModelSaliency.from_maps(torch.rand(2, 1, 48, 48), None, FACE)
-    with pytest.raises(cc.MissingDependencyError, match=r"captum-canonical\[report\].*head=False"):
+    with pytest.raises(cc.MissingDependencyError, match=r"captum-canonical\[report\].*view_3d=False"):
         cc.report(result, tmp_path / "page.html")
-    cc.report(result, tmp_path / "page.html", head=False)
+    cc.report(result, tmp_path / "page.html", view_3d=False)
 
 
 # ------------------------------------------------------------------------------------------------------- pictures

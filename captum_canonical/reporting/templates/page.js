@@ -40,7 +40,7 @@
     return text.replace("-", "\u2212");
   }
 
-  function told(scale, level) {
+  function valueText(scale, level) {
     if (level === undefined || level === unseen) return "not seen";
     const value = scale.low + (scale.high - scale.low) * level / (unseen - 1);
     const clipped = scale.kind === "diverging" && level === 0 ? " or less" : level === unseen - 1 && scale.kind !== "count" ? " or more" : "";
@@ -67,7 +67,7 @@
       if (across < 0 || down < 0 || across >= 1 || down >= 1) { tip.hidden = true; return; }
       const values = pixels(image);
       const level = levelOf[scale.kind].get(values.at(Math.floor(across * values.width), Math.floor(down * values.height)));
-      tip.textContent = told(scale, level) + regionAt(across, down);
+      tip.textContent = valueText(scale, level) + regionAt(across, down);
       tip.hidden = false;
       tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
       tip.style.top = `${Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8)}px`;
@@ -89,18 +89,18 @@
   }
 
   for (const table of $("table.sortable")) {
-    $("thead th", table).forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    $("thead th", table).forEach((heading, column) => heading.querySelector("button").addEventListener("click", () => {
       const first = column === 0 ? "ascending" : "descending";
       const other = first === "ascending" ? "descending" : "ascending";
-      const order = head.getAttribute("aria-sort") === first ? other : first;
+      const order = heading.getAttribute("aria-sort") === first ? other : first;
       $("thead th", table).forEach((each) => each.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", order);
+      heading.setAttribute("aria-sort", order);
       const body = table.tBodies[0];
       const rows = [...body.rows].filter((row) => !row.classList.contains("total"));
       rows.sort((a, b) => compare(a.cells[column], b.cells[column], order === "ascending" ? 1 : -1));
       rows.forEach((row) => body.append(row));
       $("tr.total", body).forEach((row) => body.append(row));
-      announce(`Sorted by ${head.textContent.trim()}, ${order}.`);
+      announce(`Sorted by ${heading.textContent.trim()}, ${order}.`);
     }));
   }
 
@@ -128,15 +128,15 @@
     select(tabs[0], false);
   }
 
-  // -------------------------------------------------------------------------------------------------------- the wall
-  const chooser = document.getElementById("wall-group");
+  // ------------------------------------------------------------------------------------------------------ the gallery
+  const chooser = document.getElementById("gallery-group");
   if (chooser) chooser.addEventListener("change", () => {
-    const tiles = $(".wall > li");
+    const tiles = $(".gallery > li");
     tiles.forEach((tile) => { tile.hidden = chooser.value !== "" && tile.dataset.group !== chooser.value; });
-    document.getElementById("wall-count").textContent = `${tiles.filter((tile) => !tile.hidden).length} of ${tiles.length} shown`;
+    document.getElementById("gallery-count").textContent = `${tiles.filter((tile) => !tile.hidden).length} of ${tiles.length} shown`;
   });
 
-  // -------------------------------------------------------------------------------------------------------- the head
+  // ------------------------------------------------------------------------------------ the face in three dimensions
   const PARTS = 5;  // pieces that each side of a triangle is cut into, so that colours follow the flat map
   const ROUND = 0.7;  // how far new points are moved towards the smooth surface (Phong tessellation)
 
@@ -192,7 +192,7 @@
       const level = levelOf[scale.kind].get(values.at(column, row));
       const colour = level === unseen ? 0xc4c4c4 : values.at(column, row), shade = (lines.at(column, row) & 255) / 255;
       colours.push(`rgb(${[16, 8, 0].map((shift) => Math.round(((colour >> shift) & 255) * shade)).join()})`);
-      texts.push(told(scale, level) + regionAt(x / size[1], y / size[0]));
+      texts.push(valueText(scale, level) + regionAt(x / size[1], y / size[0]));
     }
     return { colours, texts };
   }
@@ -204,7 +204,7 @@
     return { x: distance * Math.sin(a) * Math.cos(b), y: -distance * Math.cos(a) * Math.cos(b), z: distance * Math.sin(b) };
   };
 
-  async function showHead(frame) {
+  async function showFace(frame) {
     const layers = $(".hero .map, .hero + .panels .map");
     const images = await Promise.all(layers.map((map) => loaded(map.querySelector("img"))));
     const drawing = await picture(data.drawing);
@@ -222,13 +222,13 @@
     };
     const axis = { visible: false, showspikes: false };
     const layout = {
-      margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "#ffffff", uirevision: "head",
+      margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "#ffffff", uirevision: "view-3d",
       scene: { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "data", dragmode: "turntable", camera: { eye: eyeAt(0, 0, DISTANCE), up: { x: 0, y: 0, z: 1 } } },
     };
     await Plotly.newPlot(frame, [trace], layout, { displayModeBar: false, responsive: true, scrollZoom: true });
     const turnTo = (turn, lift, distance) => Plotly.relayout(frame, { "scene.camera.eye": eyeAt(turn, Math.max(-80, Math.min(80, lift)), distance), "scene.camera.center": { x: 0, y: 0, z: 0 } });
     $("[data-view]").forEach((button) => button.addEventListener("click", () => turnTo(...VIEWS[button.dataset.view], DISTANCE)));
-    $("[name=head-layer]").forEach((choice) => choice.addEventListener("change", () => {
+    $("[name=view-3d-layer]").forEach((choice) => choice.addEventListener("change", () => {
       const next = paint(Number(choice.value));
       Plotly.restyle(frame, { vertexcolor: [next.colours], text: [next.texts] });
     }));
@@ -244,19 +244,19 @@
       turnTo(...next);
     });
     // Canvases of WebGL are not printed: a picture of the present view takes their place.
-    const still = document.getElementById("head-print");
+    const still = document.getElementById("view-3d-print");
     let waiting = 0;
-    const keep = () => {
+    const keepStill = () => {
       clearTimeout(waiting);
       waiting = setTimeout(async () => {
         still.src = await Plotly.toImage(frame, { format: "png", width: 700, height: 700 });
-        document.documentElement.classList.add("printable-head");
+        document.documentElement.classList.add("printable-view-3d");
         frame.dataset.ready = "true";
       }, 150);
     };
-    frame.on("plotly_relayout", keep);
-    frame.on("plotly_restyle", keep);
-    keep();
+    frame.on("plotly_relayout", keepStill);
+    frame.on("plotly_restyle", keepStill);
+    keepStill();
   }
 
   function webgl() {
@@ -267,16 +267,16 @@
     }
   }
 
-  const frame = document.getElementById("head");
+  const frame = document.getElementById("view-3d");
   if (frame) {
     if (!webgl()) {
       const text = document.createElement("p");
-      text.className = "no-head";
+      text.className = "no-view-3d";
       text.textContent = "This browser does not draw in three dimensions (WebGL is off). The flat maps show the same values.";
       frame.replaceChildren(text);
-      $(".head-figure .controls, .head-figure .help").forEach((each) => { each.hidden = true; });
+      $(".view-3d-figure .controls, .view-3d-figure .help").forEach((each) => { each.hidden = true; });
     } else {
-      showHead(frame);
+      showFace(frame);
     }
   }
 })();
