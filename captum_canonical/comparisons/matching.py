@@ -1,4 +1,4 @@
-"""Pairs of photographs of two groups that are alike in pose, confidence or other numbers.
+"""Pairs of photographs of two groups that are similar in pose, confidence or other numbers.
 
 References:
     Stuart: Matching methods for causal inference, Statistical Science 25, 2010.
@@ -26,10 +26,10 @@ class Matching:
     """How two groups were matched.
 
     Attributes:
-        columns: numbers that pairs are alike in.
-        caliper: by how much a pair may differ in each, in standard deviations of both groups together.
-        pairs: how many photographs of each group have a partner.
-        left_out: photographs of the first and the second group that have none.
+        columns: the numbers in which the photographs of a pair are similar.
+        caliper: largest difference of a pair in each column, in standard deviations of both groups together.
+        pairs: number of photographs of each group that have a partner.
+        left_out: number of photographs of the first and the second group without a partner.
         before, after: column -> difference of the groups' means, in the same unit, without and with matching.
     """
 
@@ -42,7 +42,7 @@ class Matching:
 
     @property
     def sentence(self) -> str:
-        """In words."""
+        """The matching as a sentence."""
         change = ", ".join(
             f"{name} {self.before[name]:+.2f} before and {self.after[name]:+.2f} after" for name in self.columns
         )
@@ -53,17 +53,17 @@ class Matching:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For a file."""
+        """JSON-ready values."""
         return {**asdict(self), "sentence": self.sentence}
 
 
 def matched(
     first: Records, second: Records, by: Sequence[str], caliper: float
 ) -> tuple[list[int], list[int], Matching]:
-    """Photographs of both groups that have a partner, in the order of the groups' photographs.
+    """The photographs of both groups that have a partner, in the order of the groups, and how they were matched.
 
-    The closest two become a pair, then the closest of the rest, as far as the caliper allows; ties go to the earlier
-    photograph. Nothing is random. A photograph of which a number is not known has no partner.
+    The closest two photographs become a pair, then the closest of the rest, as far as the caliper allows; ties go to
+    the earlier photograph. Nothing is random. A photograph with an unknown number has no partner.
 
     Args:
         first, second: column -> one entry for each photograph.
@@ -71,7 +71,7 @@ def matched(
         caliper: see :class:`Matching`.
 
     Raises:
-        CanonicalError: a column is unknown or holds no numbers, or there is no pair.
+        CanonicalError: a column is missing or holds no numbers, or there is no pair.
 
     Example::
 
@@ -85,21 +85,21 @@ def matched(
     sides = [np.stack([_numbers(records, name) for name in names], 1) for records in (first, second)]
     spread = np.nanstd(np.concatenate(sides), axis=0)
     scaled = [side / np.where(spread > 0, spread, 1.0) for side in sides]
-    pairs = _pairs(scaled[0], scaled[1], float(caliper))
+    pairs = _nearest_pairs(scaled[0], scaled[1], float(caliper))
     if not pairs:
         raise CanonicalError(
-            f"match: expected photographs of both groups that are alike in {', '.join(names)}, but no two are within "
+            f"match: expected photographs of both groups that are similar in {', '.join(names)}, but no two are within "
             f"{caliper:g} standard deviations; give a larger caliper, or compare without matching."
         )
     kept = sorted(one for one, _ in pairs), sorted(other for _, other in pairs)
     left_out = len(sides[0]) - len(pairs), len(sides[1]) - len(pairs)
     before = np.nanmean(scaled[0], 0) - np.nanmean(scaled[1], 0)
     after = scaled[0][kept[0]].mean(0) - scaled[1][kept[1]].mean(0)
-    told = [dict(zip(names, each.tolist(), strict=True)) for each in (before, after)]
-    return *kept, Matching(tuple(names), float(caliper), len(pairs), left_out, *told)
+    differences = [dict(zip(names, each.tolist(), strict=True)) for each in (before, after)]
+    return *kept, Matching(tuple(names), float(caliper), len(pairs), left_out, *differences)
 
 
-def _pairs(first: np.ndarray, second: np.ndarray, caliper: float) -> list[tuple[int, int]]:
+def _nearest_pairs(first: np.ndarray, second: np.ndarray, caliper: float) -> list[tuple[int, int]]:
     known = [np.flatnonzero(np.isfinite(side).all(1)) for side in (first, second)]
     if not all(map(len, known)):
         return []

@@ -1,4 +1,4 @@
-"""What a comparison of two model-level maps has found."""
+"""The result of a comparison of two model-level maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captum_canonical.saliency.significance import Significance
 from captum_canonical.tables import Column, Interval, Table
 
 NO_DIFFERENCE = "no difference detected"
-LISTED = 5  # regions that a verdict names
+REGIONS_IN_VERDICT = 5  # at most this many are named
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class RegionDifference:
 
     Attributes:
         region: its name.
-        mean: of the first and the second map over the region, in their unit.
+        mean: mean of the first and the second map over the region, in their unit.
         mean_difference: first minus second.
-        mean_interval: of that, not corrected.
-        effect_size: Hedges' g of the region's mean: the difference in standard deviations of single people.
+        mean_interval: of the difference, not corrected.
+        effect_size: Hedges' g of the region's mean: the difference in standard deviations between people.
         mean_p: corrected p value; NaN where not tested.
-        share: of the positive mass, in the first and the second map, 0..1.
-        share_difference, share_interval, share_p: the same of the share.
+        share: share of the positive mass, in the first and the second map, 0..1.
+        share_difference, share_interval, share_p: the same for the share.
     """
 
     region: str
@@ -47,7 +47,7 @@ class RegionDifference:
 
     @property
     def p_value(self) -> float:
-        """The smaller one of both corrected p values; NaN where not tested."""
+        """The smaller of the two corrected p values; NaN where not tested."""
         known = [p for p in (self.mean_p, self.share_p) if not math.isnan(p)]
         return min(known) if known else math.nan
 
@@ -58,19 +58,19 @@ class GroupComparison:
 
     Attributes:
         names: of the first and the second side.
-        n: photographs of each.
-        difference: (1, H, W) float64 first minus second, the mean over people; NaN where one side is not covered.
-        effect_size: (1, H, W) float64 Hedges' g, the difference in standard deviations between people (of paired
+        n: number of photographs of each.
+        difference: (1, H, W) float64, first minus second, the mean over people; NaN where a side is not covered.
+        effect_size: (1, H, W) float64, Hedges' g, the difference in standard deviations between people (of paired
             differences for :func:`compare_models`); NaN where not tested.
         significance: of the difference, corrected over pixels.
         regions: in the order of the canonical face; empty if the face has none.
         correlation: of the two mean maps over the pixels that both cover, -1..1.
-        matching: which photographs were matched, or None.
-        notes: sentences about what was left out and how people count.
+        matching: how photographs were matched, or None.
+        notes: sentences about photographs that were left out, settings and people.
         canonical_face: the face of both maps.
-        regions_version: of the regions.
-        level: coverage that intervals aim at.
-        normalised: whether both maps were divided by their positive mass per pixel of it.
+        regions_version: identifies the regions; None if there are none.
+        level: nominal coverage of the intervals.
+        normalised: whether both maps were divided by their positive mass per pixel.
     """
 
     names: tuple[str, str]
@@ -94,15 +94,15 @@ class GroupComparison:
 
     @property
     def different_regions(self) -> list[RegionDifference]:
-        """Regions whose mean differs, the surest and then the largest effect first."""
+        """Regions whose mean differs, by increasing p value and then decreasing effect."""
         found = [region for region in self.regions if region.mean_p <= self.significance.alpha]
         return sorted(found, key=lambda region: (region.mean_p, -abs(region.effect_size)))
 
     @property
     def different_shares(self) -> list[RegionDifference]:
-        """Regions whose share of the positive mass differs, the surest and then the largest difference first.
+        """Regions whose share of the positive mass differs, by increasing p value and then decreasing difference.
 
-        Where one share is larger, others must be smaller: these are not different on their own account.
+        Shares add up to 1: where one is larger, others must be smaller, which need not be effects of their own.
         """
         found = [region for region in self.regions if region.share_p <= self.significance.alpha]
         return sorted(found, key=lambda region: (region.share_p, -abs(region.share_difference)))
@@ -114,7 +114,7 @@ class GroupComparison:
 
     @property
     def verdict(self) -> str:
-        """In words; that nothing was found does not mean that there is nothing."""
+        """The result in words; a difference that was not detected may exist nevertheless."""
         sides = f"{self.names[0]} ({self.n[0]:,} photographs) and {self.names[1]} ({self.n[1]:,})"
         if not self.different:
             if self.significance.smallest > self.significance.alpha:
@@ -125,47 +125,47 @@ class GroupComparison:
             return f"Between {sides}: {NO_DIFFERENCE}, which does not show that there is none. " + (
                 f"{self.significance.sentence}{regions}"
             )
-        parts = [f"{sides} differ.", self._of_means(), self._of_shares(), self.significance.sentence]
+        parts = [f"{sides} differ.", self._means_sentence(), self._shares_sentence(), self.significance.sentence]
         return " ".join(part for part in parts if part)
 
-    def _of_means(self) -> str:
+    def _means_sentence(self) -> str:
         found, count = self.different_regions, len(self.regions)
         if not found:
             return f"The mean differs in none of {count} regions as a whole." if count else ""
-        told = [
+        parts = [
             f"{each.region} ({self._more(each.mean_difference)} by {abs(each.mean_difference):.3g}, "
             f"g = {abs(each.effect_size):.2g}, p = {each.mean_p:.2g})"
             for each in found
         ]
-        return f"The mean differs in {len(found)} of {count} regions: {_first(told)}."
+        return f"The mean differs in {len(found)} of {count} regions: {_listed(parts)}."
 
-    def _of_shares(self) -> str:
+    def _shares_sentence(self) -> str:
         found = self.different_shares
-        told = [
+        parts = [
             f"{each.region} ({self._more(each.share_difference)} by {100 * abs(each.share_difference):.2g} points, "
             f"p = {each.share_p:.2g})"
             for each in found
         ]
-        return f"The share of the mass differs in {len(found)}: {_first(told)}." if found else ""
+        return f"The share of the mass differs in {len(found)}: {_listed(parts)}." if found else ""
 
     def _more(self, difference: float) -> str:
         return f"more for {self.names[0] if difference > 0 else self.names[1]}"
 
     def table(self, format: Literal["text", "markdown"] = "text") -> str:
-        """The regions, the surest first, and the verdict.
+        """The verdict, the regions by increasing p value, and the notes.
 
         Raises:
-            CanonicalError: another format.
+            CanonicalError: the format is not one of these.
         """
         if format not in ("text", "markdown"):
             raise CanonicalError(f'table: expected "text" or "markdown", got {format!r}.')
         table = self.region_differences()
-        written = table.text() if format == "text" else table.markdown()
-        parts = [self.verdict, *([written] if table.rows else []), "\n".join(self.notes)]
+        text = table.text() if format == "text" else table.markdown()
+        parts = [self.verdict, *([text] if table.rows else []), "\n".join(self.notes)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def region_differences(self) -> Table[RegionDifference]:
-        """The regions, the surest first, without verdict and notes."""
+        """The regions by increasing p value, without verdict and notes."""
         first, second = self.names
         columns: list[Column[RegionDifference]] = [
             Column("region", "Region"),
@@ -189,7 +189,7 @@ class GroupComparison:
         return self.table()
 
     def as_json(self) -> dict[str, Any]:
-        """For a file: all but the maps; what is not defined is null."""
+        """JSON-ready values, without the maps; undefined ones are None."""
         return finite(
             {
                 "names": self.names,
@@ -208,5 +208,6 @@ class GroupComparison:
         )
 
 
-def _first(told: list[str]) -> str:
-    return ", ".join(told[:LISTED]) + (f" and {len(told) - LISTED} more" if len(told) > LISTED else "")
+def _listed(parts: list[str]) -> str:
+    more = len(parts) - REGIONS_IN_VERDICT
+    return ", ".join(parts[:REGIONS_IN_VERDICT]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Numbers with intervals as text, as Markdown and as JSON."""
+"""The table of regions: how much of a mean map lies in which named region of the face, with intervals."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from captum_canonical.tables import Column, Interval, Table
 
 UNKNOWN: Interval = (math.nan, math.nan)
 AT_THE_END = (
-    "A share of exactly 0 or 1 and an index of exactly -1 or 1 have no interval: the pixels that count as positive are "
-    "held fixed, so that they could not move. See the region's mean instead."
+    "A share of exactly 0 or 1 and an index of exactly -1 or 1 have no interval: they could not move, because the "
+    "pixels that count as positive are held fixed. See the region's mean instead."
 )
 POOLED = "Left and right cannot be compared: each map was pooled with its mirror image (symmetric=True)."
 
@@ -30,11 +30,11 @@ class RegionRow:
     Attributes:
         region: its name.
         area: share of the pixels of all regions, 0..1.
-        mean: mean of the mean map over the pixels of the region that any photograph covers, in its unit; NaN if there
-            are none.
-        share: of the positive mass (the sum of the positive values) of all regions, 0..1; NaN if there is none.
-        density: share over area: 1 if the region has as much as its size would make expect.
-        mean_interval, share_interval, density_interval: lower and upper end; NaN where there are none.
+        mean: mean of the mean map over the pixels of the region that any photograph covers, in the unit of the map;
+            NaN if there are no such pixels.
+        share: share of the positive mass (the sum of the positive values) of all regions, 0..1; NaN if there is none.
+        density: share over area; 1 if the share is proportional to the size of the region.
+        mean_interval, share_interval, density_interval: lower and upper end; NaN where there is no interval.
     """
 
     region: str
@@ -49,12 +49,13 @@ class RegionRow:
 
 @dataclass(frozen=True)
 class Asymmetry:
-    """A region that there is one of on each side; left and right are the person's own.
+    """A region that exists on both sides of the face; left and right are the person's own.
 
     Attributes:
         region: its name without the side.
-        index: (left - right) / (left + right) of the positive mass, -1 (all on the right) to 1; NaN if there is none.
-        interval: lower and upper end; NaN where there is none.
+        index: (left - right) / (left + right) of the positive mass, -1 (all on the right) to 1 (all on the left); NaN
+            if there is no positive mass.
+        interval: lower and upper end; NaN where there is no interval.
     """
 
     region: str
@@ -83,10 +84,10 @@ class RegionTable:
         rows: one for each region, in the order of the canonical face.
         asymmetries: one for each pair of regions; empty if maps were pooled with their mirror images.
         outside: share of the positive mass of the whole map that lies in no region, 0..1.
-        n: photographs.
-        level: coverage that intervals aim at.
+        n: number of photographs.
+        level: nominal coverage of the intervals.
         notes: sentences about intervals, sides and mass.
-        regions_version: of the regions, see :func:`regions_version`.
+        regions_version: identifies the regions, see :func:`regions_version`.
     """
 
     rows: tuple[RegionRow, ...]
@@ -98,14 +99,14 @@ class RegionTable:
     regions_version: str
 
     def sorted(self) -> list[RegionRow]:
-        """The rows, that with the largest density first."""
+        """The rows in order of decreasing density."""
         return sorted(self.rows, key=lambda row: -math.inf if math.isnan(row.density) else row.density, reverse=True)
 
     def table(self, format: Literal["text", "markdown", "csv"] = "text") -> str:
-        """All regions, that with the largest share for its area first; notes follow the text and markdown.
+        """All regions in order of decreasing density (CSV: in the order of the face); text and Markdown end with notes.
 
         Raises:
-            CanonicalError: another format.
+            CanonicalError: the format is not one of these.
         """
         if format not in ("text", "markdown", "csv"):
             raise CanonicalError(f'table: expected "text", "markdown" or "csv", got {format!r}.')
@@ -127,7 +128,7 @@ class RegionTable:
         return self.table()
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; what is not defined is null."""
+        """JSON-ready values; undefined ones are None."""
         values = {name: getattr(self, name) for name in ("regions_version", "n", "level", "outside", "notes")}
         rows = {"rows": list(map(asdict, self.rows)), "asymmetries": list(map(asdict, self.asymmetries))}
         return finite(values | rows)
@@ -136,21 +137,22 @@ class RegionTable:
 def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | None = None) -> RegionTable:
     """How much of a mean map lies in which named region of the face.
 
-    Shares are of the positive values of the mean map, those that speak for the target: section IV of the paper.
-    Intervals are by person where identities are known, else by photograph, from the influence of each on the mean map
-    (:mod:`~captum_canonical.statistics.bootstrap`); the pixels that count as positive are held fixed. 95 % intervals of
-    shares held the truth in 95.3 % (100 people) and 95.9 % (40 people) of 1,000 simulated data sets, which is the mean
-    over regions, and in 94.2 and 93.8 % where half of the face truly has nothing (``benchmarks/calibration.py``): the
-    share of noise in a region is above 0 even where the true one is 0.
+    Shares are of the positive values of the mean map, which speak for the target (section IV of the paper). Intervals
+    are by person where identities are known, else by photograph, from the influence of each on the mean map
+    (:mod:`~captum_canonical.statistics.bootstrap`); the pixels that count as positive are held fixed.
+
+    95 % intervals of shares contained the true share in 95.3 % (100 people) and 95.9 % (40 people) of 1,000 simulated
+    data sets, averaged over regions, and in 94.2 and 93.8 % if the true map is 0 on half of the face
+    (``benchmarks/calibration.py``): noise gives a region a share above 0 even if its true share is 0.
 
     Args:
         result: on a canonical face with regions.
-        level: coverage that intervals aim at, above 0 and below 1.
-        intervals: whether to give them. Default: where there are single maps.
+        level: nominal coverage of the intervals, above 0 and below 1.
+        intervals: whether to compute intervals. Default: if there are single maps.
 
     Raises:
-        CanonicalError: the face has no regions or is not known, ``level`` does not fit, or intervals are asked for and
-            there are no single maps.
+        CanonicalError: the face has no regions or is not known, ``level`` is not valid, or intervals are requested
+            without single maps.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Photographs sorted by what is known about them: groups, right and wrong predictions, confidence, pose."""
+"""Strata of photographs: groups, right and wrong predictions, confidence, pose."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ CONFIDENCE_BINS = 3
 POSE_EDGES = (-90.0, -15.0, 15.0, 90.0)
 """Degrees of yaw: turned to one side, roughly frontal, turned to the other."""
 MANY = 12
-"""Numbers of more than so many different values are put into bins."""
+"""Columns of numbers with more than this many different values are binned."""
 
 By = str | Sequence[Any]
 Bins = int | Sequence[float] | None
 
 
 def strata_of(records: Records, count: int, by: By, bins: Bins = None) -> dict[str, list[int]]:
-    """Name of a stratum -> numbers of its photographs, in order.
+    """Name of each stratum -> indices of its photographs, in order.
 
     Args:
         records: column -> one entry for each photograph.
-        count: how many photographs there are.
+        count: number of photographs.
         by, bins: see :meth:`ModelSaliency.strata`.
 
     Raises:
-        CanonicalError: a column is unknown or says nothing, or bins do not fit.
+        CanonicalError: a column is unknown or has only unknown values, or the bins are not valid.
 
     Example::
 
@@ -50,7 +50,7 @@ def strata_of(records: Records, count: int, by: By, bins: Bins = None) -> dict[s
     else:
         labels, order = _by_value("stratum", by.tolist() if hasattr(by, "tolist") else list(by), bins)
     if count and set(labels) <= {UNKNOWN}:
-        raise CanonicalError(f"strata: expected something about the photographs in {by!r}, but nothing is known.")
+        raise CanonicalError(f"strata: expected known values of the photographs in {by!r}, but nothing is known.")
     found: dict[str, list[int]] = {name: [] for name in order}
     for number, label in enumerate(labels):
         found.setdefault(label, []).append(number)
@@ -107,30 +107,30 @@ def _by_value(name: str, values: list[Any], bins: Bins) -> tuple[list[str], list
 
 
 def _binned(name: str, values: list[Any], bins: int | Sequence[float]) -> tuple[list[str], list[str]]:
-    """Bins [edge, next edge), the last one with its upper edge; values outside of all are not known."""
+    """Bins [edge, next edge), the last one including its upper edge; values outside of all bins are not known."""
     numbers = np.array([np.nan if value is None else value for value in values], np.float64)
     edges = _edges(name, numbers, bins)
-    names = [f"{name} {low} to {high}" for low, high in pairwise(_written(edges))]
+    names = [f"{name} {low} to {high}" for low, high in pairwise(_edge_texts(edges))]
     place = np.searchsorted(edges, numbers, side="right") - 1
     place = np.where(numbers == edges[-1], len(names) - 1, place)
     inside = np.isfinite(numbers) & (place >= 0) & (place < len(names))
     return [names[at] if good else UNKNOWN for at, good in zip(place, inside, strict=True)], names
 
 
-def _written(edges: list[float]) -> list[str]:
-    """With as many digits as it takes to tell bins apart: networks are sure by 0.9991 or 0.9998.
+def _edge_texts(edges: list[float]) -> list[str]:
+    """Edges with as many digits as it takes to distinguish them: some scores are all between 0.9991 and 0.9998.
 
     Example::
 
-        >>> _written([0.0, 0.5, 1.0]), _written([0.99912, 0.99943, 0.99981])
+        >>> _edge_texts([0.0, 0.5, 1.0]), _edge_texts([0.99912, 0.99943, 0.99981])
         (['0', '0.5', '1'], ['0.9991', '0.9994', '0.9998'])
     """
-    written = [f"{edge:.3g}" for edge in edges]
+    texts = [f"{edge:.3g}" for edge in edges]
     for digits in range(4, 18):
-        if len(set(written)) == len(set(edges)):
+        if len(set(texts)) == len(set(edges)):
             break
-        written = [f"{edge:.{digits}g}" for edge in edges]
-    return written
+        texts = [f"{edge:.{digits}g}" for edge in edges]
+    return texts
 
 
 def _edges(name: str, numbers: np.ndarray, bins: int | Sequence[float]) -> list[float]:
