@@ -157,7 +157,7 @@ def test_the_answer_is_a_page_without_pictures(
     monkeypatch.setattr(causes, "FACTORIAL", ("gender",))
     monkeypatch.setattr(causes, "scored", lambda results, name: result)
     monkeypatch.setattr(causes, "draw", lambda *arguments: None)
-    monkeypatch.setattr("paper.page.facts", lambda results: [("points", 96)])
+    monkeypatch.setattr("studies.paper.page.facts", lambda results: [("points", 96)])
     settings = SimpleNamespace(fills=FILLS, permutations=5000, resamples=50)
     results = SimpleNamespace(
         task=lambda name: SimpleNamespace(title="Gender"), settings=settings, faces=[0] * N, out=tmp_path, command="RUN"
