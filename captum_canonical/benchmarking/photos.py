@@ -19,7 +19,7 @@ from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faithfulness.explanations import score_batches
 from captum_canonical.inference.dense import Scorer
 from captum_canonical.saliency.metric import CanonicalModelSaliency
-from captum_canonical.statistics.units import names_of, numbered
+from captum_canonical.statistics.units import factorize, names_of
 
 ONE_TARGET = "all"
 
@@ -123,7 +123,7 @@ def prepare(
     images, area = (x[kept.to(x.device)].clone() for x in (images, area))
     args = _args_of(format_forward_args(additional_forward_args), kept, count)
     chosen = rows_of(target, kept, count)
-    units = numbered([names[row] for row in kept.tolist()])
+    units = factorize([names[row] for row in kept.tolist()])
     groups = _targets(chosen, len(kept)) if settings.per_target else (ONE_TARGET,) * len(kept)
     scorer = Scorer(forward_func, chosen, args, len(kept))
     with torch.no_grad():
@@ -211,7 +211,7 @@ def held_out_folds(photos: BenchmarkPhotos) -> Iterator[tuple[Tensor, Tensor]]:
     Raises:
         CanonicalError: there are none.
     """
-    groups = numbered(photos.groups)
+    groups = factorize(photos.groups)
     for fold in photos.folds.unique().tolist():
         for group in groups[photos.folds == fold].unique().tolist():
             held_out = torch.nonzero((photos.folds == fold) & (groups == group)).flatten()

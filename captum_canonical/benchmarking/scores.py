@@ -14,13 +14,9 @@ from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import TOLERANCE, Direction, Explanation, RemovalCurves
 from captum_canonical.faithfulness.wins import Wins, win_rates
-from captum_canonical.statistics.bootstrap import (
-    bootstrap_interval,
-    holm,
-    sign_flip_p_values,
-    smallest_p_value,
-    unit_totals,
-)
+from captum_canonical.statistics.bootstrap import bootstrap_interval
+from captum_canonical.statistics.permutation import holm, sign_flip_p_values, smallest_p_value
+from captum_canonical.statistics.units import unit_totals
 
 MapKind = Literal["per image", "canonical mean"]
 NO_DIFFERENCE = "no difference detected"

@@ -13,8 +13,8 @@ from scipy import stats
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics.clusters import Cluster, ClusterTest, Measure, cluster_test
-from captum_canonical.statistics.max_t import Statistic, counted, kind_for, max_t, testable
+from captum_canonical.statistics.clusters import Cluster, ClusterMeasure, ClusterTest, cluster_test
+from captum_canonical.statistics.max_t import Statistic, count_covered, dtype_for, max_t, testable
 from captum_canonical.statistics.permutation import Patterns
 
 Clusters = bool | Literal["mass", "extent"]
@@ -60,7 +60,7 @@ class MaxTSettings:
             raise CanonicalError(f'clusters: expected False, True, "mass" or "extent", got {self.clusters!r}.')
 
     @property
-    def measure(self) -> Measure:
+    def measure(self) -> ClusterMeasure:
         """The measure of clusters."""
         return "extent" if self.clusters == "extent" else "mass"
 
@@ -224,7 +224,7 @@ def _cluster_test(
     for values, covered in bands:
         some = testable(covered, statistic, settings.share)
         places.append(some)
-        parts.append((values[:, some].to(kind_for(patterns)), covered[:, some]))
+        parts.append((values[:, some].to(dtype_for(patterns)), covered[:, some]))
     values, covered = (torch.cat(each, 1) for each in zip(*parts, strict=True))
     parts.clear()
     thresholds = _forming_thresholds(covered, statistic, settings.forming)
@@ -236,13 +236,13 @@ def _tested(covered: Tensor, patterns: Patterns, statistic: type[Statistic], sha
     """(P,) bool, pixels that enough units of the sample, or of each of the observed groups, cover."""
     members = patterns.rows[0] > 0
     groups = [covered[members], covered[~members]] if (~members).any() else [covered]
-    counts = [(counted(group), share * len(group)) for group in groups]
+    counts = [(count_covered(group), share * len(group)) for group in groups]
     return torch.stack([(count >= 2) & (count >= least) for count, least in counts]).all(0)
 
 
 def _forming_thresholds(covered: Tensor, statistic: type[Statistic], forming: float) -> Tensor:
     """(P,) the statistic with this two-sided p value; t depends on the number of units that cover the pixel."""
-    counts, inverse = counted(covered).unique(return_inverse=True)
+    counts, inverse = count_covered(covered).unique(return_inverse=True)
     normal = np.full(len(counts), stats.norm.ppf(1 - forming / 2))
     limits = stats.t.ppf(1 - forming / 2, (counts.numpy() - 1).clip(min=1)) if statistic.groups == 1 else normal
     return torch.from_numpy(limits)[inverse]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_canonical.saliency.moments import pool_with_mirror_image
 from captum_canonical.saliency.single_maps import SingleMaps
-from captum_canonical.statistics.units import numbered, unit_means
+from captum_canonical.statistics.units import factorize, unit_means
 
 PIXELS_AT_ONCE = 2048
 VALUES_AT_ONCE = 16_000_000  # photographs times pixels
@@ -66,7 +66,7 @@ def units_of(photos: SingleMaps) -> Units:
     """
     identities = photos.records.get("identity", [None] * len(photos))
     keys = [(True, number) if name is None else (False, name) for number, name in enumerate(identities)]
-    numbers = numbered(keys)
+    numbers = factorize(keys)
     names: dict[int, Hashable | None] = {}
     for number, (own, name) in zip(numbers.tolist(), keys, strict=True):
         names[number] = None if own else name

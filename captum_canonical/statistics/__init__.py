@@ -1,9 +1,10 @@
 """Statistics of many maps or scores. Pure functions: no state, and no use of the global random state."""
 
-from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values, unit_totals
+from captum_canonical.statistics.bootstrap import bootstrap_interval
 from captum_canonical.statistics.equal_error import equal_error_threshold
+from captum_canonical.statistics.permutation import holm, sign_flip_p_values
 from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
-from captum_canonical.statistics.units import FEWEST_IDENTITIES, SAME
+from captum_canonical.statistics.units import FEWEST_IDENTITIES, SAME, unit_totals
 
 __all__ = [
     "FEWEST_IDENTITIES",

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.statistics.max_t import AT_ONCE, Statistic, kind_for, p_values_of
+from captum_canonical.statistics.max_t import AT_ONCE, Statistic, dtype_for, p_values_of
 from captum_canonical.statistics.permutation import Patterns
 
-Measure = Literal["mass", "extent"]
+ClusterMeasure = Literal["mass", "extent"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def cluster_test(
     patterns: Patterns,
     statistic: type[Statistic],
     thresholds: Tensor,
-    measure: Measure,
+    measure: ClusterMeasure,
     share: float = 0.5,
 ) -> ClusterTest:
     """Compares the clusters of the observed map with the largest cluster of each pattern.
@@ -77,7 +77,7 @@ def cluster_test(
         thresholds: (P,) magnitude of t above which a pixel belongs to a cluster.
         measure: of a cluster: the sum of abs(t), or the number of pixels. Pixels touch at corners, too.
     """
-    made = statistic(values.to(kind_for(patterns)), covered, share)
+    made = statistic(values.to(dtype_for(patterns)), covered, share)
     limit = thresholds.new_full(places.shape, torch.inf).masked_scatter_(places, thresholds).numpy()
     step = max(1, AT_ONCE // places.numel())
     largest = np.zeros(len(patterns))
@@ -97,7 +97,7 @@ def cluster_test(
 
 
 def _observed(
-    t: np.ndarray, limit: np.ndarray, measure: Measure, largest: Tensor, patterns: Patterns
+    t: np.ndarray, limit: np.ndarray, measure: ClusterMeasure, largest: Tensor, patterns: Patterns
 ) -> tuple[list[Cluster], np.ndarray]:
     p_values, clusters = np.ones(t.shape), []
     for sign, sizes, labels in _labelled(t, limit, measure):
@@ -112,7 +112,7 @@ def _observed(
     return sorted(clusters, key=lambda cluster: (cluster.p_value, -cluster.mass)), p_values
 
 
-def _labelled(t: np.ndarray, limit: np.ndarray, measure: Measure) -> list[tuple[int, np.ndarray, np.ndarray]]:
+def _labelled(t: np.ndarray, limit: np.ndarray, measure: ClusterMeasure) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """For each sign of which there is a cluster: the sign, the sizes of its clusters and their numbers from 1 on."""
     found = []
     for sign in (1, -1):

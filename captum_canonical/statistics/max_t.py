@@ -7,8 +7,8 @@ most, whatever the pixels have to do with each other.
 
 The statistics are Student's t of one sample and Welch's of two, so that a group with more spread does not pass for one
 with another mean. Welch's t has other degrees of freedom where groups are dealt out anew, and the largest of many t
-hangs on how heavy its tails are: it is written as the normal deviate that is as unlikely. Sums of squares do not change
-with signs, so that a pattern costs one row of a matrix product.
+depends on how heavy the tails are: t is converted to the normal deviate of the same probability. Sums of squares do not
+change with signs, so that a pattern costs one row of a matrix product.
 
 References:
     Westfall, Young: Resampling-Based Multiple Testing, 1993.
@@ -69,7 +69,7 @@ class OneSample:
     groups = 1
 
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
-        count = counted(covered)
+        count = count_covered(covered)
         tested = (count >= 2) & (count >= share * len(values))
         squares = _sums(values, 2)
         # The sum over the root of the sum of squares, z, gives t; 0 / 0 of a pixel without values counts as 0.
@@ -116,7 +116,7 @@ class TwoSamples:
     groups = 2
 
     def __init__(self, values: Tensor, covered: Tensor, share: float) -> None:
-        count = counted(covered)
+        count = count_covered(covered)
         center = _sums(values) / count.clamp(min=1)
         # Centred, so that sums of squares in float32 keep the digits of the variance.
         centred = torch.where(covered, values - center, 0)
@@ -219,7 +219,7 @@ def max_t(
 
     Args:
         bands: (U, P) values, 0 where not covered, and (U, P) bool whether they are covered, of some pixels at a time;
-            they are gone through once.
+            they are iterated over once.
         patterns: of signs or groups.
         statistic: :class:`OneSample` or :class:`TwoSamples`.
         share: of the units (of each group) that must cover a pixel for it to be tested, at least two.
@@ -236,15 +236,15 @@ def max_t(
     observed = []
     for values, covered in bands:
         some = testable(covered, statistic, share)
-        made = statistic(values[:, some].to(kind_for(patterns)), covered[:, some], share)
+        made = statistic(values[:, some].to(dtype_for(patterns)), covered[:, some], share)
         observed.append(torch.zeros(len(some), dtype=torch.float64))
         observed[-1][some] = made.of(patterns.rows[:1])[0].double()
-        _raise(maxima, made, patterns, int(some.sum()))
+        _update_maxima(maxima, made, patterns, int(some.sum()))
     t = torch.cat(observed) if observed else torch.zeros(0, dtype=torch.float64)
     return MaxT(t, p_values_of(t.abs(), maxima, patterns), maxima, patterns.exhaustive)
 
 
-def counted(covered: Tensor) -> Tensor:
+def count_covered(covered: Tensor) -> Tensor:
     """(P,) int64, how many of (U, P) bools are true, without a copy of all of them as numbers."""
     return torch.stack([part.sum(0) for part in covered.split(UNITS_AT_ONCE)]).sum(0)
 
@@ -266,20 +266,19 @@ def testable(covered: Tensor, statistic: type[Statistic], share: float) -> Tenso
         >>> testable(torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 0]]) > 0, OneSample, share=0.5)
         tensor([ True,  True, False])
     """
-    count = counted(covered)
+    count = count_covered(covered)
     return (count >= 2 * statistic.groups) & (count >= share * len(covered))
 
 
-def _raise(maxima: Tensor, statistic: Statistic, patterns: Patterns, pixels: int) -> None:
-    """Raises the maxima (B,) of the patterns to those of some more pixels."""
+def _update_maxima(maxima: Tensor, statistic: Statistic, patterns: Patterns, pixels: int) -> None:
     step = max(1, AT_ONCE // max(1, pixels))
     for start in range(0, len(patterns) if pixels else 0, step):
         part = slice(start, start + step)
         maxima[part] = torch.maximum(maxima[part], statistic.largest(patterns.rows[part]).double())
 
 
-def kind_for(patterns: Patterns) -> torch.dtype:
-    """Where all patterns are tried, some give equal statistics, whose order must not hang on rounding: float64."""
+def dtype_for(patterns: Patterns) -> torch.dtype:
+    """Where all patterns are tried, some give equal statistics, whose order must not depend on rounding: float64."""
     return torch.float64 if patterns.exhaustive else torch.float32
 
 

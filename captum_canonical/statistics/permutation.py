@@ -1,7 +1,11 @@
-"""Sign patterns and regroupings for permutation tests: all of them where they are few, else random ones.
+"""Permutation tests: patterns of signs and of groups, all of them where they are few, else random ones; paired tests.
 
-The first pattern is always the observed one, so that it counts among the others and no p value can be 0 (Phipson,
-Smyth: Permutation P-values Should Never Be Zero, 2010).
+The first pattern is always the observed one, so that it counts among the others and no p value can be 0. Random
+patterns have generators of their own: the global random state is neither used nor changed.
+
+References:
+    Phipson, Smyth: Permutation P-values Should Never Be Zero, 2010.
+    Holm: A Simple Sequentially Rejective Multiple Test Procedure, 1979.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ import torch
 from torch import Tensor
 
 ROWS_AT_ONCE = 512  # bounds the memory of random orders
+FLIPS_AT_ONCE = 2048  # likewise, of signs as floats
 
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """How units might have fallen out.
+    """What might have been observed under the null hypothesis.
 
     Attributes:
         rows: (B, U) int8; signs -1 and 1, or 0 and 1 where 1 says that the unit is in the first group. The first row is
@@ -40,13 +45,14 @@ class Patterns:
         return len(self.rows)
 
 
-def sign_patterns(units: int, permutations: int, seed: int) -> Patterns:
-    """Signs of U units: all 2^(U - 1) up to a common sign if there are at most so many, else random ones.
+def sign_patterns(units: int, permutations: int, seed: int, enumerate_up_to: int | None = None) -> Patterns:
+    """Signs of U units: all 2^(U - 1) up to a common sign where these are few, else random ones.
 
     Args:
         units: U; of none there is one pattern, which is empty.
         permutations: number of random patterns.
-        seed: of these; the global random state is not used.
+        seed: of these.
+        enumerate_up_to: the largest number of patterns that are all tried. Default: ``permutations``.
 
     Example::
 
@@ -55,7 +61,7 @@ def sign_patterns(units: int, permutations: int, seed: int) -> Patterns:
                 [ 1, -1]], dtype=torch.int8)
     """
     every = 2 ** max(0, units - 1)
-    if every <= permutations:
+    if every <= (permutations if enumerate_up_to is None else enumerate_up_to):
         codes = torch.arange(every)[:, None] >> torch.arange(units).flip(0) & 1
         return Patterns((1 - 2 * codes).to(torch.int8), exhaustive=True)
     generator = torch.Generator().manual_seed(seed)
@@ -93,3 +99,68 @@ def group_patterns(first: int, second: int, permutations: int, seed: int) -> Pat
         members = torch.rand(part.shape, generator=generator).topk(first, 1).indices
         part.scatter_(1, members, 1)
     return Patterns(rows, exhaustive=False)
+
+
+def sign_flip_p_values(totals: Tensor, *, permutations: int = 10_000, seed: int = 0) -> Tensor:
+    """Two-sided p values of T paired tests: could as large a sum of differences come from random signs?
+
+    Under the null hypothesis the difference of a unit is as likely as its negative. All sign patterns are tried if
+    there are at most ``permutations`` of them; else as many random ones, the observed one counted among them.
+
+    Args:
+        totals: (T, U) float64, for each test the summed differences of each unit.
+        permutations: number of random sign patterns.
+        seed: of these; all tests see the same patterns.
+
+    Returns:
+        (T,) float64, above 0 and at most 1.
+
+    Example::
+
+        >>> sign_flip_p_values(torch.tensor([[1.0, 2.0, 3.0], [1.0, -1.0, 0.0]], dtype=torch.float64))
+        tensor([0.2500, 1.0000], dtype=torch.float64)
+    """
+    # Sums in another order differ by rounding: a pattern that gives the observed sum must count.
+    observed = totals.sum(1).abs() - 1e-12 * totals.abs().sum(1)
+    patterns = sign_patterns(totals.shape[1], permutations, seed, _most_enumerated(permutations))
+    reached = torch.zeros(len(totals), dtype=torch.float64)
+    for signs in patterns.rows.split(FLIPS_AT_ONCE):
+        reached += ((signs.double() @ totals.T).abs() >= observed).sum(0)
+    return reached / len(patterns)
+
+
+def smallest_p_value(units: int, permutations: int) -> float:
+    """What :func:`sign_flip_p_values` cannot be below: two of all patterns, or the observed one among the random ones.
+
+    Example::
+
+        >>> smallest_p_value(6, permutations=64), smallest_p_value(6, permutations=19)
+        (0.03125, 0.05)
+    """
+    every = 2 ** max(0, units - 1)
+    return 1 / every if every <= _most_enumerated(permutations) else 1 / (permutations + 1)
+
+
+def _most_enumerated(permutations: int) -> int:
+    return permutations // 2  # a pattern and its negative give the same magnitude, and only one of them is tried
+
+
+def holm(p_values: Tensor) -> Tensor:
+    """P values corrected for their number, so that the chance of any false positive stays below the level.
+
+    Args:
+        p_values: (T,).
+
+    Returns:
+        (T,) float64, at most 1, in the order given.
+
+    Example::
+
+        >>> holm(torch.tensor([0.03, 0.01, 0.04], dtype=torch.float64))
+        tensor([0.0600, 0.0300, 0.0600], dtype=torch.float64)
+    """
+    order = p_values.argsort(stable=True)
+    left = torch.arange(len(p_values), 0, -1, dtype=torch.float64)
+    corrected = torch.empty(len(p_values), dtype=torch.float64)
+    corrected[order] = (p_values.double()[order] * left).clamp(max=1).cummax(0).values if len(p_values) else corrected
+    return corrected

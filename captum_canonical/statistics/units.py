@@ -14,12 +14,12 @@ FEWEST_IDENTITIES = 20
 """Below so many, an interval by identity is much too narrow."""
 
 
-def numbered(names: Sequence[Hashable]) -> Tensor:
-    """(N,) int64, equal where names are; numbers count from 0 in the order of their first appearance.
+def factorize(names: Sequence[Hashable]) -> Tensor:
+    """(N,) int64 codes of names, from 0 on in the order of their first appearance.
 
     Example::
 
-        >>> numbered(["Ann", "Bob", "Ann"])
+        >>> factorize(["Ann", "Bob", "Ann"])
         tensor([0, 1, 0])
     """
     numbers: dict[Hashable, int] = {}
@@ -38,39 +38,6 @@ def names_of(identities: Sequence[Hashable] | Tensor | None, count: int) -> list
     if len(names) != count:
         raise CanonicalError(f"identities: expected one for each of the {count} images, got {len(names)}.")
     return names
-
-
-def interval_units(identities: Sequence[Hashable] | Tensor | None, count: int) -> tuple[Tensor, str]:
-    """What intervals are resampled by, and a sentence that says so: identities, or photos if these are too few.
-
-    Args:
-        identities: of the N images, or None where they are not known.
-        count: N.
-
-    Returns:
-        (N,) int64 units from 0 on, and the sentence.
-
-    Raises:
-        CanonicalError: another number of identities than of images.
-
-    Example::
-
-        >>> units, sentence = interval_units(["Ann", "Bob", "Ann"], 3)
-        >>> units, sentence[:50]
-        (tensor([0, 1, 2]), 'No intervals by identity: 2 are too few (20 are ne')
-    """
-    photos, units = torch.arange(count), numbered(names_of(identities, count))
-    people = int(units.max()) + 1 if count else 0
-    if identities is None:
-        return photos, (
-            "Identities are not known: intervals (95 %) are by photo, and too narrow if photos show the same people."
-        )
-    if people < FEWEST_IDENTITIES:
-        return photos, (
-            f"No intervals by identity: {people} are too few ({FEWEST_IDENTITIES} are needed). Intervals (95 %) are by "
-            "photo, and too narrow as far as photos of one person are alike."
-        )
-    return units, f"Intervals (95 %) resample the {people} identities."
 
 
 SAME = 1e-6
@@ -142,16 +109,36 @@ def unit_means(values: Tensor, covered: Tensor, units: Tensor) -> tuple[Tensor, 
 
 
 def unit_sums(values: Tensor, covered: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
-    """(U, P) float64 sums of each unit's values, and how many of them are covered.
+    """(U, ...) float64 sums of each unit's values, and how many of them are covered.
 
     Args:
-        values: (N, P), 0 where not covered.
-        covered: (N, P) bool.
+        values: (N, ...), 0 where not covered.
+        covered: (N, ...) bool.
         units: (N,) int64, from 0 to U - 1.
     """
-    sums = torch.zeros(_number_of(units), values.shape[1], dtype=torch.float64)
+    sums = torch.zeros(_number_of(units), *values.shape[1:], dtype=torch.float64)
     hits = torch.zeros_like(sums).index_add_(0, units, covered.double())
     return sums.index_add_(0, units, values.double()), hits
+
+
+def unit_totals(values: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum and number of the values of each unit; NaN does not count.
+
+    Args:
+        values: (..., N).
+        units: (N,) int64, the unit (identity) of each value, from 0 to U - 1.
+
+    Returns:
+        Two (..., U) float64.
+
+    Example::
+
+        >>> unit_totals(torch.tensor([1.0, 2.0, float("nan"), 4.0]), torch.tensor([0, 0, 1, 1]))
+        (tensor([3., 4.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))
+    """
+    finite = ~values.isnan()
+    sums, counts = unit_sums(torch.where(finite, values, 0.0).movedim(-1, 0), finite.movedim(-1, 0), units)
+    return sums.movedim(0, -1), counts.movedim(0, -1)
 
 
 def _number_of(units: Tensor) -> int:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 
 import captum_canonical as cc
-from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values, unit_totals
+from captum_canonical.statistics.bootstrap import bootstrap_interval
+from captum_canonical.statistics.permutation import holm, sign_flip_p_values
+from captum_canonical.statistics.units import unit_totals
 from studies.paper.methods import ALIGNMENTS, CAMS, GRADIENTS, LOG_ODDS, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED
 
 LEVEL = 0.05

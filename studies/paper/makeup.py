@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values
+from captum_canonical.statistics.bootstrap import bootstrap_interval
+from captum_canonical.statistics.permutation import holm, sign_flip_p_values
 from studies.paper.drawing import SIDE, new_figure, picture
 from studies.paper.page import Figure, table, write_alone
 from studies.paper.paint import BOTH, CONTROL, EYES, LIPS, paint_masks, painted

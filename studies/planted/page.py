@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import captum_canonical as cc
-from captum_canonical.statistics.bootstrap import holm
+from captum_canonical.statistics.permutation import holm
 from studies.paper.page import PACKAGES, table
 from studies.planted.finding import CMS, IMAGE, METHODS, PERMUTATIONS, POINTS
 from studies.planted.photographs import PATCH, SIZE

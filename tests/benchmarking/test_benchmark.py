@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import math
 import random
@@ -42,12 +41,15 @@ from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import score_explanations
 from captum_canonical.faithfulness.masks import explanation_masks
 from captum_canonical.faithfulness.measures import average_drop
-from captum_canonical.statistics.bootstrap import bootstrap_interval, holm, sign_flip_p_values
+from captum_canonical.statistics.bootstrap import bootstrap_interval
 from oracles import splatted
 
 IN_IMAGES = tuple(measure for measure in MEASURES if not measure.endswith("_canonical"))
+
 SIZE = (28, 24)
+
 COUNT = 6
+
 ROWS = [
     *(f"{name}, {kind}" for name in ("saliency",) for kind in ("per image", "canonical mean")),
     "random, per image",
@@ -150,57 +152,6 @@ def mouth(x: Tensor) -> Tensor:
     return x[:, :, 17:24, 8:16].mean((1, 2, 3))
 
 
-# ------------------------------------------------------------------------------------------------------- resampling
-def test_bootstrap_is_the_loop() -> None:
-    values = torch.tensor([1.0, 5.0, math.nan, 2.0, 9.0, 4.0], dtype=torch.float64)
-    units = torch.tensor([0, 1, 1, 2, 2, 2])
-    draws = torch.randint(3, (40, 3), generator=torch.Generator().manual_seed(4)).tolist()
-    means = []
-    for draw in draws:
-        taken = [v for unit in draw for v, u in zip(values.tolist(), units.tolist(), strict=True) if u == unit]
-        means.append(np.nanmean(taken))
-    expected = np.quantile(means, [0.05, 0.95])
-    np.testing.assert_allclose(bootstrap_interval(values, units, resamples=40, level=0.9, seed=4), expected)
-
-
-def test_intervals_by_identity_ignore_copies() -> None:
-    values = torch.randn(30, dtype=torch.float64)
-    units = torch.arange(30)
-    once = bootstrap_interval(values, units)
-    twice = bootstrap_interval(values.repeat(4), units.repeat(4))
-    np.testing.assert_allclose(twice, once)
-    naive = bootstrap_interval(values.repeat(4), torch.arange(120))
-    assert naive[1] - naive[0] < 0.7 * (once[1] - once[0])
-    assert all(math.isnan(end) for end in bootstrap_interval(values, torch.zeros(30, dtype=torch.int64)))
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=7))
-@settings(deadline=None, max_examples=30)
-def test_sign_flips_are_the_enumeration(values: list[float]) -> None:
-    observed = abs(sum(values))
-    sums = [
-        abs(sum(s * v for s, v in zip(p, values, strict=True))) for p in itertools.product((1, -1), repeat=len(values))
-    ]
-    margin = 1e-11 * sum(map(abs, values))
-    counts = [sum(total >= observed + side * margin for total in sums) / len(sums) for side in (1, -1)]
-    p_value = float(sign_flip_p_values(torch.tensor([values], dtype=torch.float64)))
-    assert counts[0] <= p_value <= counts[1] and p_value >= 1 / len(sums)
-
-
-def test_random_sign_flips_approach_the_enumeration() -> None:
-    totals = torch.randn(3, 12, dtype=torch.float64) + torch.tensor([[0.0], [0.4], [3.0]])
-    exact = sign_flip_p_values(totals, permutations=2**12)
-    drawn = sign_flip_p_values(totals, permutations=4000, seed=3)
-    assert_close(drawn, exact, atol=0.03, rtol=0)
-    assert float(sign_flip_p_values(torch.ones(1, 40, dtype=torch.float64), permutations=99)) == 1 / 100
-
-
-def test_holm_by_hand() -> None:
-    p_values = torch.tensor([0.01, 0.04, 0.03, 0.005], dtype=torch.float64)
-    assert_close(holm(p_values), torch.tensor([0.03, 0.06, 0.06, 0.02], dtype=torch.float64))
-    assert holm(torch.tensor([0.7, 0.6])).tolist() == [1.0, 1.0]
-
-
 def test_comparison_by_hand() -> None:
     values = torch.tensor([[3.0, 4.0, 5.0], [1.0, 2.0, math.nan], [3.0, 4.0, 5.0 + 1e-9]], dtype=torch.float64)
     units, tolerance = torch.arange(3), torch.full((3,), 1e-6, dtype=torch.float64)
@@ -215,7 +166,6 @@ def test_comparison_by_hand() -> None:
     assert ranks_of("abc", [ab, ac, bc]) == dict(zip("abc", ["no difference detected (2-3)", "1"] * 2, strict=False))
 
 
-# ------------------------------------------------------------------------------------------------------------ folds
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=40), st.integers(2, 6))
 @settings(deadline=None, max_examples=30)
 def test_folds_never_split_an_identity(names: list[int], folds: int) -> None:
@@ -287,7 +237,6 @@ def test_means_per_target(x: Tensor, faces: FaceMesh, face: CanonicalFace) -> No
         run(Net().eval(), x, faces, face, target=[0, 0, 0, 0, 0, 1], per_target=True)
 
 
-# ------------------------------------------------------------------------------------------------------------- rows
 def test_rows_are_what_the_functions_give(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
     methods = {"saliency": (Saliency(net), {"abs": False})}
     result = run(net, x, faces, face, methods, fills=["mean", "imputed"], sign="abs")
@@ -404,7 +353,6 @@ def test_arguments_of_single_images(net: Net, faces: FaceMesh, x: Tensor, face: 
         run(net, x, some, face, methods, target=target, additional_forward_args=(gain[:5],))
 
 
-# --------------------------------------------------------------------------------------------------------- controls
 def test_controls(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
     photos = prepared(x, faces, face)
     maps = {name: make(photos, settings_of())[0] for name, make in CONTROLS.items()}
@@ -456,7 +404,6 @@ def test_controls_may_be_left_to_another_run(net: Net, x: Tensor, faces: FaceMes
         run(net, x, faces, face, random_patch=0)
 
 
-# --------------------------------------------------------------------------------------------------------- failures
 def test_one_failure_does_not_lose_the_others(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
     methods = {
         "at once": Fails(net, RuntimeError("no luck")),
@@ -549,7 +496,6 @@ def test_methods_get_their_own_random_numbers(net: Net, x: Tensor, faces: FaceMe
         assert (one[label].per_image["gain", "mean"] != other[label].per_image["gain", "mean"]).any()
 
 
-# ------------------------------------------------------------------------------------------------------ degenerate
 def test_one_image_and_one_identity(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
     for count, names in ((1, None), (3, ["me"] * 3)):
         result = run(net, x[:count], faces[range(count)], face, identities=names)
@@ -599,7 +545,6 @@ def test_logits_have_no_percentages(x: Tensor, faces: FaceMesh, face: CanonicalF
     assert "average_drop" in asked.measures and "No percentages" not in asked.table()
 
 
-# ----------------------------------------------------------------------------------------------------------- output
 def test_units_of_intervals(net: Net, face: CanonicalFace) -> None:
     x = torch.rand(40, 3, *SIZE)
     faces = meshes(face, 40)

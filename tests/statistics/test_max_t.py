@@ -10,11 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage, stats
+from scipy import stats
 from torch import Tensor
 from torch.testing import assert_close
 
-from captum_canonical.statistics.clusters import cluster_test
 from captum_canonical.statistics.max_t import OneSample, TwoSamples, max_t, p_values_of, squared_deviate
 from captum_canonical.statistics.permutation import group_patterns, sign_patterns
 
@@ -42,7 +41,6 @@ def freedom(first: np.ndarray, second: np.ndarray) -> float:
     return sum(errors) ** 2 / sum(e**2 / (len(side) - 1) for e, side in zip(errors, (first, second), strict=True))
 
 
-# ------------------------------------------------------------------------------------------------------ statistics
 def test_students_t_equals_scipy() -> None:
     values, covered = case(12, 7)
     signs = sign_patterns(12, 50, seed=3).rows
@@ -114,30 +112,6 @@ def test_constant_values_give_a_large_but_finite_t() -> None:
     assert not TwoSamples(same * 0, seen, 0.5).of(group_patterns(4, 4, 100, 0).rows).any()
 
 
-# -------------------------------------------------------------------------------------------------------- patterns
-def test_all_signs_and_all_groups_where_they_are_few() -> None:
-    signs = sign_patterns(4, 8, seed=0)
-    assert signs.exhaustive and signs.smallest == 1 / 8  # of 16 patterns a pattern and its negative are one
-    assert {tuple(row) for row in signs.rows.tolist()} == {(1, *rest) for rest in itertools.product((1, -1), repeat=3)}
-    groups = group_patterns(2, 3, 10, seed=0)
-    assert groups.exhaustive and len(groups) == 10 and groups.smallest == 1 / 10
-    assert groups.rows[0].tolist() == [1, 1, 0, 0, 0] and (groups.rows.sum(1) == 2).all()
-    assert group_patterns(3, 3, 20, seed=0).smallest == 2 / 20  # the same groups the other way round
-
-
-def test_random_patterns_begin_with_the_observed_one_and_hang_on_the_seed_only() -> None:
-    before = torch.get_rng_state()
-    signs, groups = sign_patterns(30, 500, seed=5), group_patterns(12, 18, 500, seed=5)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert len(signs) == 501 and not signs.exhaustive and (signs.rows[0] == 1).all()
-    assert len(groups) == 501 and (groups.rows.sum(1) == 12).all() and (groups.rows[0, :12] == 1).all()
-    assert torch.equal(signs.rows, sign_patterns(30, 500, seed=5).rows)
-    assert not torch.equal(groups.rows, group_patterns(12, 18, 500, seed=6).rows)
-    assert float(signs.rows[1:].double().mean()) == pytest.approx(0, abs=0.05)
-    assert float(groups.rows[1:].double().mean(0).std()) < 0.04
-
-
-# ----------------------------------------------------------------------------------------------------------- max-T
 def test_exhaustive_sign_flips_equal_a_loop() -> None:
     values, covered = case(7, 5)
     found = max_t(
@@ -213,46 +187,3 @@ def test_more_pixels_make_p_values_larger_never_smaller() -> None:
     few = max_t([(values[:, :10], covered[:, :10])], patterns, OneSample)
     many = max_t([(values, covered)], patterns, OneSample)
     assert (many.p_values[:10] >= few.p_values).all() and (many.p_values[:10] > few.p_values).any()
-
-
-# -------------------------------------------------------------------------------------------------------- clusters
-@pytest.mark.parametrize("measure", ["mass", "extent"])
-def test_clusters_equal_a_loop_with_scipy(measure) -> None:
-    generator = torch.Generator().manual_seed(2)
-    values = torch.randn(9, 8, 8, generator=generator, dtype=torch.float64)
-    values[:, 2:5, 2:5] += 1.2
-    values[:, 6:, 6:] -= 1.0
-    covered = torch.ones(9, 8, 8, dtype=torch.bool)
-    limit = 2.0
-    patterns = sign_patterns(9, 256, 0)
-    everywhere, limits = torch.ones(8, 8, dtype=torch.bool), torch.full((64,), limit).double()
-    got = cluster_test(values.flatten(1), covered.flatten(1), everywhere, patterns, OneSample, limits, measure)
-
-    def sizes(sign: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        t = stats.ttest_1samp(sign[:, None, None] * values.numpy(), 0).statistic
-        found = []
-        for side in (1, -1):
-            labels, count = ndimage.label(side * t > limit, np.ones((3, 3)))
-            for number in range(1, count + 1):
-                inside = labels == number
-                found.append((float(np.abs(t)[inside].sum() if measure == "mass" else inside.sum()), inside))
-        return found
-
-    maxima = np.array([max([size for size, _ in sizes(sign)], default=0) for sign in patterns.rows.double().numpy()])
-    want = np.ones((8, 8))
-    for size, inside in sizes(np.ones(9)):
-        want[inside] = (maxima >= size * (1 - 1e-9)).mean()
-    assert_close(got.p_values, torch.from_numpy(want))
-    assert sum(cluster.pixels for cluster in got.clusters) == int((want < 1).sum())
-    assert [cluster.p_value for cluster in got.clusters] == sorted(cluster.p_value for cluster in got.clusters)
-    # A pixel that is not tested belongs to no cluster, and parts them.
-    places = torch.ones(8, 8, dtype=torch.bool)
-    places[:, 3] = False
-    parted = cluster_test(
-        values[:, places], covered[:, places], places, patterns, OneSample, torch.full((56,), limit).double(), measure
-    )
-    assert not parted.t[:, 3].any() and (parted.p_values[:, 3] == 1).all()
-    assert_close(parted.t[places], got.t[places])
-    assert len([each for each in parted.clusters if each.sign == 1]) > len([e for e in got.clusters if e.sign == 1])
-    best = got.clusters[0]
-    assert best.sign == 1 and 2 <= best.peak[0] < 5 and 2 <= best.peak[1] < 5

@@ -1,4 +1,4 @@
-"""Statistics: against hand-computed cases and slow loops."""
+"""Split-half correlations, against cases worked out by hand and slow loops."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics.equal_error import equal_error_threshold
 from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
 
 
-# ----------------------------------------------------------------------------------------------------- split half
 def test_two_maps_have_one_split() -> None:
     # Deviations from the mean: (-1, 0, 1) and (-4/3, -1/3, 5/3); r = 3 / sqrt(2 * 42 / 9).
     result = split_half_correlation(torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 3.0]]), splits=7)
@@ -134,51 +132,3 @@ def test_spearman_brown_at_its_end() -> None:
 def test_split_half_bad_input(maps: Tensor, coverage: Tensor | None, splits: int, message: str) -> None:
     with pytest.raises(CanonicalError, match=message):
         split_half_correlation(maps, coverage, splits)
-
-
-# ------------------------------------------------------------------------------------------------ equal error rate
-def rates(threshold: float, similarity: Tensor, same: Tensor) -> tuple[float, float]:
-    """Shares of different pairs accepted and of same pairs rejected, counted."""
-    accepted = [float(s) > threshold for s, t in zip(similarity.double(), same, strict=True) if not t]
-    rejected = [float(s) <= threshold for s, t in zip(similarity.double(), same, strict=True) if t]
-    return sum(accepted) / len(accepted), sum(rejected) / len(rejected)
-
-
-def test_equal_error_by_hand() -> None:
-    apart = torch.tensor([0.0, 0.25, 0.75, 1.0])
-    assert equal_error_threshold(apart, torch.tensor([False, False, True, True])) == (0.5, 0.0)
-    # A pair is accepted above the threshold: with all pairs alike none is, and half of the decisions are wrong.
-    assert equal_error_threshold(torch.full((4,), 0.5), torch.tensor([False, False, True, True])) == (0.5, 0.5)
-    # Of three each, one different pair lies above and one same pair below.
-    scores, same = np.array([0.0, 0.25, 0.75, 0.5, 1.0, 1.0]), np.arange(6) >= 3
-    threshold, rate = equal_error_threshold(scores, same)
-    assert threshold == 0.625 and rate == 1 / 3
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_no_threshold_comes_closer_to_equal_errors(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    same = torch.rand(60, generator=generator) > 0.6
-    similarity = torch.randn(60, generator=generator) * 0.3 + 0.4 * same
-    similarity = (similarity * 10).round() / 10 if seed % 2 else similarity  # with ties
-    threshold, rate = equal_error_threshold(similarity, same)
-    accepted, rejected = rates(threshold, similarity, same)
-    assert_close(rate, (accepted + rejected) / 2)
-    for other in torch.linspace(-1.5, 1.5, 601).tolist():
-        there = rates(other, similarity, same)
-        assert abs(accepted - rejected) <= abs(there[0] - there[1]) + 1e-12
-
-
-@pytest.mark.parametrize(
-    ("similarity", "same"),
-    [
-        (torch.rand(3), torch.ones(3, dtype=torch.bool)),
-        (torch.rand(3), torch.zeros(3, dtype=torch.bool)),
-        (torch.rand(3), torch.tensor([1, 0, 1])),
-        (torch.rand(3), torch.tensor([True, False])),
-        (torch.tensor([0.1, torch.nan]), torch.tensor([True, False])),
-    ],
-)
-def test_equal_error_bad_input(similarity: Tensor, same: Tensor) -> None:
-    with pytest.raises(CanonicalError, match="equal_error_threshold: expected P finite similarities and P bools"):
-        equal_error_threshold(similarity, same)
