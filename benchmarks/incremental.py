@@ -8,7 +8,7 @@ inference is a bare loop over ``model(batch)`` with ready batches of 1, 4, 16 an
 fastest of all counts. The methods take turns, and ratios are medians over rounds of the ratio within a round.
 "theory" is the ratio of multiply-adds that the planner computes before anything runs.
 
-The process starts itself anew with glibc told to keep freed memory: page faults otherwise hit the large maps of dense
+The process restarts itself with glibc set to keep freed memory: page faults otherwise hit the large maps of dense
 inference hardest, and ours would look better by chance.
 """
 

@@ -80,8 +80,8 @@ def memory_of(count: int) -> dict[str, float]:
         start = time.perf_counter()
         result = cc.explain_dataset(small_network(), data, root / "run", num_points=8, show_progress=False)
         assert result.n == count
-        told = {"seconds": time.perf_counter() - start}
-    return told | {"photos": count, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        measured = {"seconds": time.perf_counter() - start}
+    return measured | {"photos": count, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:

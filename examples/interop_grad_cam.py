@@ -31,7 +31,7 @@ from captum_canonical.adapters.external import ExternalAttribution
 from studies.known_answer import PATCH, REGION_RADIUS, copies, discs, load_faces, share_in_region, train
 
 MARKED = 1  # the class that is explained, in all copies
-KINDS = ("with the mark", "without")
+GROUPS = ("with the mark", "without")
 SHOWN = ("average_drop", "deletion_auc", "insertion_auc")
 
 
@@ -72,7 +72,7 @@ def draw(means: dict[str, list[Tensor]], path: Path) -> None:
     figure = cc.visualization.montage(
         columns,
         backgrounds=cc.CanonicalFace.default(),
-        row_labels=[f"copies {kind}" for kind in KINDS],
+        row_labels=[f"copies {group}" for group in GROUPS],
         vmax=1.0,
         unit="mean map / largest value with the mark",
     )
@@ -83,7 +83,7 @@ def main() -> None:
     """Trains, explains, prints the table, draws the figure, runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("interop_output"))
-    parser.add_argument("--copies", type=int, default=24, help="held-out copies of each kind")
+    parser.add_argument("--copies", type=int, default=24, help="held-out copies of each group")
     parser.add_argument("--steps", type=int, default=350, help="of training")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -100,7 +100,7 @@ def main() -> None:
     covered = face.raster.covered
     region = (discs(face.vertices[None].float(), REGION_RADIUS, face.size)[0] > 0.5) & covered
     print(f"the planted region is {float(region.sum() / covered.sum()):.1%} of the face\n")
-    print(f"{'method':28}{'share in region':>16}{'largest mean: ' + KINDS[0]:>30}{KINDS[1]:>12}")
+    print(f"{'method':28}{'share in region':>16}{'largest mean: ' + GROUPS[0]:>30}{GROUPS[1]:>12}")
     means: dict[str, list[Tensor]] = {}
     for name, (method, options) in methods.items():
         rows = [torch.nonzero(labels == label).flatten() for label in (1, 0)]
@@ -120,7 +120,7 @@ def main() -> None:
     )
     result.to_json(arguments.out / "grad_cam.json")
     print(f"\n{result.table(measures=SHOWN)}")
-    scales = {name: told.get("scale", "raw") for name, told in result.settings["methods"].items()}
+    scales = {name: method.get("scale", "raw") for name, method in result.settings["methods"].items()}
     print("\n".join(f"{name}: {scale}" for name, scale in scales.items()))
     print(f"\n{arguments.out / 'grad_cam.png'}, {arguments.out / 'grad_cam.json'}")
 

@@ -37,7 +37,7 @@ WHAT = {
     "plugins": "fills and aligners by name",
     "_captum": "Captum's private names",
     "tables": "text, Markdown, CSV, HTML",
-    "errors": "what users are told",
+    "errors": "messages that users meet",
 }
 """What each box says below its name."""
 

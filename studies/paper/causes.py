@@ -137,8 +137,8 @@ def quoted_table(benchmarks: Mapping[str, cc.BenchmarkResult], titles: Mapping[s
             for low, high, maps in entries:
                 earlier = f"{low:g}" if low == high else f"{low:g} to {high:g}"
                 rows += [
-                    (title, told, earlier, value(result, label, "zero"), agreement(result, label, low, high))
-                    for told, label in maps.items()
+                    (title, shown_name, earlier, value(result, label, "zero"), agreement(result, label, low, high))
+                    for shown_name, label in maps.items()
                     if label in known
                 ]
     return table(rows)

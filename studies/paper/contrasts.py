@@ -115,8 +115,8 @@ class Difference:
         return 0 if self.p_value >= LEVEL else 1 if self.mean > 0 else -1
 
     def __str__(self) -> str:
-        told = f"{self.mean:+.1f} [{self.low:.1f}, {self.high:.1f}]"
-        return f"**{told}**" if self.outcome else told
+        text = f"{self.mean:+.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return f"**{text}**" if self.outcome else text
 
 
 def differences(result: cc.BenchmarkResult, resamples: int = 1000, permutations: int = 10_000) -> list[Difference]:

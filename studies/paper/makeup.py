@@ -121,8 +121,8 @@ def effects(
     for kind, after in odds.items():
         flipped = int(((after > 0) != (plain > 0)).sum())
         pixels = 255 * float((images[kind] - task.photos).abs().mean())
-        told = {"flipped": flipped, "pixels": pixels, "beneath": values.get(kind)}
-        found.append(effect(kind, after, plain, **told))
+        measured = {"flipped": flipped, "pixels": pixels, "beneath": values.get(kind)}
+        found.append(effect(kind, after, plain, **measured))
     found += [effect(f"{kind} {MINUS}", odds[kind], odds[control]) for kind, control in COMPARED]
     sides = {side: torch.cat([odds[before + part.kind][part.rows] for part in parts]) for side, before in SIDES}
     return [*found, effect(f"{CHOSEN}, {MINUS}", sides["paint"], sides["control"])]
@@ -164,7 +164,7 @@ def figure_17(results: Results, path: Path) -> Figure:
         f"{'; '.join(choices)}. A map says where hiding changes the answer, which need not be where paint changes it "
         "most. Changes, positive towards 'female':"
     )
-    sentences = told(found, p)
+    sentences = sentences_about(found, p)
     figure = Figure("painted make-up", text, len(tasks[NETWORKS[0]].photos), _table(found, p))
     bullets = [f"- {sentence}" for sentence in sentences]
     write_alone(
@@ -188,7 +188,7 @@ def _table(found: Sequence[Effect], p: Sequence[float]) -> str:
     return table(rows)
 
 
-def told(found: Sequence[Effect], p: Sequence[float]) -> list[str]:
+def sentences_about(found: Sequence[Effect], p: Sequence[float]) -> list[str]:
     """A sentence about each network."""
     parts = []
     for network in dict.fromkeys(effect.network for effect in found):

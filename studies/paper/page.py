@@ -54,8 +54,8 @@ def save(figure: Figure, path: Path) -> None:
 
 def read(path: Path) -> Figure:
     """A record that was written."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return Figure(**{**told, "more": tuple(told["more"])})
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return Figure(**{**record, "more": tuple(record["more"])})
 
 
 def write_page(results: Results, figures: Mapping[str, str]) -> Path:

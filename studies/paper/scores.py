@@ -110,7 +110,7 @@ def compared_rows(
     return table(rows), max(counts)
 
 
-def told(results: Results) -> str:
+def sentences_about(results: Results) -> str:
     fill = results.settings.fills[0]
     return (
         f"Negative explanation images that hide 10 % of the face with fill {fill!r}. CMS: the mean "
@@ -122,21 +122,21 @@ def told(results: Results) -> str:
 def figure_10(results: Results, path: Path) -> Figure:
     """Fig. 10: three metrics, five tasks."""
     rows, n = three_metrics(results, [name for name in TITLES_AND_LAYERS if name != "gender_mini"], path)
-    return Figure("three metrics for five tasks", told(results) + results.people[1], n, rows)
+    return Figure("three metrics for five tasks", sentences_about(results) + results.people[1], n, rows)
 
 
 def figure_11(results: Results, path: Path) -> Figure:
     """Fig. 11: recognition on another data set."""
     rows, n = three_metrics(results, ["recognition"], path)
     missing = "" if results.identities else "No --identities, and no LFW: these are the photographs of Figure 10 again."
-    text = f"{results.people[1]} {told(results)}{LFW}"
+    text = f"{results.people[1]} {sentences_about(results)}{LFW}"
     return Figure("recognition on a second data set", text, n, rows, missing)
 
 
 def figure_12(results: Results, path: Path) -> Figure:
     """Fig. 12: several gender networks."""
     rows, n = three_metrics(results, ["gender", "gender_mini"], path)
-    return Figure("several gender networks", told(results), n, rows)
+    return Figure("several gender networks", sentences_about(results), n, rows)
 
 
 def figure_20(results: Results, path: Path) -> Figure:

@@ -147,13 +147,13 @@ class Results:
         """
         known = {"images": self.images, "models": self.models, "identities": self.identities}
         folders = {name: str(folder.resolve()) if folder else None for name, folder in known.items()}
-        told = json.loads(json.dumps(asdict(self.settings) | folders))
+        asked_for = json.loads(json.dumps(asdict(self.settings) | folders))
         path = self.out / "cache" / "settings.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and (known := json.loads(path.read_text())) != told:
-            different = {key: (known.get(key), told[key]) for key in told if known.get(key) != told[key]}
+        if path.exists() and (known := json.loads(path.read_text())) != asked_for:
+            different = {key: (known.get(key), asked_for[key]) for key in asked_for if known.get(key) != asked_for[key]}
             raise SystemExit(f"{self.out} holds results of other settings: {different}; choose another --out.")
-        path.write_text(json.dumps(told, indent=1))
+        path.write_text(json.dumps(asked_for, indent=1))
 
     # --------------------------------------------------------------------------------------------------- photographs
     @cached_property

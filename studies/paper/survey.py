@@ -84,8 +84,8 @@ def figure_15(results: Results, path: Path) -> Figure:
         for method, values in zip(METHODS, wrong, strict=True):
             groups.setdefault(title, {})[method] = intervals(values, results.settings.resamples)
             counts = [values.shape[0], values.shape[1], int((~values.isnan()).sum())]
-            more = "" if method == CMS else told(intervals(cms - values, results.settings.resamples), "+")
-            rows.append((name, method, *counts, told(groups[title][method]), more))
+            more = "" if method == CMS else with_interval(intervals(cms - values, results.settings.resamples), "+")
+            rows.append((name, method, *counts, with_interval(groups[title][method]), more))
     figure, axes = new_figure(6, 3.4)
     who = "participants" if results.answers else "MACHINE respondents, nobody was asked"
     bars(groups, axes[0, 0], f"wrong answers %, {who}")
@@ -110,7 +110,7 @@ NOBODY = (
 )
 
 
-def told(found: tuple[float, float, float], sign: str = "") -> str:
+def with_interval(found: tuple[float, float, float], sign: str = "") -> str:
     """A value with its interval."""
     value, low, high = (format(number, f"{sign}.1f") for number in found)
     return f"{value} [{low}, {high}]"

@@ -107,11 +107,11 @@ class Record:
         self.outcomes: list[Outcome] = []
         self.seconds, self._last = 0.0, time.process_time()
         if path.exists():
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if told["settings"] != settings:
-                raise SystemExit(f"{path}: holds trials of other settings, {told['settings']}; choose another --out.")
-            self.outcomes = [Outcome.from_json(each) for each in told["outcomes"]]
-            self.seconds = told["seconds"]
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["settings"] != settings:
+                raise SystemExit(f"{path}: holds trials of other settings, {stored['settings']}; choose another --out.")
+            self.outcomes = [Outcome.from_json(each) for each in stored["outcomes"]]
+            self.seconds = stored["seconds"]
 
     def add(self, outcome: Outcome) -> None:
         """One more, unless it is there already."""
@@ -121,10 +121,10 @@ class Record:
             return
         self.seconds, self._last = self.seconds + now - self._last, now
         self.outcomes.append(outcome)
-        told = {"settings": self.settings, "seconds": self.seconds}
-        told["outcomes"] = [each.as_json() for each in self.outcomes]
+        stored = {"settings": self.settings, "seconds": self.seconds}
+        stored["outcomes"] = [each.as_json() for each in self.outcomes]
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(told), encoding="utf-8")
+        part.write_text(json.dumps(stored), encoding="utf-8")
         part.replace(self.path)
         print(f"{len(self.outcomes)} ({self.seconds:.0f} s): {outcome.network} {outcome.effect:g}", flush=True)
 

@@ -49,14 +49,14 @@ class Outcome:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Outcome:
+    def from_json(cls, record: dict[str, Any]) -> Outcome:
         """What :meth:`as_json` gave."""
-        changes = {name: Effect(**effect) for name, effect in told["interventions"].items()}
+        changes = {name: Effect(**effect) for name, effect in record["interventions"].items()}
         findings = tuple(
             Finding(**{name: tuple(part) if isinstance(part, list) else part for name, part in finding.items()})
-            for finding in told["findings"]
+            for finding in record["findings"]
         )
-        return cls(**{**told, "interventions": changes, "findings": findings})
+        return cls(**{**record, "interventions": changes, "findings": findings})
 
 
 def photographs_of(faces: Sequence[Source], seed: int) -> Photographs:
@@ -67,9 +67,9 @@ def photographs_of(faces: Sequence[Source], seed: int) -> Photographs:
 def wired_outcome(pool: Photographs, seed: int, strength: float, methods: Sequence[str] = (CMS, IMAGE)) -> Outcome:
     """A wired network on photographs of a pool; the decoy is the same paint elsewhere."""
     trial = make_trial(pool, seed, same_colour=True)
-    net, told = wire(trial.photographs, trial.planted, strength, torch.Generator().manual_seed(20_000 + seed))
-    changes = interventions(trial, lambda photos: net(photos, *told))
-    results = {method: occlusion_maps(net, trial, None, told, aligned=method == CMS) for method in methods}
+    net, extra = wire(trial.photographs, trial.planted, strength, torch.Generator().manual_seed(20_000 + seed))
+    changes = interventions(trial, lambda photos: net(photos, *extra))
+    results = {method: occlusion_maps(net, trial, None, extra, aligned=method == CMS) for method in methods}
     findings = tuple(find(method, result, trial) for method, result in results.items())
     return Outcome(WIRED, strength, seed, *trial.names, uses_mark(changes), changes, findings)
 

@@ -16,7 +16,7 @@ class WiredNetwork(nn.Module):
     The score is ``everywhere + strength * gate * mark``: brightness all over the face, at weights that are drawn anew
     for each photograph and as often negative as positive, so that the mean map of this part is zero; a gate that opens
     where the rim of the photograph is bright; and how much of the mark's colour there is at the place. Where the face
-    lies comes with each photograph: the network is told, it does not find out.
+    lies comes with each photograph: it is an input of the network, which does not find out.
 
     Args:
         strength: the effect size: by how many standard deviations of ``everywhere`` (between photographs) the mark
@@ -56,7 +56,7 @@ def colour_at(photos: Tensor, place: Tensor) -> Tensor:
 def wire(
     photographs: Photographs, region: int, strength: float, generator: torch.Generator
 ) -> tuple[WiredNetwork, tuple[Tensor, Tensor]]:
-    """A network that reads the mark in a region, and what it must be told of each photograph.
+    """A network that reads the mark in a region, and its further inputs for each photograph.
 
     Args:
         photographs: that the network is asked about; the effect is in units of these.

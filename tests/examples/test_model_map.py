@@ -44,11 +44,11 @@ def test_two_processes_and_one(shared: Path, tmp_path: Path, monkeypatch: pytest
     for name in ("mean", "standard_error", "coverage"):
         largest = float(np.nanmax(np.abs(one[name])))
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-5 * largest, equal_nan=True)
-    told = [json.loads((tmp_path / name / "model_map.json").read_text()) for name in ("one", "two")]
-    for text in told:
+    texts = [json.loads((tmp_path / name / "model_map.json").read_text()) for name in ("one", "two")]
+    for text in texts:
         assert text["n"] == 5 and text["regions"] and text["unit"] == "drop in log-odds" and text["left_out"] == {}
         assert abs(text["largest_mean"]["value"]) > 0
-    assert told[0]["largest_mean"]["value"] == pytest.approx(told[1]["largest_mean"]["value"], rel=1e-4)
+    assert texts[0]["largest_mean"]["value"] == pytest.approx(texts[1]["largest_mean"]["value"], rel=1e-4)
     for name in ("one", "two"):
         assert not_blank(tmp_path / name / "model_map.png")
         table = (tmp_path / name / "regions.md").read_text()

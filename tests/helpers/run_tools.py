@@ -89,19 +89,19 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["captum_canonical.runs", "captum_canonical.saliency", "multiprocessing.pool"])
 
 
-def start(told: Path, work: str, rank: int = 0, ranks: int = 1, port: int = 0, **arguments: Any) -> ForkServerProcess:
-    """A process that runs a function of this module; its output and errors go to the file ``told``."""
-    process = _CONTEXT.Process(target=_child, args=(told, work, rank, ranks, port, arguments))
+def start(log: Path, work: str, rank: int = 0, ranks: int = 1, port: int = 0, **arguments: Any) -> ForkServerProcess:
+    """A process that runs a function of this module; its output and errors go to the file ``log``."""
+    process = _CONTEXT.Process(target=_child, args=(log, work, rank, ranks, port, arguments))
     process.start()
     return process
 
 
-def _child(told: Path, work: str, rank: int, ranks: int, port: int, arguments: dict[str, Any]) -> None:
+def _child(log: Path, work: str, rank: int, ranks: int, port: int, arguments: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     if ranks > 1:  # as torchrun does
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
         os.environ["MASTER_PORT"] = str(port)
-    with open(told, "a", buffering=1, encoding="utf-8") as sys.stderr:
+    with open(log, "a", buffering=1, encoding="utf-8") as sys.stderr:
         try:
             globals()[work](**arguments)
         except BaseException:
@@ -226,14 +226,14 @@ def free_port() -> int:
 def together(folder: Path, work: str, ranks: int, **arguments: Any) -> tuple[list[int | None], list[str]]:
     """Exit codes and words of so many processes that do the same; an argument ``by_rank`` is each one's own."""
     port, by_rank = free_port(), arguments.pop("by_rank", [{}] * ranks)
-    told = [folder / f"told-{port}-{rank}.txt" for rank in range(ranks)]
-    members = [start(path, work, rank, ranks, port, **(arguments | by_rank[rank])) for rank, path in enumerate(told)]
+    logs = [folder / f"output-{port}-{rank}.txt" for rank in range(ranks)]
+    members = [start(path, work, rank, ranks, port, **(arguments | by_rank[rank])) for rank, path in enumerate(logs)]
     for member in members:
         member.join(60)
         if member.is_alive():
             member.kill()
             member.join()
-    return [member.exitcode for member in members], [path.read_text() for path in told]
+    return [member.exitcode for member in members], [path.read_text() for path in logs]
 
 
 def stopped_run(out: Path) -> None:

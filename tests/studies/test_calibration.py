@@ -31,9 +31,7 @@ MOST = int(stats.binom.ppf(0.975, SPLITS, 0.05))
 """False findings in 200 splits that an error of 5 % allows for: 16 (upper end of its 95 % binomial interval)."""
 
 
-@pytest.fixture(scope="module")
-def face() -> CanonicalFace:
-    return CanonicalFace.default(SIZE)
+FACE_SIZE = SIZE
 
 
 # ----------------------------------------------------------------------------------------- nothing is to be found
@@ -208,7 +206,7 @@ def test_the_documentation_says_what_tests_cost() -> None:
     rows = [line for line in (root / "docs/results/calibration.md").read_text().splitlines() if line.endswith(" |")]
     for row, name in zip(rows[-3:], ("pixels", "clusters", "groups"), strict=True):
         most = measured["tests"][name]
-        told = (most["most_wall_seconds"], most["most_processor_seconds"], most["most_peak_megabytes"])
-        assert row.split(" | ")[1:] == [f"{told[0]:.1f}", f"{told[1]:.1f}", f"{told[2]:.0f} |"]
+        costs = (most["most_wall_seconds"], most["most_processor_seconds"], most["most_peak_megabytes"])
+        assert row.split(" | ")[1:] == [f"{costs[0]:.1f}", f"{costs[1]:.1f}", f"{costs[2]:.0f} |"]
     pixels = measured["tests"]["pixels"]
     assert pixels["most_wall_seconds"] < 20 and pixels["most_peak_megabytes"] < 1000

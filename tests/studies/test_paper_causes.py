@@ -12,6 +12,7 @@ from torch import Tensor
 import captum_canonical as cc
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scores import BenchmarkRow
+from face_tools import mesh_of
 from studies.paper import causes
 from studies.paper.causes import agreement, cells_table, contrasts_table, overall_table, quoted_table, steps_table
 from studies.paper.contrasts import CIS, CMS, CONTRASTS, OTHERS, TOTAL, Difference, counted, differences, spread, steps
@@ -125,7 +126,7 @@ def test_without_alignment_all_of_the_photograph_is_hidden_somewhere_and_as_dens
             return torch.stack([dark, -dark], 1)
 
     face = cc.CanonicalFace.default(64)
-    mesh = cc.FaceMesh(0.6 * face.vertices[None] + 12, image_size=(64, 64), topology=face.topology)
+    mesh = mesh_of(face, scale=0.6)
     net = cc.ClassConfidence(Corner()).eval()
     parts = {"target": torch.zeros(1, dtype=torch.int64), "photos": torch.ones(1, 3, 64, 64), "mesh": mesh}
     task = Task("one", "One", net, net, "", net, **parts, fill=torch.zeros(1, 3, 1, 1))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
+from face_tools import mesh_of
 from studies.face_nets.networks import LUMA
 from studies.paper import makeup
 from studies.paper.makeup import CHOSEN, MINUS, Half, beneath, effects, halves
@@ -17,7 +18,7 @@ from studies.paper.paint import BOTH, CONTROL, EYES, KINDS, LIPS, paint_masks, p
 from studies.paper.study import Settings, Task
 
 SIDE = 64
-PEOPLE = 6
+PEOPLE, FACE_SIZE = 6, 224
 HALVES = [Half(torch.tensor([0, 2, 4]), EYES), Half(torch.tensor([1, 3, 5]), LIPS)]
 
 
@@ -35,20 +36,14 @@ class Darkness(nn.Module):
 
 
 def small_task(name: str = "gender", dark: int = 1, photos: Tensor | None = None) -> Task:
-    face = cc.CanonicalFace.default(SIDE)
-    moved = face.vertices + 3 * torch.rand(PEOPLE, 1, 3, generator=torch.Generator().manual_seed(2)).double()
-    mesh = cc.FaceMesh(moved.float(), image_size=(SIDE, SIDE), topology=face.topology)
+    moved = 3 * torch.rand(PEOPLE, 2, generator=torch.Generator().manual_seed(2))
+    mesh = mesh_of(cc.CanonicalFace.default(SIDE), moved=moved.tolist())
     photos = 0.3 + 0.5 * torch.rand(PEOPLE, 3, SIDE, SIDE) if photos is None else photos
     net = Darkness(dark)
     odds, probability = cc.ClassConfidence(net, link="log_odds"), cc.ClassConfidence(net)
     return Task(
         name, f"{name} net", odds, probability, "log-odds", net, net(photos).argmax(1), photos, mesh, photos[:1]
     )
-
-
-@pytest.fixture(scope="module")
-def face() -> cc.CanonicalFace:
-    return cc.CanonicalFace.default()
 
 
 # ------------------------------------------------------------------------------------------------------------ masks
@@ -196,11 +191,11 @@ def test_p_values_are_those_of_all_sign_patterns_corrected_for_their_number() ->
     assert makeup.p_values(found, 1000) == pytest.approx([2 * 2 / 16, 1.0])
 
 
-def test_what_is_not_detected_is_told_as_such() -> None:
+def test_what_is_not_detected_is_said_to_be() -> None:
     rows = [f"{kind}{more}" for kind in (EYES, LIPS, BOTH) for more in ("", f" {MINUS}")]
     found = [makeup.Effect("net", kind, torch.zeros(2), 0.25, 0.0, 0.5) for kind in rows]
     found.append(makeup.Effect("net", f"{CHOSEN}, {MINUS}", torch.zeros(2), 0.5, 0.1, 0.9))
-    (text,) = makeup.told(found, [0.01, 0.5, *[0.01] * 5])
+    (text,) = makeup.sentences_about(found, [0.01, 0.5, *[0.01] * 5])
     assert text.startswith(f"net: {EYES} +0.25 (p = 0.01), no difference detected, +0.25 (p = 0.5) {MINUS}; {LIPS}")
     assert text.count("no difference detected") == 1
 
@@ -211,8 +206,8 @@ def test_the_figure_tells_every_paint_of_every_network(face: cc.CanonicalFace, t
     tasks = {"gender": small_task(), "gender_mini": small_task("gender_mini", dark=0, photos=photos)}
     maps = maps_of(face, [EYES] * PEOPLE)
     settings = Settings(resamples=50, permutations=100)
-    told = {"task": tasks.get, "maps": lambda name: maps, "canonical": face, "settings": settings}
-    results = SimpleNamespace(**told, out=tmp_path, command="RUN")
+    parts = {"task": tasks.get, "maps": lambda name: maps, "canonical": face, "settings": settings}
+    results = SimpleNamespace(**parts, out=tmp_path, command="RUN")
     figure = makeup.figure_17(results, tmp_path / "fig17.png")
     lines = figure.table.splitlines()
     assert figure.n == PEOPLE and len(lines) == 2 + 2 * (len(KINDS) + 4)

@@ -13,10 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.faces.photos import read_photo
+from face_tools import mesh_of
+from small_networks import SmallNet
 from studies.paper import answers as replies
 from studies.paper import stimuli as pictures_of
 from studies.paper import survey
@@ -28,27 +30,14 @@ SIDE = 40
 PEOPLE = 8
 
 
-class SmallNet(nn.Module):
-    """Two classes, random weights."""
-
-    def __init__(self, channels: int, classes: tuple[str, ...] = ()) -> None:
-        super().__init__()
-        self.conv, self.classes = nn.Conv2d(channels, 4, 5, stride=2), classes
-        self.head = nn.Linear(4, max(2, len(classes)))
-        self.eval().requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.conv(x).relu().mean((2, 3)))
-
-
 def small_task(name: str, channels: int = 3, classes: tuple[str, ...] = ()) -> Task:
-    net, face = SmallNet(channels, classes), cc.CanonicalFace.default(SIDE)
-    moved = face.vertices + torch.rand(PEOPLE, 1, 3).double() * 2
-    mesh = cc.FaceMesh(moved.float(), image_size=(SIDE, SIDE), topology=face.topology)
+    net = SmallNet(SIDE, in_channels=channels, classes=max(2, len(classes)), pool=1, softmax=False)
+    net.classes = classes
+    mesh = mesh_of(cc.CanonicalFace.default(SIDE), moved=(2 * torch.rand(PEOPLE, 2)).tolist())
     odds, probability = cc.ClassConfidence(net, link="log_odds"), cc.ClassConfidence(net)
     target, photos = torch.tensor([0, 1, 1, 0, 1, 1, 0, 1]), 0.2 + 0.8 * torch.rand(PEOPLE, channels, SIDE, SIDE)
     return Task(
-        name, f"{name} net", odds, probability, "log-odds", net.conv, target, photos, mesh, torch.zeros(1, 1, 1)
+        name, f"{name} net", odds, probability, "log-odds", net.conv0, target, photos, mesh, torch.zeros(1, 1, 1)
     )
 
 
@@ -150,10 +139,10 @@ def test_the_vignette_is_bright_in_the_middle_and_black_in_the_corners() -> None
 def test_participants_cannot_tell_the_method(small: SmallResults) -> None:
     folder, stimuli = small.out / "survey", pictures_of.survey(small)
     with open(folder / "stimuli.csv", newline="", encoding="utf-8") as file:
-        told = list(csv.DictReader(file))
-    assert list(told[0]) == ["file", "task", "choice_1", "choice_2"]
-    assert [row["file"] for row in told] == [f"{number:03d}.png" for number in range(1, len(told) + 1)]
-    assert sorted(path.name for path in folder.glob("*.png")) == [row["file"] for row in told]
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "task", "choice_1", "choice_2"]
+    assert [row["file"] for row in rows] == [f"{number:03d}.png" for number in range(1, len(rows) + 1)]
+    assert sorted(path.name for path in folder.glob("*.png")) == [row["file"] for row in rows]
     assert len(stimuli) == 2 * 8 * len(METHODS)
     runs = sum(one.method != other.method for one, other in pairwise(stimuli))
     assert runs > len(stimuli) / 2  # neither sorted by method nor by task

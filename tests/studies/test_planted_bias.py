@@ -144,10 +144,10 @@ def test_what_counts_as_using_a_mark(mark: tuple[float, float], other: float, us
 
 def test_a_wired_score_rises_by_its_strength(pool: Photographs) -> None:
     trial = make_trial(pool, 12, same_colour=True)
-    net, told = wire(trial.photographs, trial.planted, 2.5, torch.Generator().manual_seed(0))
-    found = interventions(trial, lambda photos: net(photos, *told))
+    net, extra = wire(trial.photographs, trial.planted, 2.5, torch.Generator().manual_seed(0))
+    found = interventions(trial, lambda photos: net(photos, *extra))
     assert found["mark in A"].mean == pytest.approx(2.5, rel=0.15)  # over A; it is set over all photographs
-    spread = net(trial.photographs.images, *told)[~trial.photographs.in_a].std()
+    spread = net(trial.photographs.images, *extra)[~trial.photographs.in_a].std()
     assert float(spread) == pytest.approx(1.0, rel=0.35)
 
 

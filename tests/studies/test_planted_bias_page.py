@@ -80,14 +80,14 @@ def test_the_script_runs_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(command, "QUICK", {WIRED: {4.0: 1}, TRAINED: {1.0: 1}})
     monkeypatch.setattr(sys, "argv", ["planted_bias.py", "--quick", "--out", str(tmp_path)])
     command.main()
-    told = json.loads((tmp_path / "planted_bias.json").read_text())
-    assert [(each["network"], each["effect"], each["seed"]) for each in told["outcomes"]] == [
+    written = json.loads((tmp_path / "planted_bias.json").read_text())
+    assert [(each["network"], each["effect"], each["seed"]) for each in written["outcomes"]] == [
         (WIRED, 4.0, 0),
         (TRAINED, 1.0, 0),
     ]
-    assert [each["method"] for each in told["outcomes"][1]["findings"]] == [CMS, IMAGE, GRAD_CAM]
+    assert [each["method"] for each in written["outcomes"][1]["findings"]] == [CMS, IMAGE, GRAD_CAM]
     assert all((tmp_path / name).exists() for name in (page.PAGE, page.CURVES, page.MAPS))
     monkeypatch.setattr(command, "wired_outcome", None)
     monkeypatch.setattr(command, "trained_outcome", None)
     command.main()
-    assert json.loads((tmp_path / "planted_bias.json").read_text()) == told
+    assert json.loads((tmp_path / "planted_bias.json").read_text()) == written
