@@ -1,4 +1,4 @@
-"""The maps of one method: in the image and on the canonical face, image by image, or the reason why there are none."""
+"""The maps of one method, image by image: in the image and on the canonical face, or why there are none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BenchmarkMethod:
         photos: the same photographs, aligned as the method says.
         failure: why it has no maps, or None.
         seconds: so far.
-        evaluations: evaluations of the network so far, or None if they could not be counted.
+        evaluations: images that the network has seen so far, or None if they could not be counted.
 
     Raises:
         CanonicalError: it is no attribution, an argument is the benchmark's to give, or its faces do not fit.
@@ -84,7 +84,7 @@ class BenchmarkMethod:
 
     @property
     def evaluations(self) -> int | None:
-        """EvaluationCounter of the network so far."""
+        """Images that the network has seen so far; None if they could not be counted."""
         return self._points or self._counter.count
 
     def maps(self, row: int, seed: int) -> MethodMaps | None:
@@ -175,7 +175,7 @@ class BenchmarkMethod:
 
 
 def _networks(method: Any) -> list[nn.Module]:
-    """Networks and layers that a method and those inside it know."""
+    """Networks and layers of a method and of those that it wraps."""
     found: list[nn.Module] = []
     while method is not None:
         layer = getattr(method, "layer", None)
@@ -261,7 +261,7 @@ class EvaluationCounter:
         self._depth += 1
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Counts here: methods such as DeepLift hand over tuples, of which hooks of theirs make a batch meanwhile."""
+        # Counted on the way out: hooks of DeepLift make a batch of the tuples that it hands over.
         self._depth -= 1
         if not self._depth:
             first = next((x for x in (*inputs, output) if isinstance(x, Tensor) and x.ndim), None)
