@@ -23,8 +23,8 @@ from captum_canonical.cli.methods import OCCLUSION
 from captum_canonical.cli.session import Session
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
-from captum_canonical.run_folder.files import COVERAGE_TYPE, MANIFEST, MAP_TYPE
 from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.run_folder.layout import COVERAGE_TYPE, MANIFEST, MAP_TYPE
 
 SAMPLE = 64  # photographs in which faces are searched
 TIME_LIMIT = 6.0  # seconds; of a batch that takes longer, only a part of the points is timed

@@ -25,8 +25,8 @@ from captum_canonical.cli.results import COMMAND_FILE
 from captum_canonical.cli.session import Session, start_session
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import write_json
-from captum_canonical.run_folder.files import MANIFEST
 from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.run_folder.layout import MANIFEST
 
 OCCLUSION_OPTIONS = ("points", "patch_size", "fill", "inference")
 

@@ -13,7 +13,7 @@ from captum_canonical.reporting.benchmark_page import page_of_benchmark
 from captum_canonical.reporting.gallery import PhotoSource
 from captum_canonical.reporting.render import render, write_page
 from captum_canonical.reporting.saliency_page import PageOptions, page_of_saliency
-from captum_canonical.run_folder.files import MANIFEST
+from captum_canonical.run_folder.layout import MANIFEST
 from captum_canonical.saliency.result import ModelSaliency
 
 

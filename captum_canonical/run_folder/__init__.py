@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from captum_canonical.run_folder.files import FolderLock
 from captum_canonical.run_folder.folder import Records, RunFolder
+from captum_canonical.run_folder.lock import FolderLock
 from captum_canonical.run_folder.manifest import Manifest, Photographs, write_photographs
 from captum_canonical.run_folder.writer import RunWriter, begin_run
 

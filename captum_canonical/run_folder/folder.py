@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import read_json
-from captum_canonical.run_folder.files import COLUMNS, FACE, MANIFEST, STOPPING, RunFiles
+from captum_canonical.run_folder.layout import COLUMNS, FACE, MANIFEST, STOPPING, RunFiles
 from captum_canonical.run_folder.manifest import Manifest, Photographs, read_photographs
 
 CHUNK = 8  # rows that are read at once: enough to keep a processor busy, and no more memory than that

@@ -13,13 +13,12 @@ import numpy as np
 
 from captum_canonical.errors import CanonicalError, depth_of_the_call
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.run_folder.files import (
+from captum_canonical.run_folder.layout import (
     COVERAGE_TYPE,
     FACE,
     MANIFEST,
     MAP_TYPE,
     RunFiles,
-    foreign_files,
     record_file,
 )
 from captum_canonical.run_folder.manifest import Manifest
@@ -34,7 +33,7 @@ def begin_run(root: Path, manifest: Manifest, canonical_face: CanonicalFace) -> 
         canonical_face: the face that maps are written on.
 
     Raises:
-        CanonicalError: the folder holds other files, or a run with other settings; or it cannot be written to.
+        CanonicalError: the folder holds a run with other settings, or cannot be written to.
     """
     files = RunFiles(root, manifest.count, manifest.size)
     if (root / MANIFEST).exists():
@@ -42,12 +41,6 @@ def begin_run(root: Path, manifest: Manifest, canonical_face: CanonicalFace) -> 
         files.maps.check()
         files.coverage.check()
         return
-    others = foreign_files(root)
-    if others:
-        raise CanonicalError(
-            f"{root}: expected a new or empty folder, or that of a run, but it holds {', '.join(others[:5])} and no "
-            f"{MANIFEST}; choose another folder."
-        )
     try:
         files.maps.create()
         files.coverage.create()

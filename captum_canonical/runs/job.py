@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import write_json
-from captum_canonical.run_folder.files import MANIFEST, STOPPING, FolderLock
 from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.run_folder.layout import MANIFEST, STOPPING, check_folder
+from captum_canonical.run_folder.lock import FolderLock
 from captum_canonical.run_folder.manifest import Manifest, write_photographs
 from captum_canonical.run_folder.writer import RunWriter, begin_run
 from captum_canonical.runs.photo_maps import PhotoMaps
@@ -71,9 +72,14 @@ class Job:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Process 0 holds the lock for all of them."""
-        lock: AbstractContextManager[object] = FolderLock(self.root) if self.processes.rank == 0 else nullcontext()
+
+        def lock() -> None:
+            if self.processes.rank == 0:
+                check_folder(self.root)
+                stack.enter_context(FolderLock(self.root))
+
         with ExitStack() as stack:
-            self.processes.together(lambda: stack.enter_context(lock))
+            self.processes.together(lock)
             yield
 
     def _begin(self) -> RunWriter:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical import files
-from captum_canonical.run_folder import files as row_file
-from captum_canonical.run_folder import writer
+from captum_canonical.run_folder import layout, writer
+from captum_canonical.run_folder.lock import FolderLock
 
 SIDE, COUNT, BATCH = 32, 13, 2  # the last of seven batches holds one photograph
 
@@ -137,14 +137,14 @@ def run_that_dies_on(out: Path, number: int, **arguments: Any) -> None:
 def run_that_raises_on(out: Path, number: int, **arguments: Any) -> None:
     """A disk that is full when one process writes the batch of a photograph."""
     seen: list[int] = []
-    usual = row_file.RowFile.write
+    usual = layout.RowFile.write
 
-    def write(self: row_file.RowFile, start: int, values: Any) -> None:
+    def write(self: layout.RowFile, start: int, values: Any) -> None:
         if number in seen:
             raise OSError(28, "No space left on device")
         usual(self, start, values)
 
-    row_file.RowFile.write = write  # type: ignore[method-assign]  # in a process of its own
+    layout.RowFile.write = write  # type: ignore[method-assign]  # in a process of its own
     explain(out, Network(seen.append), **arguments)
 
 
@@ -180,7 +180,7 @@ def run_that_dies_writing(out: Path, what: str, times: int, **arguments: Any) ->
         file = open(path, mode, **more)
         return HalfWritten(file, left) if what in str(path) and mode != "rb" else file
 
-    for module in (row_file, writer, files):
+    for module in (layout, writer, files):
         vars(module)["open"] = opened
     explain(out, Network(), **arguments)
 
@@ -190,6 +190,15 @@ def run_of_small_files(out: Path) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
     explain(out)
+
+
+def locked_and_killed(out: Path, seconds: float) -> None:
+    """The process is killed while it holds the lock of a folder; a child lives a little longer."""
+    FolderLock(out).__enter__()
+    if os.fork() == 0:
+        time.sleep(seconds)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def twice(out: Path) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import captum_canonical as cc
-from captum_canonical.run_folder import files as row_file
-from captum_canonical.run_folder import writer
-from captum_canonical.run_folder.files import FolderLock, RowFile
+from captum_canonical.run_folder import layout, writer
+from captum_canonical.run_folder import lock as lock_module
 from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.run_folder.layout import RowFile
+from captum_canonical.run_folder.lock import FolderLock
 from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.run_folder.writer import RunWriter, begin_run
 from run_tools import COUNT, SIDE, HalfWritten, Network, explain, face, start, summary
@@ -42,7 +43,7 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
         return NearlyFull(file, left) if what in path.name and mode in ("r+b", "ab+") else file
 
     explain(tmp_path / "undisturbed")
-    for module in (row_file, writer):
+    for module in (layout, writer):
         monkeypatch.setattr(module, "open", opened, raising=False)
     for match in (r"No space left.*What was computed before is kept: make room", "make the same call again"):
         with pytest.raises(cc.CanonicalError, match=match):
@@ -88,23 +89,40 @@ def test_locks_of_others(tmp_path: Path) -> None:
     lock.write_text("half a lo")
     with pytest.raises(cc.CanonicalError, match="process unknown on an unknown computer"):
         explain(tmp_path)
-    lock.write_text(json.dumps(here | {"started": "long ago"}))  # the number of a dead process was given again
+    lock.write_text(json.dumps(here))  # of a dead process, even if its number was given again: nobody holds the lock
     with FolderLock(tmp_path):
         assert json.loads(lock.read_text())["token"] != "other"
-    assert not lock.exists() and not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     with FolderLock(tmp_path):
         lock.write_text(json.dumps(here))
     assert lock.exists()  # somebody else's by now
 
 
-def test_locks_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, "no links here")
+def test_a_lock_that_children_of_a_dead_process_hold_is_waited_for(tmp_path: Path) -> None:
+    """As workers of a DataLoader do, until they notice that their parent was killed."""
+    process = start(tmp_path / "told.txt", "locked_and_killed", out=tmp_path / "run", seconds=2.0)
+    process.join()
+    assert process.exitcode == -9, (tmp_path / "told.txt").read_text()
+    with FolderLock(tmp_path / "run") as lock:
+        assert lock is not None
+    assert not (tmp_path / "run/lock.json").exists()
 
-    monkeypatch.setattr(os, "link", refuse)
-    with FolderLock(tmp_path), pytest.raises(cc.CanonicalError, match="another run is writing"):
-        FolderLock(tmp_path).__enter__()
-    assert not list(tmp_path.iterdir())
+
+def test_folders_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = FolderLock(tmp_path)
+    monkeypatch.setattr(lock._guard, "acquire", lambda **_: fail(errno.EIO))
+    with pytest.raises(cc.CanonicalError, match=r"expected a folder that can be locked, but .*Input/output error"):
+        lock.__enter__()
+    monkeypatch.setattr(lock_module, "write_json", lambda *_: fail(errno.ENOSPC))
+    with pytest.raises(cc.CanonicalError, match=r"the folder of the run cannot be made .*No space left"):
+        (kept := FolderLock(tmp_path)).__enter__()
+    monkeypatch.undo()
+    with FolderLock(tmp_path):  # what failed holds no lock
+        assert kept is not None
+
+
+def fail(number: int) -> None:
+    raise OSError(number, os.strerror(number))
 
 
 # ------------------------------------------------------------------------------------------------- damaged folders
