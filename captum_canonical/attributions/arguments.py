@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_canonical._captum import BaselineType, format_baselines
+from captum_canonical.checks import check_integer, check_number
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 
@@ -20,19 +21,12 @@ def patch_side(patch_size: float | None, inputs: Tensor) -> float:
     if patch_size is None:
         height = inputs.shape[-2] if inputs.ndim == 4 else PAPER_INPUT
         return 2 * int(PAPER_PATCH * height / PAPER_INPUT / 2) + 1
-    return at_least_one_pixel("patch_size", patch_size)
+    return pixels("patch_size", patch_size)
 
 
-def at_least_one_pixel(name: str, side: Any) -> float:
-    """A side that is one."""
-    if isinstance(side, bool) or not isinstance(side, Real) or not 1 <= float(side) < float("inf"):
-        raise CanonicalError(f"{name}: expected at least 1 pixel, got {side!r}.")
-    return float(side)
-
-
-def is_count(value: Any) -> bool:
-    """Whether it is an integer from 1 on."""
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 1
+def pixels(name: str, side: Any) -> float:
+    """A side of at least one pixel."""
+    return check_number(name, side, least=1, below=inf, expected="at least 1 pixel")
 
 
 def prefix_of(face: CanonicalFace, num_points: int | None) -> Tensor:
@@ -40,9 +34,8 @@ def prefix_of(face: CanonicalFace, num_points: int | None) -> Tensor:
     chosen = torch.ones(face.num_points, dtype=torch.bool)
     if num_points is None:
         return chosen
-    if not is_count(num_points) or num_points > face.num_points:
-        raise CanonicalError(f"num_points: expected 1 to {face.num_points} (this face's points), got {num_points!r}.")
-    chosen[face.point_order[int(num_points) :]] = False
+    count = check_integer("num_points", num_points, 1, face.num_points, f"1 to {face.num_points} (this face's points)")
+    chosen[face.point_order[count:]] = False
     return chosen
 
 
@@ -50,9 +43,7 @@ def rows_for(perturbations_per_eval: int | None, num_images: int) -> int | None:
     """Rows of a forward call; None leaves it to the inference."""
     if perturbations_per_eval is None:
         return None
-    if not is_count(perturbations_per_eval):
-        raise CanonicalError(f"perturbations_per_eval: expected an integer from 1 on, got {perturbations_per_eval!r}.")
-    return num_images * int(perturbations_per_eval)
+    return num_images * check_integer("perturbations_per_eval", perturbations_per_eval, 1)
 
 
 def fills_for(baselines: BaselineType, inputs: tuple[Tensor, ...]) -> tuple[Tensor | float, ...]:
@@ -77,10 +68,3 @@ def fills_for(baselines: BaselineType, inputs: tuple[Tensor, ...]) -> tuple[Tens
         elif not isinstance(fill, (int, float)):
             raise CanonicalError(f"baselines: expected a number or a tensor, got {type(fill).__name__}.")
     return fills
-
-
-def check_tolerance(tolerance: Any) -> float:
-    """A share from 0 on."""
-    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not float(tolerance) >= 0:
-        raise CanonicalError(f"tolerance: expected a share from 0 on, got {tolerance!r}.")
-    return float(tolerance)

@@ -11,7 +11,7 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
-from captum_canonical.attributions.arguments import check_tolerance, fills_for, is_count, prefix_of, rows_for
+from captum_canonical.attributions.arguments import fills_for, prefix_of, rows_for
 from captum_canonical.attributions.base import (
     CanonicalAttribution,
     FacesArgument,
@@ -21,7 +21,7 @@ from captum_canonical.attributions.base import (
     meshes_of,
 )
 from captum_canonical.attributions.points import Drops, Engine, PointGeometry, RefinedMaps, expected_change
-from captum_canonical.errors import CanonicalError
+from captum_canonical.checks import check_integer, check_number
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import Patches, Scorer
@@ -192,11 +192,10 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             128 True 0.38
             256 True 0.21
         """
-        limit = check_tolerance(tolerance)
-        if not is_count(first_points) or first_points < 2:
-            raise CanonicalError(f"first_points: expected at least 2 points, got {first_points!r}.")
+        limit = check_number("tolerance", tolerance, least=0)
+        first = check_integer("first_points", first_points, 2)
         call = self._begin(inputs, target, num_points, **arguments)
-        return self._refine(call, int(first_points), num_points or call.face.num_points, limit, show_progress)
+        return self._refine(call, first, num_points or call.face.num_points, limit, show_progress)
 
     @torch.no_grad()
     def _refine(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_canonical.attributions.arguments import at_least_one_pixel, patch_side
+from captum_canonical.attributions.arguments import patch_side, pixels
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
@@ -49,8 +50,7 @@ class PointGeometry:
         space: str,
     ) -> PointGeometry:
         """For the arguments of ``CanonicalOcclusion.attribute``."""
-        if space not in ("canonical", "image"):
-            raise CanonicalError(f"space: expected 'canonical' or 'image', got {space!r}.")
+        check_choice("space", space, ("canonical", "image"))
         sides = tuple(patch_side(patch_size, x) for x in photos)
         boxes, seen = _image_footprints(face, meshes, sides)
         painted = boxes  # in image space the patch paints where it hides
@@ -154,7 +154,7 @@ def _canonical_footprints(
     if canonical_patch_size == "mesh":
         sizes = side * _face_size(face.vertices[None]).to(places.device) / _face_size(mesh.vertices)
         return footprints(places.expand(len(mesh), -1, -1), sizes[:, None], face.size)
-    return footprints(places, at_least_one_pixel("canonical_patch_size", canonical_patch_size), face.size)
+    return footprints(places, pixels("canonical_patch_size", canonical_patch_size), face.size)
 
 
 def _face_size(vertices: Tensor) -> Tensor:

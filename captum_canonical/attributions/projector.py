@@ -22,6 +22,7 @@ from captum_canonical.attributions.base import (
     map_dtype,
     meshes_of,
 )
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
@@ -37,8 +38,7 @@ _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def check_reduce(reduce: str) -> None:
     """Raises CanonicalError unless it is the name of a reduction."""
-    if reduce not in _REDUCTIONS:
-        raise CanonicalError(f"reduce: expected one of {sorted(_REDUCTIONS)}, got {reduce!r}.")
+    check_choice("reduce", reduce, tuple(_REDUCTIONS))
 
 
 def dense_map(maps: Tensor, reduce: str, size: tuple[int, int], dtype: torch.dtype) -> Tensor:

@@ -21,6 +21,7 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
     own_copies,
     weigh,
 )
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError, depth_of_the_call
 from captum_canonical.inference.dense import Scorer, check_finite
 
@@ -117,8 +118,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
             CanonicalError: an argument or the output of ``forward_func`` does not fit, the layer is not spatial, no
                 input can be masked, or a score is not finite.
         """
-        if weighting not in ("increase", "softmax"):
-            raise CanonicalError(f"weighting: expected 'increase' or 'softmax', got {weighting!r}.")
+        check_choice("weighting", weighting, ("increase", "softmax"))
         photos = as_tuple(inputs)
         fills = fills_for(baselines, photos)
         num_images = len(photos[0])

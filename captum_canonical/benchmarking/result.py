@@ -14,6 +14,7 @@ from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.benchmarking.saved import read, write
 from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
 from captum_canonical.benchmarking.tables import as_markdown, as_text, fill_table, remarks_of, score_table
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.tables import Table
@@ -80,8 +81,7 @@ class BenchmarkResult(BenchmarkScores):
         Raises:
             CanonicalError: an unknown format or measure.
         """
-        if format not in ("text", "markdown", "csv"):
-            raise CanonicalError(f"format: expected 'text', 'markdown' or 'csv', got {format!r}.")
+        check_choice("format", format, ("text", "markdown", "csv"))
         if format == "csv":
             ranks = {(m, f): self.ranks(m, f) for m in self.measures for f in self.fills}
             return score_table(self.rows, self.interval, ranks).csv()

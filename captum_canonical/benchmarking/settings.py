@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from typing import Any, Literal
 
 from captum_canonical.benchmarking.measures import Space
+from captum_canonical.checks import check_choice, check_integer, check_number
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import FillLike, as_fill, fill_name
 from captum_canonical.faithfulness.masks import Sign
@@ -51,14 +51,9 @@ class BenchmarkSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("batch_size", 1), ("resamples", 1), ("permutations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise CanonicalError(f"{name}: expected an integer from {least} on, got {value!r}.")
-        budget: Any = self.budget
-        if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < float(budget) <= 1:
-            raise CanonicalError(f"budget: expected a share above 0 and at most 1, got {self.budget!r}.")
-        if self.sign not in ("positive", "abs", "raw"):
-            raise CanonicalError(f"sign: expected 'positive', 'abs' or 'raw', got {self.sign!r}.")
+            check_integer(name, getattr(self, name), least)
+        check_number("budget", self.budget, above=0, most=1)
+        check_choice("sign", self.sign, ("positive", "abs", "raw"))
         if not set(self.spaces) <= {"image", "canonical"} or len(set(self.spaces)) < len(self.spaces):
             raise CanonicalError(f"spaces: expected 'image', 'canonical', both or (), got {self.spaces!r}.")
         names = self.fill_names

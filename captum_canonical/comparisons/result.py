@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.comparisons.matching import Matching
-from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import finite
 from captum_canonical.saliency.significance import Significance
@@ -157,8 +157,7 @@ class GroupComparison:
         Raises:
             CanonicalError: the format is not one of these.
         """
-        if format not in ("text", "markdown"):
-            raise CanonicalError(f'table: expected "text" or "markdown", got {format!r}.')
+        check_choice("format", format, ("text", "markdown"))
         table = self.region_differences()
         text = table.text() if format == "text" else table.markdown()
         parts = [self.verdict, *([text] if table.rows else []), "\n".join(self.notes)]

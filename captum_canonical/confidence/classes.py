@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.confidence.base import Confidence
-from captum_canonical.errors import CanonicalError
 
 
 class ClassConfidence(Confidence):
@@ -42,8 +42,7 @@ class ClassConfidence(Confidence):
 
     def __init__(self, model: Callable[..., Tensor], link: str = "probability") -> None:
         super().__init__(model)
-        if link not in ("probability", "log_odds"):
-            raise CanonicalError(f'ClassConfidence: expected link "probability" or "log_odds", got {link!r}.')
+        check_choice("ClassConfidence: link", link, ("probability", "log_odds"))
         self.link = link
 
     def confidence(self, logits: Tensor) -> Tensor:

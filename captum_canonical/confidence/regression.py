@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 
@@ -64,8 +65,7 @@ class BinnedConfidence(Confidence):
         kernel: str = "gaussian",
     ) -> None:
         super().__init__(model)
-        if kernel not in ("gaussian", "logistic"):
-            raise CanonicalError(f'BinnedConfidence: expected kernel "gaussian" or "logistic", got {kernel!r}.')
+        check_choice("BinnedConfidence: kernel", kernel, ("gaussian", "logistic"))
         self.kernel = kernel
         self.edges = _edges(bins)
         self.bandwidth = _bandwidth(bandwidth, self.edges)
@@ -179,10 +179,7 @@ class RegressionConfidence(Confidence):
 
     def __init__(self, model: Callable[..., Tensor], deviation: str = "absolute") -> None:
         super().__init__(model)
-        if deviation not in ("absolute", "squared"):
-            raise CanonicalError(
-                f'RegressionConfidence: expected deviation "absolute" or "squared", got {deviation!r}.'
-            )
+        check_choice("RegressionConfidence: deviation", deviation, ("absolute", "squared"))
         self.deviation = deviation
 
     @torch.no_grad()

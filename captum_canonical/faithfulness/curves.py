@@ -20,9 +20,10 @@ from tqdm.auto import tqdm
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions.base import FacesArgument, face_for, meshes_of
 from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.checks import check_integer
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.faithfulness.explanations import check_batch_size, checked_clean_scores, score_batches
+from captum_canonical.faithfulness.explanations import checked_clean_scores, score_batches
 from captum_canonical.faithfulness.fills import FillLike, fill_name, fill_pixels, filled_once
 from captum_canonical.faithfulness.masks import check_maps, removal_order
 from captum_canonical.faithfulness.measures import RemovalCurves
@@ -95,7 +96,7 @@ def removal_curves(
     scorer = Scorer(forward_func, target, format_forward_args(additional_forward_args), len(images))
     jobs = _jobs(order, shares)
     pictures = _Pictures(images, order, shares, fill)
-    check_batch_size(batch_size)
+    check_integer("batch_size", batch_size, 1)
     calls = -(-len(jobs[0]) // batch_size) + (-(-len(images) // batch_size) if clean_scores is None else 0)
     with tqdm(total=calls, desc="Removal curves", disable=not show_progress) as bar:
         clean = _clean(scorer, images, clean_scores, batch_size, bar.update)

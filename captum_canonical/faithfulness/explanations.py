@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args
+from captum_canonical.checks import check_integer
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import FillLike, fill_pixels, filled_once
 from captum_canonical.faithfulness.masks import ExplanationMasks
@@ -142,7 +142,7 @@ def score_batches(
     Raises:
         CanonicalError: a score is not finite, or ``batch_size`` is no positive integer.
     """
-    check_batch_size(batch_size)
+    check_integer("batch_size", batch_size, 1)
     scores = [torch.zeros(0, dtype=torch.float64)]
     for rows in torch.arange(len(images)).split(int(batch_size)):
         if len(rows):
@@ -155,12 +155,6 @@ def score_batches(
             f"forward_func returned NaN or infinity for explanation images of images {broken[:10]}; leave them out."
         )
     return result
-
-
-def check_batch_size(batch_size: Any) -> None:
-    """Raises CanonicalError unless it is an integer from 1 on."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise CanonicalError(f"batch_size: expected an integer from 1 on, got {batch_size!r}.")
 
 
 def checked_clean_scores(scores: Tensor, count: int) -> Tensor:

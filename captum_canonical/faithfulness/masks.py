@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.statistics.units import SAME
 
@@ -222,8 +223,7 @@ def _water_filled(values: Tensor, count: float) -> Tensor:
 
 def _relevance(maps: Tensor, area: Tensor | None, sign: Sign) -> tuple[Tensor, Tensor, Tensor, list[str]]:
     """(N, P) float64 relevance in 0..1, 0 off the area; (N, P) area; (N,) share inside it; flags."""
-    if sign not in ("positive", "abs", "raw"):
-        raise CanonicalError(f"sign: expected 'positive', 'abs' or 'raw', got {sign!r}.")
+    check_choice("sign", sign, ("positive", "abs", "raw"))
     heights, faces = check_maps(maps, area)
     made = {
         "positive": lambda: heights.clamp(min=0),

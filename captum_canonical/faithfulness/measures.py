@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 
 Direction = Literal["higher", "lower"]
@@ -208,8 +209,7 @@ def mean_drop(clean: Tensor, explained: Tensor, *, explanation: Explanation = "n
 
 def check_explanation(explanation: str) -> None:
     """Raises CanonicalError unless it is "negative" or "positive"."""
-    if explanation not in ("negative", "positive"):
-        raise CanonicalError(f"explanation: expected 'negative' or 'positive', got {explanation!r}.")
+    check_choice("explanation", explanation, ("negative", "positive"))
 
 
 def better_direction(explanation: Explanation, for_negative: Direction) -> Direction:

@@ -7,6 +7,7 @@ import logging
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.dense import DenseInference, Patches, Scorer
 from captum_canonical.inference.engine import IncrementalInference
@@ -46,8 +47,7 @@ def choose_inference(
     Raises:
         CanonicalError: an unknown name; or ``"incremental"`` and the network does not allow it.
     """
-    if inference not in ("auto", "incremental", "dense"):
-        raise CanonicalError(f'inference: expected "auto", "incremental" or "dense", got {inference!r}.')
+    check_choice("inference", inference, ("auto", "incremental", "dense"))
     dense = DenseInference(scorer, inputs, fills, rows or (DENSE_ROWS_GPU if inputs[0].is_cuda else DENSE_ROWS))
     if inference == "dense":
         return dense

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from captum_canonical.benchmarking.result import BenchmarkResult
+from captum_canonical.checks import check_integer
 from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
 from captum_canonical.reporting.benchmark_page import page_of_benchmark
@@ -77,7 +78,8 @@ def report(
         >>> folder.cleanup()
     """
     given = (comparisons,) if isinstance(comparisons, GroupComparison) else tuple(comparisons)
-    options = PageOptions(title, unit, photos, _checked(gallery), view_3d, strata, given, benchmark)
+    check_integer("gallery", gallery, 1, expected="a number of photographs from 1 on (photos=False shows none)")
+    options = PageOptions(title, unit, photos, gallery, view_3d, strata, given, benchmark)
     opened = _opened(result)
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
@@ -88,14 +90,6 @@ def report(
         page = page_of_saliency(opened, options)
     write_page(render(page), target)
     return target
-
-
-def _checked(gallery: int) -> int:
-    if isinstance(gallery, bool) or not isinstance(gallery, int) or gallery < 1:
-        raise CanonicalError(
-            f"gallery: expected a number of photographs from 1 on, got {gallery!r}; photos=False shows none."
-        )
-    return gallery
 
 
 def _opened(result: ModelSaliency | BenchmarkResult | str | PathLike[str]) -> ModelSaliency | BenchmarkResult:

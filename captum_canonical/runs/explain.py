@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from captum_canonical.attributions.base import CanonicalAttribution
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.checks import check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError, depth_of_the_call, warn_if_training
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -228,8 +228,7 @@ def _align(data: AlignedFaces, processes: Processes, show_progress: bool) -> Non
 
 def _check(target: Any, batch_size: Any, seed: Any, num_workers: Any, until: Any, arguments: dict[str, Any]) -> None:
     for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise CanonicalError(f"{name}: expected an integer from {least} on, got {value!r}.")
+        check_integer(name, value, least)
     words = isinstance(target, str) and target in ("predicted", "given")
     if not (words or target is None or (isinstance(target, (int, tuple)) and not isinstance(target, bool))):
         raise CanonicalError(

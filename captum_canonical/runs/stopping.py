@@ -19,13 +19,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from numbers import Real
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from captum_canonical.errors import CanonicalError
+from captum_canonical.checks import check_number
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 
@@ -66,7 +65,7 @@ class StandardError:
     limit: float
 
     def __post_init__(self) -> None:
-        _check_share("StandardError", self.limit)
+        check_number("StandardError", self.limit, above=0, below=1)
 
     def __str__(self) -> str:
         return f"StandardError({self.limit:g})"
@@ -108,7 +107,7 @@ class SplitHalf:
     correlation: float
 
     def __post_init__(self) -> None:
-        _check_share("SplitHalf", self.correlation)
+        check_number("SplitHalf", self.correlation, above=0, below=1)
 
     def __str__(self) -> str:
         return f"SplitHalf({self.correlation:g})"
@@ -273,8 +272,3 @@ class _HalvesMeasure:
         value = 2 * half / (1 + half)
         noise = self._photos * (1 - value) / value if value > 0 else None
         return Verdict(self._rule, self._photos, value, noise)
-
-
-def _check_share(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
-        raise CanonicalError(f"{name}: expected a number above 0 and below 1, got {value!r}.")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from captum_canonical.errors import CanonicalError
+from captum_canonical.checks import check_choice
 from captum_canonical.files import finite
 from captum_canonical.saliency.regions import RegionMasks, RegionValues, region_values, regions_version
 from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency
@@ -108,8 +108,7 @@ class RegionTable:
         Raises:
             CanonicalError: the format is not one of these.
         """
-        if format not in ("text", "markdown", "csv"):
-            raise CanonicalError(f'table: expected "text", "markdown" or "csv", got {format!r}.')
+        check_choice("format", format, ("text", "markdown", "csv"))
         if format == "csv":
             return Table(REGION_COLUMNS, self.rows).csv()
         parts = [table.text() if format == "text" else table.markdown() for table in self.tables()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from captum_canonical.checks import check_integer, check_number
 from captum_canonical.errors import CanonicalError
 from captum_canonical.statistics.clusters import Cluster, ClusterMeasure, ClusterTest, cluster_test
 from captum_canonical.statistics.max_t import Statistic, count_covered, dtype_for, max_t, testable
@@ -45,17 +45,10 @@ class MaxTSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("permutations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise CanonicalError(f"{name}: expected an integer from {least} on, got {value!r}.")
-        for name in ("alpha", "forming", "share"):
-            value = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, Real)
-                or not 0 < float(value) < 1 + (name == "share") * 1e-9
-            ):
-                raise CanonicalError(f"{name}: expected a number above 0 and below 1, got {value!r}.")
+            check_integer(name, getattr(self, name), least)
+        for name in ("alpha", "forming"):
+            check_number(name, getattr(self, name), above=0, below=1)
+        check_number("share", self.share, above=0, most=1)
         if self.clusters not in (False, True, "mass", "extent"):
             raise CanonicalError(f'clusters: expected False, True, "mass" or "extent", got {self.clusters!r}.')
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_canonical.attributions.base import CanonicalAttribution
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.restore import random_state_kept
 from captum_canonical.sanity.result import RandomizationTest
@@ -164,10 +165,8 @@ def _network_of(method: object, model: nn.Module | None) -> nn.Module:
 def _checked(
     order: str, seeds: Sequence[int], reinitialise: str, attribute_arguments: Mapping[str, Any]
 ) -> tuple[int, ...]:
-    if order not in ("top_down", "bottom_up", "independent"):
-        raise CanonicalError(f"order: expected 'top_down', 'bottom_up' or 'independent', got {order!r}.")
-    if reinitialise not in ("own", "normal", "permutation"):
-        raise CanonicalError(f"reinitialise: expected 'own', 'normal' or 'permutation', got {reinitialise!r}.")
+    check_choice("order", order, ("top_down", "bottom_up", "independent"))
+    check_choice("reinitialise", reinitialise, ("own", "normal", "permutation"))
     several = [name for name in ("return_coverage", "return_convergence_delta") if attribute_arguments.get(name)]
     if several:
         raise CanonicalError(f"model_randomization: expected a method that returns maps only; leave out {several}.")

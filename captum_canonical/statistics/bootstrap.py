@@ -6,14 +6,13 @@ References:
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import NamedTuple
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-from captum_canonical.errors import CanonicalError
+from captum_canonical.checks import check_number
 from captum_canonical.statistics.units import unit_totals
 
 
@@ -54,8 +53,7 @@ def bootstrap_interval(
 
 def check_level(level: object) -> None:
     """Raises CanonicalError unless a level of intervals is a number above 0 and below 1."""
-    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < float(level) < 1:
-        raise CanonicalError(f"level: expected a number above 0 and below 1, got {level!r}.")
+    check_number("level", level, above=0, below=1)
 
 
 class Estimate(NamedTuple):

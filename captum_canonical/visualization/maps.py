@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_canonical.checks import check_integer
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.result import ModelSaliency
@@ -222,8 +223,7 @@ def show_strata(
     """
     if not strata or not all(isinstance(each, ModelSaliency) for each in strata.values()):
         raise CanonicalError("show_strata: expected results by label, such as those of result.strata(...).")
-    if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
-        raise CanonicalError(f"columns: expected an integer from 1 on, got {columns!r}.")
+    check_integer("columns", columns, 1)
     faces = {label: each.face("show_strata") for label, each in strata.items()}
     cells = {
         label: Cell(values_of(each.mean, each.count, faces[label].size), grey_of(faces[label]))

@@ -166,7 +166,7 @@ def test_half_precision_is_dense_unless_asked_for(faces: FaceMesh, photos: Tenso
 
 
 def test_an_unknown_inference(faces: FaceMesh, photos: Tensor) -> None:
-    with pytest.raises(CanonicalError, match='"auto", "incremental" or "dense", got \'fast\''):
+    with pytest.raises(CanonicalError, match="'auto', 'incremental' or 'dense', got 'fast'"):
         CanonicalOcclusion(small_net(4), faces, inference="fast").attribute(photos, target=1)
 
 

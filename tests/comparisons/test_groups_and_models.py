@@ -127,7 +127,7 @@ def test_text_markdown_and_json(face: CanonicalFace) -> None:
         assert found.verdict in text and "chin" in text and "Matched on score" in text
     values = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert values["regions_version"].startswith("mediapipe-468-") and values["matching"]["pairs"] > 0
-    with pytest.raises(CanonicalError, match='expected "text" or "markdown"'):
+    with pytest.raises(CanonicalError, match="format: expected 'text' or 'markdown'"):
         found.table("html")
 
 

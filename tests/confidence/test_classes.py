@@ -89,5 +89,5 @@ def test_captum_methods_work_through_class_confidence() -> None:
 
 
 def test_unknown_link_is_refused() -> None:
-    with pytest.raises(CanonicalError, match=r"expected link .* got 'logit'"):
+    with pytest.raises(CanonicalError, match=r"link: expected .* got 'logit'"):
         ClassConfidence(network(), link="logit")

@@ -103,7 +103,7 @@ def test_membership_has_the_right_gradient() -> None:
         ({"bins": [0, 10, 20], "bandwidth": 0.0}, "expected a positive, finite bandwidth"),
         ({"bins": [0, 10, 20], "bandwidth": [1.0, 2.0]}, r"for each of 1 outputs, got \(1.0, 2.0\)"),
         ({"bins": [-math.inf, 0, math.inf]}, "bins with infinite edges only have no width"),
-        ({"bins": [0, 10, 20], "kernel": "box"}, "expected kernel"),
+        ({"bins": [0, 10, 20], "kernel": "box"}, "kernel: expected"),
     ],
 )
 def test_binned_bad_settings(arguments: dict, message: str) -> None:
@@ -154,7 +154,7 @@ def test_regression_gradients_are_finite() -> None:
 
 
 def test_regression_bad_input() -> None:
-    with pytest.raises(CanonicalError, match="expected deviation"):
+    with pytest.raises(CanonicalError, match="deviation: expected"):
         RegressionConfidence(network(1), deviation="relative")
     with pytest.raises(CanonicalError, match=r"\(3, 1\) predictions, got \(2,\)"):
         RegressionConfidence(network(1))(photos(), torch.zeros(2))

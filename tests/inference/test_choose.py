@@ -36,7 +36,7 @@ def test_choice() -> None:
     few = hidden[:5]
     assert chosen("incremental", few) is IncrementalInference
     assert chosen("incremental", Patches(hidden.image[:0], (hidden.boxes[0][:0],))) is IncrementalInference
-    with pytest.raises(CanonicalError, match='"auto", "incremental" or "dense", got \'fast\''):
+    with pytest.raises(CanonicalError, match="'auto', 'incremental' or 'dense', got 'fast'"):
         chosen("fast")
     with torch.autocast("cpu"):
         assert chosen("auto") is DenseInference

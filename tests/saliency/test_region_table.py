@@ -156,7 +156,7 @@ def test_what_is_refused(face: CanonicalFace) -> None:
     unknown = ModelSaliency(result.mean, result.variance, result.count, result.coverage, 3)
     with pytest.raises(CanonicalError, match="the canonical face is not known"):
         region_table(unknown)
-    with pytest.raises(CanonicalError, match='expected "text", "markdown" or "csv"'):
+    with pytest.raises(CanonicalError, match="format: expected 'text', 'markdown' or 'csv'"):
         region_table(result).table("html")
 
 
