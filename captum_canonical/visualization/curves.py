@@ -1,4 +1,4 @@
-"""What a benchmark has found: mean deletion and insertion curves."""
+"""Mean deletion and insertion curves of a benchmark."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import RemovalCurves
-from captum_canonical.visualization.benchmark import LABEL_WIDTH, Benchmark, RowToDraw, chosen_of
+from captum_canonical.visualization.benchmark import LABEL_WIDTH, chosen_of
 from captum_canonical.visualization.drawing import COLOURS, CONTROL, plain_axes, wrapped
 
 MOST_LINES = 8
-"""Curves of a panel if nobody says which: more are not told apart."""
+"""Curves of a panel by default: more cannot be distinguished."""
 SHARES = {"deletion": "hidden", "insertion": "shown"}
 
 
 def show_curves(
-    result: Benchmark,
+    result: BenchmarkScores,
     rows: Sequence[str] | None = None,
     fills: Sequence[str] | None = None,
     *,
@@ -32,8 +33,8 @@ def show_curves(
 
     Args:
         result: of :func:`captum_canonical.benchmark`.
-        rows: labels, such as ``"Grad-CAM, per image"``. Default: maps per image, methods before controls, as many as
-            are told apart (:data:`MOST_LINES`), a control among them.
+        rows: labels, such as ``"Grad-CAM, per image"``. Default: maps per image, methods before controls, at most
+            :data:`MOST_LINES`, at least one control among them.
         fills: some of ``result.fills``, from left to right. Default: all.
         space: where shares of the face were counted, see :func:`removal_curves`.
 
@@ -89,20 +90,20 @@ def show_curves(
     return figure
 
 
-def _curves(row: RowToDraw, space: str) -> dict[str, RemovalCurves]:
+def _curves(row: BenchmarkRow, space: str) -> dict[str, RemovalCurves]:
     if row.failure is not None:
         return {}
     return row.canonical_curves if space == "canonical" else row.curves
 
 
-def _default_rows(known: Mapping[str, RowToDraw]) -> list[str]:
+def _default_rows(known: Mapping[str, BenchmarkRow]) -> list[str]:
     methods = [label for label, row in known.items() if row.kind == "per image" and not row.control]
     controls = [label for label, row in known.items() if row.kind == "per image" and row.control]
     return [*methods[: MOST_LINES - bool(controls)], *controls][:MOST_LINES]
 
 
-def _styles(rows: Sequence[RowToDraw]) -> list[dict[str, Any]]:
-    """A colour for each method, greys for controls; another dash where they begin again."""
+def _styles(rows: Sequence[BenchmarkRow]) -> list[dict[str, Any]]:
+    """A colour for each method, greys for controls; when colours repeat, the dashes change."""
     styles, count = [], {False: 0, True: 0}
     for row in rows:
         colors, dashes = ((CONTROL, "black"), ("--", ":", "-.")) if row.control else (COLOURS, ("-", (0, (5, 1, 1, 1))))

@@ -1,4 +1,4 @@
-"""What all pictures of maps are made of: a map over a grey picture, the one colour scale, and its colour bar."""
+"""The parts of all figures: maps over grey pictures, colour scales, palettes and colour bars."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 Map = Tensor | np.ndarray
 Picture = Tensor | np.ndarray | CanonicalFace
 
-COLORS = colormaps["RdBu_r"]  # diverging, and told apart without red-green vision: red speaks for the target
+COLORS = colormaps["RdBu_r"]  # diverging and safe for red-green blindness; red speaks for the target
 PALEST = 0.18
 OPACITY = 0.9
 DARKEST = 0.6
-"""Brightness of black in a picture beneath a map: pale, so that the map's colours are seen and grey is not."""
+"""Brightness of black in a picture beneath a map: pale, so that the map's colours stand out."""
 MIDDLE = (1 + DARKEST) / 2
 UNSEEN = (0.2, 0.2, 0.2, 0.58)
-"""Laid over what was not seen: its greys lie between 0.37 and 0.54, darker than any that was seen and is 0."""
+"""Over unseen pixels; on a picture its greys lie between 0.37 and 0.54, darker than those of seen pixels at 0."""
 PERCENTILE = 99.5
-"""The scale ends at this percentile of the absolute values, so that single pixels do not pale everything else."""
+"""The scale ends at this percentile of the absolute values, so that single pixels do not make the others pale."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """A map, NaN where nothing was seen, over a picture; without a map the picture itself."""
+class MapOnPicture:
+    """A map, NaN where nothing was seen, over a picture; or a picture alone."""
 
     values: np.ndarray | None
     picture: np.ndarray
 
 
-def draw_cell(axis: Axes, cell: Cell, norm: Normalize) -> None:
-    """Draws the map over its picture, stretched over the whole of it."""
+def draw_cell(axis: Axes, cell: MapOnPicture, norm: Normalize) -> None:
+    """Draws the map over its picture, stretched to the picture's size."""
     height, width = cell.picture.shape[:2]
     place: dict[str, Any] = {"extent": (0, width, height, 0), "interpolation": "antialiased"}
     axis.set(xticks=[], yticks=[], frame_on=False)
@@ -68,7 +68,7 @@ def colour_bar(
 
 
 def legend_of_unseen(figure: FigureBase, values: Sequence[np.ndarray]) -> None:
-    """Says what dark grey means, if a map is not known everywhere."""
+    """Explains dark grey if some map has unseen pixels."""
     if not all(np.isfinite(value).all() for value in values):
         patch = Patch(facecolor=tuple(over(np.array(UNSEEN), MIDDLE)), label="not seen")
         figure.legend(handles=[patch], loc="outside lower right", fontsize=7, frameon=False)
@@ -85,13 +85,13 @@ def heat(values: np.ndarray, norm: Normalize) -> np.ndarray:
 
 
 def over(colors: np.ndarray, grey: float) -> np.ndarray:
-    """(..., 3) what colours with an alpha look like on grey."""
+    """(..., 3) colours with an alpha, blended over grey."""
     alpha = colors[..., 3:]
     return colors[..., :3] * alpha + grey * (1 - alpha)
 
 
 def scale_of(values: np.ndarray, vmax: float | None) -> tuple[Normalize, str, str]:
-    """The one scale of a figure, what to say about it, and on which sides values lie beyond it."""
+    """A figure's scale, a note about it, and on which sides values lie beyond it (matplotlib's ``extend``)."""
     if vmax is not None and not 0 < vmax < np.inf:
         raise CanonicalError(f"vmax: expected a positive number, the value at the end of the scale, got {vmax}.")
     seen = values[np.isfinite(values)]
@@ -157,9 +157,9 @@ def _array(value: object) -> np.ndarray:
 
 
 LEVELS = 255
-"""Colours from the lowest to the highest value of a scale: an odd number, so that 0 has one of its own."""
+"""Number of colours of a scale: odd, so that 0 has a colour of its own."""
 UNSEEN_LEVEL = LEVELS
-"""Place behind the colours of values for what was not seen."""
+"""Index in a palette for unseen pixels."""
 Kind = Literal["diverging", "error", "count"]
 _SEQUENTIAL = {"error": "Purples", "count": "Greens"}  # one hue each, from light to dark
 
@@ -169,8 +169,8 @@ def palette(kind: Kind) -> np.ndarray:
 
     Args:
         kind: ``"diverging"`` for signed values, in the colours of all figures of maps (red speaks for the target);
-            ``"error"`` and ``"count"`` for values from 0 on, light to dark. All can be told apart without red-green
-            vision.
+            ``"error"`` and ``"count"`` for values from 0 on, light to dark. All are safe for red-green
+            blindness.
 
     Example::
 
@@ -187,17 +187,17 @@ def palette(kind: Kind) -> np.ndarray:
 
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#8c6d1f")
-"""The first six are Okabe's and Ito's; without their yellow, too pale for lines, and black, which is for controls."""
+"""Of lines. The first six are of the Okabe-Ito palette, without yellow, too pale for lines, and black, for controls."""
 CONTROL = "0.5"
 
 
 def plain_axes(axis: Axes, title: str = "") -> None:
-    """Small letters, and lines on two sides only."""
+    """Small labels, and spines on two sides only."""
     axis.set_title(title, fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def wrapped(text: str, width: int) -> str:
-    """The text in lines of so many letters at most, as far as its words allow; its own line breaks stay."""
+    """The text wrapped at spaces to a width in letters; its own line breaks stay."""
     return "\n".join("\n".join(textwrap.wrap(line, width, break_on_hyphens=False)) for line in text.split("\n"))

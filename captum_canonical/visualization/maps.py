@@ -13,8 +13,8 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.visualization.drawing import (
-    Cell,
     Map,
+    MapOnPicture,
     Picture,
     colour_bar,
     draw_cell,
@@ -27,7 +27,7 @@ from captum_canonical.visualization.drawing import (
 )
 
 COLUMN_WIDTH = 24
-"""Letters of a column's label beyond which it goes on in the next line."""
+"""Letters of a column's label after which the line is wrapped."""
 
 
 def show_canonical(
@@ -61,7 +61,7 @@ def show_canonical(
         >>> figure.axes[-1].get_ylabel()
         'drop in log-odds'
     """
-    cell = Cell(values_of(saliency, coverage, canonical_face.size), grey_of(canonical_face))
+    cell = MapOnPicture(values_of(saliency, coverage, canonical_face.size), grey_of(canonical_face))
     return _draw([[cell]], [title or ""], None, vmax, unit, side=3.4)
 
 
@@ -89,7 +89,7 @@ def show_on_photo(
         >>> len(figure.axes)  # the photograph and the colour bar
         2
     """
-    cell = Cell(values_of(saliency, coverage), grey_of(photo))
+    cell = MapOnPicture(values_of(saliency, coverage), grey_of(photo))
     return _draw([[cell]], [title or ""], None, vmax, unit, side=3.4)
 
 
@@ -113,7 +113,7 @@ def montage(
         maps: column label -> its maps, (N, 1, H, W) or N maps of any size, one for each row.
         photos: N photographs, shown in a column of their own on the left.
         coverage: column label -> coverage of its maps; all seen in columns that are not in here.
-        backgrounds: what lies beneath the maps: one picture or canonical face for all, or column label -> picture.
+        backgrounds: the pictures beneath the maps: one picture or canonical face for all, or column label -> picture.
             Default, also for columns that are not in here: the row's photograph.
         row_labels: N labels.
         vmax, unit, title: as in :func:`show_canonical`.
@@ -139,23 +139,23 @@ def montage(
             f"montage: expected as many maps in each column as there are photos and row labels, and columns among "
             f"{columns}, got {wanted} and {unknown}."
         )
-    cells: list[list[Cell]] = []
+    cells: list[list[MapOnPicture]] = []
     for row in range(wanted[0]):
         photo = None if photos is None else photos[row]
-        cells.append([] if photo is None else [Cell(None, picture_of(photo))])
+        cells.append([] if photo is None else [MapOnPicture(None, picture_of(photo))])
         for name in columns:
             beneath = named.get(name, photo if common is None else common)
             if beneath is None:
                 raise CanonicalError(f"montage: nothing lies beneath the maps of {name!r}; give photos or backgrounds.")
             seen = coverage[name][row] if coverage and name in coverage else None
-            cells[-1].append(Cell(values_of(maps[name][row], seen), grey_of(beneath)))
+            cells[-1].append(MapOnPicture(values_of(maps[name][row], seen), grey_of(beneath)))
     labels = [wrapped(name, COLUMN_WIDTH) for name in columns]
     labels = labels if photos is None else ["", *labels]
     return _draw(cells, labels, row_labels, vmax, unit, title=title)
 
 
 def _draw(
-    cells: list[list[Cell]],
+    cells: list[list[MapOnPicture]],
     column_labels: Sequence[str],
     row_labels: Sequence[str] | None,
     vmax: float | None,
@@ -226,7 +226,7 @@ def show_strata(
     check_integer("columns", columns, 1)
     faces = {label: each.face("show_strata") for label, each in strata.items()}
     cells = {
-        label: Cell(values_of(each.mean, each.count, faces[label].size), grey_of(faces[label]))
+        label: MapOnPicture(values_of(each.mean, each.count, faces[label].size), grey_of(faces[label]))
         for label, each in strata.items()
     }
     values = [cell.values for cell in cells.values() if cell.values is not None]

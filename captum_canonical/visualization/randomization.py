@@ -1,4 +1,4 @@
-"""What a model randomisation test has found: maps of one photograph, and similarities, layer after layer."""
+"""A model randomisation test: maps of one photograph and similarities, layer after layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captum_canonical.sanity.result import RandomizationTest
 from captum_canonical.sanity.similarity import MEASURES, TOP
 from captum_canonical.visualization.drawing import (
     COLOURS,
-    Cell,
+    MapOnPicture,
     Picture,
     colour_bar,
     draw_cell,
@@ -30,7 +30,7 @@ from captum_canonical.visualization.drawing import (
 )
 
 MOST_PICTURES = 10
-"""Layers whose maps are shown; of more, so many that lie evenly between the first and the last."""
+"""Layers whose maps are shown at most, evenly spaced from the first to the last."""
 TITLES = {
     "spearman": "Spearman's rank correlation",
     "ssim": "SSIM",
@@ -45,7 +45,7 @@ ORDERS = {
 }
 AGAIN = "none, run again"
 BAR_WIDTH = 20
-"""Letters beside a colour bar beyond which they go on in the next line."""
+"""Letters beside a colour bar after which the line is wrapped."""
 
 
 def show_randomization(
@@ -68,8 +68,8 @@ def show_randomization(
 
     Args:
         result: of :func:`captum_canonical.model_randomization`.
-        canonical_face: what lies beneath canonical maps; they have its size.
-        photos: what lies beneath maps of photographs, which are stretched over them: all N of the test, in its order.
+        canonical_face: drawn beneath canonical maps, which have its size.
+        photos: drawn beneath maps of photographs, which are stretched over them: all N of the test, in its order.
             Default, without a canonical face: white.
         example: whose maps, as a place in ``result.examples``. Channels are added up.
         seed: which random weights, as a place in ``result.seeds``.
@@ -110,7 +110,7 @@ def show_randomization(
     _draw_curves(axis, result, measures)
     _label_layers(axis, result.order, names, shown, turn)
     above_axis: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": int(width // 2)}
-    axis.legend(title=_how(result), fontsize=7, title_fontsize=7, frameon=False, **above_axis)
+    axis.legend(title=_legend_title(result), fontsize=7, title_fontsize=7, frameon=False, **above_axis)
     return figure
 
 
@@ -139,7 +139,7 @@ def _evenly(layers: int) -> list[int]:
 
 
 def short_names(layers: Sequence[str]) -> list[str]:
-    """Names of modules without what all of them begin with, and without the middle of long ones.
+    """Names of modules without their common prefix, and without the middle of long ones.
 
     Example::
 
@@ -156,13 +156,13 @@ def short_names(layers: Sequence[str]) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------------------------- maps
-def _cell(values: Tensor, beneath: Picture | None, canonical_face: CanonicalFace | None) -> Cell:
+def _cell(values: Tensor, beneath: Picture | None, canonical_face: CanonicalFace | None) -> MapOnPicture:
     """A map (C, H, W), its channels added up, over a picture or white."""
     plane = values_of(values.double().sum(0), None, canonical_face.size if canonical_face is not None else None)
-    return Cell(plane, np.ones(plane.shape) if beneath is None else grey_of(beneath))
+    return MapOnPicture(plane, np.ones(plane.shape) if beneath is None else grey_of(beneath))
 
 
-def _draw_maps(figure: SubFigure, cells: list[Cell], titles: list[str], unit: str) -> None:
+def _draw_maps(figure: SubFigure, cells: list[MapOnPicture], titles: list[str], unit: str) -> None:
     """Two rows: on one scale, and each on its own."""
     axes = figure.subplots(2, len(cells), squeeze=False)
     values = [cell.values for cell in cells if cell.values is not None]
@@ -172,7 +172,7 @@ def _draw_maps(figure: SubFigure, cells: list[Cell], titles: list[str], unit: st
         draw_cell(axes[0, number], cell, norm)
         axes[0, number].set_title(titles[number], fontsize=7)
         own = scale_of(values[number], None)[0].vmax
-        draw_cell(axes[1, number], Cell(values[number] / own, cell.picture), share)
+        draw_cell(axes[1, number], MapOnPicture(values[number] / own, cell.picture), share)
         # Where all values are 0 any scale would do: the end that scale_of chose says nothing.
         axes[1, number].set_xlabel(f"±{own:.2g}" if np.nan_to_num(values[number]).any() else "all 0", fontsize=7)
     if (cells[0].picture == 1).all():  # nothing shows where a map on white ends
@@ -181,8 +181,8 @@ def _draw_maps(figure: SubFigure, cells: list[Cell], titles: list[str], unit: st
             axis.spines[:].set(color="0.85", linewidth=0.6)
     axes[0, 0].set_ylabel("one scale\nfor all", fontsize=8)
     axes[1, 0].set_ylabel("each scaled\nto itself", fontsize=8)
-    told = wrapped(f"{unit}\n{note}" if note else unit, BAR_WIDTH)
-    common_bar = colour_bar(figure, norm, axes[0], told, extend)
+    label = wrapped(f"{unit}\n{note}" if note else unit, BAR_WIDTH)
+    common_bar = colour_bar(figure, norm, axes[0], label, extend)
     own_bar = colour_bar(figure, share, axes[1], "share of the number\nbelow each map")
     own_bar.set_ticks([-1, 0, 1])
     for bar in (common_bar, own_bar):
@@ -204,13 +204,13 @@ def _draw_curves(axis: Axes, result: RandomizationTest, measures: Sequence[str])
 
 
 def _turn(names: Sequence[str], width: float) -> int:
-    """Degrees by which names are turned to find room below a curve of so many inches."""
+    """Degrees by which names are rotated to fit below a plot of this width in inches."""
     fits = 0.065 * max(map(len, [AGAIN, *names])) < (width - 1.0) / (len(names) + 1)
     return 0 if fits else 30 if len(names) <= MOST_PICTURES else 90
 
 
 def _label_layers(axis: Axes, order: str, names: Sequence[str], shown: Sequence[int], turn: int) -> None:
-    """The layers below the curve; bold where their map is above, if that is a selection."""
+    """The layers below the curve; if only some have a map above, those are bold."""
     selected = 0 < len(shown) < len(names)
     axis.set_xticks(range(len(names) + 1), [AGAIN, *names])
     for number, tick in enumerate(axis.get_xticklabels()):
@@ -239,10 +239,9 @@ def _draw_curve(axis: Axes, result: RandomizationTest, measure: str, color: str)
         axis.plot(x[undefined], mean[undefined], markerfacecolor="white", label=hollow, **style)
 
 
-def _how(result: RandomizationTest) -> str:
-    """What the means are over."""
+def _legend_title(result: RandomizationTest) -> str:
     maps, seeds = len(result.flags), len(result.seeds)
-    told = f"mean over {maps} map{'s' * (maps > 1)}"
+    mean = f"mean over {maps} map{'s' * (maps > 1)}"
     if seeds == 1:
-        return f"{told}, one seed"
-    return f"{told} and {seeds} seeds, ± standard deviation over seeds"
+        return f"{mean}, one seed"
+    return f"{mean} and {seeds} seeds, ± standard deviation over seeds"

@@ -80,7 +80,7 @@ def test_stronger_values_are_stronger_colours_and_symmetric(face: CanonicalFace)
     figure = show_canonical(steps, face, vmax=1.0)
     line = np.array([pixel(figure, 0, x + 0.5, 10) for x in range(20)])
     redness = line[:, 0] - line[:, 2]
-    assert (np.diff(redness[5:15]) > 0).all()  # the dark ends are told apart by their darkness
+    assert (np.diff(redness[5:15]) > 0).all()  # the dark ends differ by their darkness
     assert (np.diff(line.sum(1)[:10]) > 0).all() and (np.diff(line.sum(1)[10:]) < 0).all()
 
 
