@@ -23,6 +23,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import describe
+from captum_canonical.plugins import ALIGNERS
 from dataset_tools import CornerAligner, dataset, write_photos
 
 
@@ -202,6 +203,14 @@ def test_aligners_of_instances_classes_and_factories(source: Any, kind: type) ->
     if isinstance(source, type):
         assert getattr(made, "on_missing", "skip") == "skip" and getattr(made, "device", "meta") == "meta"
         assert getattr(made, "aligner", OPTIONS["aligner"]) is OPTIONS["aligner"]
+
+
+@pytest.mark.parametrize("name", ALIGNERS.names())
+def test_every_aligner_with_a_name(name: str) -> None:
+    aligner = make_aligner(ALIGNERS.load(name), OPTIONS)
+    assert aligner.face == "largest" and getattr(aligner, "on_missing", "skip") == "skip"
+    assert aligner.topology is None or isinstance(aligner.topology, str)
+    assert aligner.cache_key() == make_aligner(ALIGNERS.load(name), OPTIONS).cache_key()
 
 
 def test_what_is_no_aligner() -> None:
