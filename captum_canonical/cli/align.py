@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import time
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captum_canonical.adapters.aligner import Aligner, CallableAligner, make_aligner
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.cli.console import CommandResult, escape, first_lines, format_duration
-from captum_canonical.cli.networks import is_reference, load_reference
+from captum_canonical.cli.networks import call_factory, load_plugin
 from captum_canonical.cli.options import add_common, add_photos, examples
 from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
+from captum_canonical.fingerprint import file_digest
+from captum_canonical.plugins import ALIGNERS
 from captum_canonical.tables import Column, Table
 
 
@@ -51,20 +56,26 @@ def load_photographs(
         raise CanonicalError(_name_options(str(error))) from error
 
 
-def aligner_of(arguments: Namespace) -> Any:
-    """The aligner of ``--aligner``: one of ours by its name, or a Python reference to a factory."""
-    from captum_canonical import adapters
+def aligner_of(arguments: Namespace) -> Aligner:
+    """The aligner of ``--aligner``.
 
-    if is_reference(arguments.aligner):
-        made = load_reference(arguments.aligner, "--aligner")
-        return made() if isinstance(made, type) or not callable(getattr(made, "open", None)) else made
-    if arguments.aligner == "mediapipe":
-        return adapters.MediaPipeAligner(arguments.face_landmarker, on_missing="skip")
-    if arguments.aligner == "face-alignment":
-        return adapters.FaceAlignmentAligner(on_missing="skip", device=arguments.device or "cpu")
-    raise CanonicalError(
-        f"--aligner: expected mediapipe, face-alignment or package.module:factory, got {arguments.aligner!r}."
-    )
+    Raises:
+        CanonicalError: there is no such aligner, or it cannot be made without arguments.
+    """
+    options = {
+        "on_missing": "skip",
+        "device": arguments.device,
+        "model_asset_path": arguments.face_landmarker,
+        "aligner": MediaPipeAligner(arguments.face_landmarker, on_missing="skip"),  # whose points others align by
+    }
+    source = load_plugin(arguments.aligner, ALIGNERS, "--aligner")
+    given = {name: value for name, value in options.items() if value is not None}
+    made = call_factory(make_aligner, f"--aligner {arguments.aligner}", {"source": source, "options": given})
+    if isinstance(made, CallableAligner) and made.function is source and inspect.isfunction(source):
+        # A function has no settings that could be compared, but all of it is in a file.
+        file = Path(inspect.getfile(source))
+        made.key = f"{source.__module__}.{source.__qualname__} {file_digest(file) if file.is_file() else ''}"
+    return made
 
 
 def alignment_counts(data: AlignedFaces) -> dict[str, Any]:

@@ -13,17 +13,20 @@ from torch import Tensor
 from captum_canonical.cli.align import alignment_counts, alignment_text
 from captum_canonical.cli.console import CommandResult, escape, format_duration
 from captum_canonical.cli.methods import METHODS, OCCLUSION, attribution, occlusion_arguments
+from captum_canonical.cli.networks import load_plugin
 from captum_canonical.cli.options import add_common, add_method, add_network, add_photos, examples, integer_from, names
 from captum_canonical.cli.results import BENCHMARK_FILE
 from captum_canonical.cli.session import Session, start_session
 from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
+from captum_canonical.plugins import FILLS
 
 if TYPE_CHECKING:
     from captum_canonical.benchmarking.result import BenchmarkResult
+    from captum_canonical.faithfulness.fills import Fill
 
-FILLS = ("mean", "blur", "imputed")
+DEFAULT_FILLS = ["mean", "blur", "imputed"]
 DRY_RUN_PHOTOS = 4
 
 
@@ -47,7 +50,13 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
     group.add_argument(
         "--methods", type=names, default=[OCCLUSION], help=f"some of {', '.join(METHODS)} (default occlusion)"
     )
-    group.add_argument("--fills", type=names, default=list(FILLS), help="what scored pixels become (mean,blur,imputed)")
+    group.add_argument(
+        "--fills",
+        type=names,
+        default=DEFAULT_FILLS,
+        help="what scored pixels become: some of zero, mean, blur, imputed, names from other packages, or "
+        "package.module:fill (default mean,blur,imputed)",
+    )
     group.add_argument(
         "--folds", type=integer_from(2), default=5, help="of the mean maps, divided by identity (default 5)"
     )
@@ -67,6 +76,7 @@ def run(arguments: Namespace) -> CommandResult:
     unknown = [name for name in arguments.methods if name not in METHODS]
     if unknown or not arguments.methods:
         raise CanonicalError(f"--methods: expected some of {', '.join(METHODS)}, got {', '.join(unknown) or 'none'}.")
+    arguments.fills = [_load_fill(text) for text in arguments.fills]
     session = start_session(arguments, arguments.methods)
     session.data.align(not arguments.quiet)
     session.probe()
@@ -120,6 +130,12 @@ def _estimate(arguments: Namespace, session: Session, align_seconds: float) -> C
         "failures": failures,
     }
     return CommandResult("\n".join(lines), values)
+
+
+def _load_fill(text: str) -> Fill:
+    from captum_canonical.faithfulness.fills import as_fill
+
+    return as_fill(load_plugin(text, FILLS, "--fills"))
 
 
 def _batch(session: Session, count: int) -> FaceBatch:

@@ -25,6 +25,7 @@ from captum_canonical.cli.network_files import EXPORTED, WEIGHTS, first_line, lo
 from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.fingerprint import file_digest
+from captum_canonical.plugins import Registry
 
 _REFERENCE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 
@@ -77,6 +78,22 @@ def load_reference(text: str, option: str) -> Any:
             raise CanonicalError(f"{option} {text}: {match['module']} has no {name!r}; it has {', '.join(close)}.")
         found = getattr(found, name)
     return found
+
+
+def load_plugin(text: str, registry: Registry, option: str) -> Any:
+    """Loads what has a name in a registry, or the object that ``package.module:object`` names.
+
+    Raises:
+        CanonicalError: there is no such name or object, or it cannot be imported.
+        MissingDependencyError: the module needs a package that is not installed.
+    """
+    if is_reference(text):
+        return load_reference(text, option)
+    if text not in registry:
+        raise CanonicalError(
+            f"{option}: expected {', '.join(registry.names())} or package.module:{registry.kind}, got {text!r}."
+        )
+    return registry.load(text)
 
 
 def _import(name: str, option: str) -> ModuleType:
@@ -160,7 +177,7 @@ def _from_factory(model: str, weights: Path | None, device: str | None) -> Loade
     made = load_reference(model, "--model")
     takes_weights = weights is not None and _takes_weights(made)
     if not isinstance(made, nn.Module):
-        made = _call(made, model, {"weights": weights} if takes_weights else {})
+        made = call_factory(made, f"--model {model}", {"weights": weights} if takes_weights else {})
     network, values = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
     if not callable(network) or isinstance(network, type):
         raise CanonicalError(
@@ -184,18 +201,24 @@ def _takes_weights(factory: Any) -> bool:
         return False
 
 
-def _call(factory: Any, model: str, arguments: dict[str, Any]) -> Any:
+def call_factory(factory: Any, option: str, arguments: dict[str, Any]) -> Any:
+    """Calls what an option names; an error says which option.
+
+    Raises:
+        CanonicalError: it is no function or class, or the call fails.
+        MissingDependencyError: the call needs a package that is not installed.
+    """
     if not callable(factory):
-        raise CanonicalError(f"--model {model}: expected a function or class, got {type(factory).__name__}.")
+        raise CanonicalError(f"{option}: expected a function or class, got {type(factory).__name__}.")
     try:
         with redirect_stdout(sys.stderr):  # stdout is for the result
             return factory(**arguments)
     except CanonicalError:
         raise
     except ImportError as error:
-        raise MissingDependencyError(f"--model {model} needs a package that is not installed: {error}") from error
+        raise MissingDependencyError(f"{option} needs a package that is not installed: {error}") from error
     except (Exception, SystemExit) as error:
-        raise CanonicalError(f"--model {model} fails: {type(error).__name__}: {error}") from error
+        raise CanonicalError(f"{option} fails: {type(error).__name__}: {error}") from error
 
 
 def _prepare(network: nn.Module, device: str | None) -> nn.Module:

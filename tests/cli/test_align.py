@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import csv
+import sys
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
+from captum_canonical.adapters.keypoints import KeypointAligner
+from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.cli.align import aligner_of
 from captum_canonical.cli.command import main
-from command_tools import Capture, DrawnAligner, explain_command, run_json, write_photos
+from captum_canonical.plugins import ALIGNERS
+from command_tools import Capture, DrawnAligner, explain_command, run_error, run_json, write_photos
+from plugin_tools import install
 
 
 def test_align_gives_an_account_by_group_and_keeps_the_meshes(tmp_path: Path, capsys: Capture) -> None:
@@ -38,3 +49,111 @@ def test_meshes_serve_any_input_size(photos: Path, tmp_path: Path, capsys: Captu
     DrawnAligner.calls.clear()
     run_json(explain_command(photos, tmp_path / "run", "--cache", cache), capsys)
     assert DrawnAligner.calls == []
+
+
+# ------------------------------------------------------------------------------------------------- which aligner
+NAMED = """
+from captum_canonical.adapters import KeypointAligner, MediaPipeAligner, PixelGrid
+from command_tools import DrawnAligner
+
+mediapipe = MediaPipeAligner(max_faces=3)
+grid = PixelGrid(3, 4)
+keypoints = KeypointAligner(DrawnAligner())
+
+def make_grid():
+    return PixelGrid(3, 4)
+
+def make_keypoints(on_missing="raise"):
+    assert on_missing == "skip"
+    return KeypointAligner(DrawnAligner())
+
+def make_mediapipe(device="cpu"):
+    return MediaPipeAligner()
+
+def drawn(images, *, names=None):
+    return DrawnAligner()(images, names=names)
+
+def fails():
+    raise RuntimeError("no network")
+"""
+
+
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of aligners in the current folder."""
+    (tmp_path / "named_aligners.py").write_text(NAMED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "named_aligners", raising=False)
+    return "named_aligners"
+
+
+@pytest.mark.parametrize("name", ["grid", "make_grid", "keypoints", "make_keypoints", "drawn"])
+def test_align_takes_instances_factories_and_functions(named: str, name: str, photos: Path, capsys: Capture) -> None:
+    arguments = ["align", "--images", str(photos), "--cache", "meshes", "--aligner", f"{named}:{name}", "--quiet"]
+    assert run_json(arguments, capsys)["found"] == 5
+    meshes = {path: path.stat().st_mtime_ns for path in Path("meshes").iterdir()}
+    assert run_json(arguments, capsys)["found"] == len(meshes) == 5
+    assert {path: path.stat().st_mtime_ns for path in Path("meshes").iterdir()} == meshes
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("mediapipe", MediaPipeAligner),
+        ("face-alignment", FaceAlignmentAligner),
+        ("named_aligners:mediapipe", MediaPipeAligner),
+        ("named_aligners:make_mediapipe", MediaPipeAligner),
+        ("captum_canonical.adapters:MediaPipeAligner", MediaPipeAligner),
+        ("captum_canonical.adapters:KeypointAligner", KeypointAligner),
+    ],
+)
+def test_aligners_that_options_name(named: str, text: str, kind: type) -> None:
+    arguments = Namespace(aligner=text, device="cuda", face_landmarker=Path("face.task"))
+    aligner = aligner_of(arguments)
+    assert type(aligner) is kind
+    if not text.startswith(named):
+        inner = aligner.aligner if isinstance(aligner, KeypointAligner) else aligner
+        assert inner.on_missing == "skip"
+        assert getattr(inner, "device", "cuda") == "cuda"
+        assert getattr(inner, "model_asset_path", Path("face.task")) == Path("face.task")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dlib", "expected face-alignment, mediapipe or package.module:aligner, got 'dlib'"),
+        ("captum_canonical.adapters:PixelGrid", "PixelGrid needs rows, cols; name an instance of it"),
+        ("named_aligners:fails", "--aligner named_aligners:fails fails: RuntimeError: no network"),
+        ("named_aligners:NAMES", "has no 'NAMES'"),
+        ("math:pi", "expected a callable from images to a FaceMesh, got float"),
+    ],
+)
+def test_what_is_no_aligner(named: str, text: str, message: str, photos: Path, capsys: Capture) -> None:
+    assert message in run_error(["align", "--images", str(photos), "--cache", "meshes", "--aligner", text], capsys)
+
+
+def test_a_function_is_known_by_its_file(named: str, photos: Path, capsys: Capture) -> None:
+    arguments = ["align", "--images", str(photos), "--cache", "meshes", "--aligner", f"{named}:drawn", "--quiet"]
+    run_json(arguments, capsys)
+    Path(f"{named}.py").write_text(f"{NAMED}# another version")
+    del sys.modules[named]
+    run_json(arguments, capsys)
+    assert len(list(Path("meshes").iterdir())) == 10
+
+
+def test_an_aligner_of_another_package(photos: Path, tmp_path: Path, monkeypatch: Any, capsys: Capture) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = "from captum_canonical.adapters import PixelGrid\n\ndef three(): return PixelGrid(3, 3)"
+    install(tmp_path, "package_of_an_aligner", code, ALIGNERS.group, {"thirds": "package_of_an_aligner:three"})
+    arguments = [
+        "align",
+        "--images",
+        str(photos),
+        "--cache",
+        str(tmp_path / "meshes"),
+        "--aligner",
+        "thirds",
+        "--quiet",
+    ]
+    assert run_json(arguments, capsys)["found"] == 5

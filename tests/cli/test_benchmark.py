@@ -8,7 +8,9 @@ import pytest
 
 import captum_canonical as cc
 from captum_canonical.cli.command import main
+from captum_canonical.plugins import FILLS
 from command_tools import Capture, explain_command, run_error, run_json
+from plugin_tools import install
 
 
 def test_benchmark(photos: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -27,3 +29,32 @@ def test_benchmark(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
     assert "| " in (tmp_path / "out" / "table.md").read_text()
     assert "got nonsense" in run_error([*arguments, "--methods", "nonsense"], capsys)
+
+
+MINE = """
+from captum_canonical.faithfulness import Fill
+
+class Mine(Fill):
+    name = "mine"
+    uses_hidden = False
+
+    def __call__(self, images, hidden):
+        return images.flip(3)
+"""
+
+
+def test_fills_of_ones_own(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ["benchmark", *explain_command(photos, tmp_path / "out")[1:], "--folds", "2"]
+    assert "expected blur, imputed, mean, zero or package.module:fill, got 'mine'" in run_error(
+        [*arguments, "--fills", "mine"], capsys
+    )
+    install(tmp_path, "package_of_mine", MINE, FILLS.group, {"mine": "package_of_mine:Mine"})
+    results = []
+    for fill in ("mine", "package_of_mine:Mine"):
+        run_json([*arguments, "--fills", f"mean,{fill}"], capsys)
+        results.append(cc.BenchmarkResult.from_json(tmp_path / "out" / "benchmark.json"))
+    assert results[0].fills == results[1].fills == ("mean", "mine")
+    values = [result["occlusion, per image"].value("mean_drop", "mine") for result in results]
+    assert values[0] == values[1]
