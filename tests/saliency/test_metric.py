@@ -22,16 +22,10 @@ from torchmetrics import Metric, MetricCollection
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.metric import CanonicalModelSaliency
-from captum_canonical.saliency.moments import merge_moments
 from captum_canonical.saliency.result import ModelSaliency
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE = 16
-
-
-@pytest.fixture(scope="module")
-def face() -> CanonicalFace:
-    return CanonicalFace.default(size=SIZE)
+SIZE = FACE_SIZE = 16
 
 
 def data(count: int = 11, offset: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -66,7 +60,6 @@ def check(got: ModelSaliency, maps: Tensor, coverage: Tensor, rtol: float = 1e-1
     assert got.n == int((coverage.flatten(1) > 0).any(1).sum())
 
 
-# ------------------------------------------------------------------------------------------------------ one pass
 def test_one_pass_equals_numpy(face: CanonicalFace) -> None:
     maps, coverage = data()
     metric = CanonicalModelSaliency(face)
@@ -117,7 +110,6 @@ def test_nothing_seen_at_all(face: CanonicalFace) -> None:
         assert CanonicalModelSaliency(face).compute().n == 0
 
 
-# -------------------------------------------------------------------------------------------- batches and shards
 @pytest.mark.parametrize("cuts", [[1] * 11, [4, 7], [10, 1], [0, 11, 0]])
 def test_batches_shards_and_forward_give_the_same(face: CanonicalFace, cuts: list[int]) -> None:
     maps, coverage = data()
@@ -136,19 +128,6 @@ def test_batches_shards_and_forward_give_the_same(face: CanonicalFace, cuts: lis
             check(metric.compute(), maps, coverage)
 
 
-def test_merge_moments_of_many_parts_in_any_order() -> None:
-    values = [torch.randn(k, 5, dtype=torch.float64) + 1e3 for k in (1, 4, 2, 9)]
-    parts = [torch.stack([torch.full((5,), float(len(v))), v.mean(0), (v - v.mean(0)).square().sum(0)]) for v in values]
-    parts.append(torch.zeros(3, 5))
-    want = np.concatenate(values)
-    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 4, 0, 3, 1]):
-        got = merge_moments(torch.stack([parts[i].double() for i in order]))
-        assert_close(got[0], torch.full((5,), 16.0, dtype=torch.float64))
-        assert_close(got[1].numpy(), want.mean(0), rtol=1e-14, atol=0)
-        assert_close(got[2].numpy(), want.var(0) * 16, rtol=1e-11, atol=0)
-    assert_close(merge_moments(torch.zeros(2, 3, 5)), torch.zeros(3, 5))
-
-
 def test_merging_maps_of_another_face_is_refused(face: CanonicalFace) -> None:
     metric = CanonicalModelSaliency(face)
     for other in (
@@ -160,7 +139,6 @@ def test_merging_maps_of_another_face_is_refused(face: CanonicalFace) -> None:
             metric.merge_state(other)
 
 
-# ----------------------------------------------------------------------------------------------------- processes
 def test_two_gloo_processes_give_the_same(tmp_path: Path) -> None:
     maps, coverage = data()
     cases = [(11, 0), (0, 11), (4, 7)]  # images of rank 0 and of rank 1
@@ -198,7 +176,6 @@ def run_two_workers(folder: Path) -> None:
             process.kill()
 
 
-# --------------------------------------------------------------------------------------------- symmetric pooling
 def test_symmetric_pools_both_sides_and_counts_the_image_once(face: CanonicalFace) -> None:
     maps, coverage = data()
     pooled, hits = torch.zeros_like(maps), torch.zeros_like(coverage)
@@ -227,7 +204,6 @@ def test_symmetric_needs_a_symmetric_face(face: CanonicalFace) -> None:
             CanonicalModelSaliency(other, symmetric=True)
 
 
-# ----------------------------------------------------------------------------------------------------- life of it
 @pytest.mark.parametrize(
     "cast",
     [
@@ -308,7 +284,6 @@ def test_results_and_inputs_are_independent_of_later_updates(face: CanonicalFace
     assert not first.mean.requires_grad and not metric.moments.requires_grad
 
 
-# ----------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(
     ("maps", "coverage", "message"),
     [

@@ -1,4 +1,4 @@
-"""The table of regions: hand cases, oracles, and what is not defined."""
+"""The table of regions: cases by hand, loops, and what is not defined."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
-from torch.testing import assert_close
 
-from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency, region_table
-from captum_canonical.saliency.regions import RegionMasks, region_values, regions_version
-from captum_canonical.statistics.bootstrap import difference, ratios
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.region_table import region_table
+from captum_canonical.saliency.result import ModelSaliency
 from simulated_maps import SIZE, people
 
-
-@pytest.fixture(scope="module")
-def face() -> CanonicalFace:
-    return CanonicalFace.default(SIZE)
+FACE_SIZE = SIZE
 
 
 def test_values_by_a_loop(face: CanonicalFace) -> None:
@@ -56,19 +51,6 @@ def test_values_by_a_loop(face: CanonicalFace) -> None:
     assert len(table.asymmetries) == 7
 
 
-def test_contributions_of_people_add_up_to_the_map(face: CanonicalFace) -> None:
-    generator = torch.Generator().manual_seed(1)
-    maps, who = people(face, 12, generator, photos=3)
-    coverage = torch.rand(maps.shape, generator=generator) > 0.3
-    result = ModelSaliency.from_maps(maps, coverage.float(), face, who)
-    values = region_values(result, RegionMasks.of(face, "test"))
-    rows = region_table(result).rows
-    assert values.total.shape == (12, 1)
-    assert_close(values.means.mean(0), torch.tensor([row.mean for row in rows]).double(), rtol=1e-6, atol=1e-8)
-    shares = values.mass.mean(0) / values.total.mean()
-    assert_close(shares, torch.tensor([row.share for row in rows]).double(), rtol=1e-6, atol=1e-8)
-
-
 def test_the_interval_of_a_mean_is_students(face: CanonicalFace) -> None:
     maps, _ = people(face, 15, torch.Generator().manual_seed(2))
     row = next(row for row in region_table(ModelSaliency.from_maps(maps, None, face)).rows if row.region == "forehead")
@@ -79,28 +61,6 @@ def test_the_interval_of_a_mean_is_students(face: CanonicalFace) -> None:
     assert wider[0] < narrow[0] < narrow[1] < wider[1]
 
 
-def test_the_influence_is_that_of_leaving_one_out() -> None:
-    """The infinitesimal jackknife against the jackknife, on many units."""
-    generator = torch.Generator().manual_seed(3)
-    below = torch.rand(400, 1, generator=generator, dtype=torch.float64) + 0.5
-    above = below * 0.3 + 0.1 * torch.rand(400, 1, generator=generator, dtype=torch.float64)
-    without = (above.sum() - above) / (below.sum() - below)
-    error = ((399 / 400) * (without - without.mean()).square().sum()).sqrt()
-    assert float(ratios(above, below).standard_error) == pytest.approx(float(error), rel=0.01)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 1000))
-def test_differences_of_means_are_welchs(first: int, second: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    one, other = generator.normal(0, 1, first), generator.normal(1, 3, second)
-    sides = [ratios(torch.from_numpy(each)[:, None], torch.ones(len(each), 1).double()) for each in (one, other)]
-    found = difference(*sides, (first - 1, second - 1))
-    want = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-    assert (float(found.low), float(found.high)) == pytest.approx((want.low, want.high), rel=1e-6)
-
-
-# ----------------------------------------------------------------------------------------------------- not defined
 def test_nothing_positive(face: CanonicalFace) -> None:
     table = region_table(ModelSaliency.from_maps(-torch.ones(4, 1, SIZE, SIZE), None, face))
     assert all(math.isnan(row.share) and math.isnan(row.density) and row.mean == -1 for row in table.rows)
@@ -158,18 +118,6 @@ def test_what_is_refused(face: CanonicalFace) -> None:
         region_table(unknown)
     with pytest.raises(CanonicalError, match="format: expected 'text', 'markdown' or 'csv'"):
         region_table(result).table("html")
-
-
-# --------------------------------------------------------------------------------------------------------- versions
-def test_regions_are_versioned(face: CanonicalFace) -> None:
-    """Regions may not change unnoticed: outputs of another version are not comparable."""
-    assert regions_version(face) == regions_version(CanonicalFace.default(224))
-    fewer = replace(face, regions={name: index for name, index in face.regions.items() if name != "chin"})
-    moved = replace(face, regions={**face.regions, "chin": face.regions["chin"][1:]})
-    assert len({regions_version(each) for each in (face, fewer, moved)}) == 3
-    assert region_table(ModelSaliency.from_maps(torch.ones(2, 1, SIZE, SIZE), None, face)).regions_version == (
-        regions_version(face)
-    )
 
 
 def test_text_markdown_and_csv_hold_the_same(face: CanonicalFace) -> None:

@@ -1,92 +1,48 @@
-"""ModelSaliency: of maps, run folders and files; strata, significance and concentration."""
+"""ModelSaliency: results of maps and of run folders, and their sums."""
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from torch import nn
 from torch.testing import assert_close
 
-from captum_canonical import (
-    CanonicalError,
-    CanonicalFace,
-    CanonicalModelSaliency,
-    FaceMesh,
-    ModelSaliency,
-    compare_groups,
-    compare_models,
-    explain_dataset,
-    region_table,
-)
-from simulated_maps import SIZE, people, smooth_noise
+from captum_canonical.comparisons.groups import compare_groups
+from captum_canonical.comparisons.models import compare_models
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.runs.explain import explain_dataset
+from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.saliency.region_table import region_table
+from captum_canonical.saliency.result import ModelSaliency
+from face_tools import mesh_of
+from saliency_tools import assert_same, drawn_result, result_with_gaps
+from simulated_maps import SIZE
 
-PIXELS = ("mean", "variance", "count", "coverage", "standard_error")
-
+FACE_SIZE = SIZE
 DIFFERENT = "The maps of the two sides were made with different settings"
+SIDES = st.integers(1, 12)
 
 
-@pytest.fixture(scope="module")
-def face() -> CanonicalFace:
-    return CanonicalFace.default(SIZE)
-
-
-def some(face: CanonicalFace, count: int = 45, seed: int = 0, **columns) -> tuple[Tensor, Tensor, ModelSaliency]:
-    generator = torch.Generator().manual_seed(seed)
-    maps, _ = people(face, count, generator)
-    coverage = torch.randint(0, 3, maps.shape, generator=generator)
-    coverage[4] = 0
-    maps[coverage == 0] = math.nan
-    return maps, coverage, ModelSaliency.from_maps(maps, coverage, face, **columns)
-
-
-def same(one: ModelSaliency, other: ModelSaliency, rtol: float = 1e-12) -> None:
-    for name in PIXELS:
-        first, second = getattr(one, name), getattr(other, name)
-        assert_close(first, second, rtol=rtol, atol=1e-15 if rtol < 1e-9 else 1e-9, equal_nan=True, msg=name)
-    assert one.n == other.n and one.symmetric == other.symmetric
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, face: CanonicalFace) -> Path:
-    """The folder of a run over 40 photographs, one of which has no face."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    torch.manual_seed(0)
-    found = torch.ones(40, dtype=torch.bool)
-    found[7] = False
-    faces = FaceMesh(
-        (face.vertices * 32 / SIZE).repeat(40, 1, 1), image_size=(32, 32), topology=face.topology, found=found
-    )
-    network = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 2)).eval()
-    data = torch.rand(40, 3, 32, 32), faces, torch.arange(40) % 2
-    explain_dataset(network, data, folder, canonical_face=face, num_points=16, show_progress=False)
-    return folder
-
-
-# ------------------------------------------------------------------------------------------------------ of maps
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_of_maps_in_memory_equals_the_metric(face: CanonicalFace, symmetric: bool) -> None:
-    maps, coverage, _ = some(face)
+    maps, coverage, _ = result_with_gaps(face)
     result = ModelSaliency.from_maps(maps, coverage, face, symmetric=symmetric)
     metric = CanonicalModelSaliency(face, symmetric)
     metric.update(maps, coverage)
-    same(result, metric.compute())
+    assert_same(result, metric.compute())
     assert result.n == 44 and len(result.photos) == 44 and result.run is None
     np.testing.assert_array_equal(result.photos.maps, np.delete(maps.numpy(), 4, 0))
-
-
-def test_maps_are_kept_not_copied_and_not_changed(face: CanonicalFace) -> None:
-    maps = smooth_noise(6, torch.Generator().manual_seed(0))
-    before = maps.clone()
-    result = ModelSaliency.from_maps(maps, None, face)
-    result.significance(99)
-    result.concentration()
-    region_table(result)
-    assert torch.equal(maps, before) and np.shares_memory(result.photos.maps, maps.numpy())
 
 
 def test_what_does_not_fit_is_refused(face: CanonicalFace) -> None:
@@ -100,94 +56,26 @@ def test_what_does_not_fit_is_refused(face: CanonicalFace) -> None:
         ModelSaliency.from_maps(maps, None, face)
 
 
-# --------------------------------------------------------------------------------------------------- of a run
 def test_of_a_run_folder(run: Path, face: CanonicalFace) -> None:
     result = ModelSaliency.open(run)
     assert result.n == 39 and result.run.complete and len(result.photos) == 39
     assert "ModelSaliency of 39 photographs in" in repr(result) and "1 photographs left out" in repr(result)
     maps, coverage = result.photos.maps, result.photos.coverage
     assert maps.shape == (39, 1, SIZE, SIZE) and 7 not in result.records["place"]
-    same(result, ModelSaliency.from_maps(np.array(maps), np.array(coverage), face), rtol=1e-9)
+    assert_same(result, ModelSaliency.from_maps(np.array(maps), np.array(coverage), face), rtol=1e-9)
     assert len(result.records["score"]) == 39 and None not in result.records["score"]
     lines = result.photos.lines(3, 5)
     np.testing.assert_array_equal(lines[0].numpy(), maps[:, 0, 3:5])
     np.testing.assert_array_equal(lines[1].numpy(), coverage[:, 0, 3:5])
 
 
-def test_the_summary_is_written_alike_to_the_byte_and_can_be_loaded(run: Path, tmp_path: Path) -> None:
-    result = ModelSaliency.open(run)
-    written = (run / "summary.npz").read_bytes()
-    result.save(tmp_path / "again.npz")
-    assert (tmp_path / "again.npz").read_bytes() == written
-    assert result.save_summary() == run / "summary.npz" and (run / "summary.npz").read_bytes() == written
-    loaded = ModelSaliency.load(run / "summary.npz")
-    same(loaded, result)
-    assert loaded.canonical_face.size == result.canonical_face.size and loaded.photos is None
-    with np.load(run / "summary.npz", allow_pickle=False) as arrays:
-        assert {"mean", "standard_error", "variance", "count", "coverage", "n"} <= set(arrays.files)
-
-
-def test_pooling_is_remembered_by_the_summary(run: Path) -> None:
-    pooled = ModelSaliency.open(run, symmetric=True)
-    assert_close(pooled.mean, pooled.mean.flip(-1))
-    written = (run / "summary.npz").read_bytes()
-    pooled.save_summary()
-    try:
-        assert ModelSaliency.open(run).symmetric and not ModelSaliency.open(run, symmetric=False).symmetric
-    finally:
-        (run / "summary.npz").write_bytes(written)
-    turned = CanonicalFace.from_vertices(pooled.canonical_face.image, pooled.canonical_face.vertices)
-    with pytest.raises(CanonicalError, match="symmetric=True expects"):
-        ModelSaliency.from_maps(torch.ones(2, 1, SIZE, SIZE), None, turned, symmetric=True)
-
-
-def test_files_that_are_none(tmp_path: Path, face: CanonicalFace) -> None:
-    _, _, result = some(face)
-    path = result.save(tmp_path / "saved.npz")
-    for content in (b"", b"no zip", path.read_bytes()[:-200]):
-        (tmp_path / "broken.npz").write_bytes(content)
-        with pytest.raises(CanonicalError, match=r"expected a file written by ModelSaliency\.save"):
-            ModelSaliency.load(tmp_path / "broken.npz")
-    np.savez(tmp_path / "other.npz", mean=np.zeros(3))
-    for name in ("other.npz", "absent.npz"):
-        with pytest.raises(CanonicalError, match=r"expected a file written by ModelSaliency\.save"):
-            ModelSaliency.load(tmp_path / name)
-    face_of_another_size = ModelSaliency(*result.pixels, result.n, canonical_face=CanonicalFace.default(16))
-    with pytest.raises(CanonicalError, match=r"the shapes .* instead of \(1, 16, 16\)"):
-        ModelSaliency.load(face_of_another_size.save(tmp_path / "mixed.npz"))
-    with pytest.raises(CanonicalError, match="cannot be written"):
-        result.save(tmp_path / "no" / "folder.npz")
-    assert not list(tmp_path.glob(".*partial"))
-    with pytest.raises(CanonicalError, match="expected the result of a run"):
-        result.save_summary()
-
-
-def test_a_damaged_file_is_never_anything_but_a_canonical_error(tmp_path: Path) -> None:
-    small = CanonicalFace.default(8)
-    whole = ModelSaliency.from_maps(torch.ones(3, 1, 8, 8), None, small).save(tmp_path / "whole.npz").read_bytes()
-    generator = np.random.default_rng(0)
-    refused = 0
-    for turn in range(300):
-        content = bytearray(whole)
-        place = generator.integers(len(content)) if turn % 3 == 0 else -1 - generator.integers(900)
-        content[place] = generator.integers(256)
-        (tmp_path / "damaged.npz").write_bytes(content)
-        try:
-            loaded = ModelSaliency.load(tmp_path / "damaged.npz")
-            assert torch.equal(loaded.mean, torch.ones(1, 8, 8).double())  # what was hit means nothing, such as a date
-        except CanonicalError:
-            refused += 1
-    assert refused > 100
-
-
-# ------------------------------------------------------------------------------------------------------- adding
 def test_strata_add_up_to_the_whole_in_any_order(run: Path, face: CanonicalFace) -> None:
-    for result in (ModelSaliency.open(run), some(face, group=[number % 3 for number in range(45)])[2]):
+    for result in (ModelSaliency.open(run), result_with_gaps(face, group=[number % 3 for number in range(45)])[2]):
         parts = list(result.strata("label" if result.run else "group").values())
         total = parts[-1]
         for part in parts[:-1]:
             total = total + part
-        same(total, result, rtol=1e-9)
+        assert_same(total, result, rtol=1e-9)
         assert len(total.photos) == result.n and total.photos.maps.shape == result.photos.maps.shape
         assert total.significance(99).units == result.significance(99).units
         lines = total.photos.lines(2, 4)[0].numpy()
@@ -196,12 +84,12 @@ def test_strata_add_up_to_the_whole_in_any_order(run: Path, face: CanonicalFace)
 
 def test_runs_over_different_photographs_add_up(run: Path, face: CanonicalFace) -> None:
     result = ModelSaliency.open(run)
-    _, _, other = some(face)
+    _, _, other = result_with_gaps(face)
     total = result + other
     assert total.n == result.n + other.n and set(total.records) >= set(result.records)
     assert total.records["name"][-1] is None and total.photos.maps.shape[0] == total.n
     streamed = ModelSaliency.load(run / "summary.npz") + other
-    same(streamed, total)
+    assert_same(streamed, total)
     assert streamed.photos is None
 
 
@@ -209,7 +97,7 @@ def test_photographs_are_not_added_twice(run: Path, face: CanonicalFace) -> None
     result, again = ModelSaliency.open(run), ModelSaliency.open(run)
     with pytest.raises(CanonicalError, match="different photographs, but 39 are in both"):
         result + again
-    _, _, memory = some(face, label=[0] * 20 + [1] * 25)
+    _, _, memory = result_with_gaps(face, label=[0] * 20 + [1] * 25)
     with pytest.raises(CanonicalError, match="but 19 are in both"):
         memory + memory.strata("label")["0"]
     with pytest.raises(CanonicalError, match="but 44 are in both"):
@@ -222,7 +110,7 @@ def test_photographs_are_not_added_twice(run: Path, face: CanonicalFace) -> None
 
 def test_maps_of_other_faces_networks_or_settings_do_not_add_up(tmp_path: Path, face: CanonicalFace) -> None:
     torch.manual_seed(1)
-    faces = FaceMesh((face.vertices * 32 / SIZE).repeat(8, 1, 1), image_size=(32, 32), topology=face.topology)
+    faces = mesh_of(face, 8, 32)
     networks = [nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 2)).eval() for _ in range(2)]
 
     def made(name: str, network: nn.Module, photos: int | None = None, **settings) -> ModelSaliency:
@@ -257,7 +145,6 @@ def test_maps_of_other_faces_networks_or_settings_do_not_add_up(tmp_path: Path, 
     assert (one + ModelSaliency.from_maps(torch.ones(2, 1, SIZE, SIZE), None, nearly)).n == 10
 
 
-# ------------------------------------------------------------------------------------------- without single maps
 def test_a_streamed_result_says_that_it_cannot(face: CanonicalFace, run: Path) -> None:
     metric = CanonicalModelSaliency(face)
     metric.update(torch.ones(3, 1, SIZE, SIZE))
@@ -272,3 +159,38 @@ def test_a_streamed_result_says_that_it_cannot(face: CanonicalFace, run: Path) -
                 ask()
         assert not result.concentration().intervals and "streamed" in result.concentration().note
         assert result.records == {} and "without single maps" in repr(result)
+
+
+@examples(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 9), SIDES, SIDES, st.integers(0, 99), st.integers(1, 4), st.sampled_from([False, "mass", "extent"])
+)
+def test_of_one_result(count: int, height: int, width: int, seed: int, people: int, clusters: bool) -> None:
+    result = drawn_result(count, height, width, seed, people)
+    whole = (1, height, width)
+    assert all(getattr(result, name).shape == whole for name in ("mean", "variance", "count", "coverage"))
+    found = result.significance(99, clusters=clusters)
+    assert found.t.shape == found.p_values.shape == found.mask.shape == found.tested.shape == whole
+    assert found.t.dtype == found.p_values.dtype == torch.float64 and found.mask.dtype == torch.bool
+    assert torch.equal(found.t.isnan(), found.p_values.isnan())
+    known = found.p_values[~found.p_values.isnan()]
+    assert bool((known > 0).all()) and bool((known <= 1).all()) and found.sentence
+    table = region_table(result)
+    assert [row.region for row in table.rows] == list(result.canonical_face.regions)
+    for each in (found, table, result.concentration()):
+        json.dumps(each.as_json(), allow_nan=False)
+
+
+@examples(max_examples=25, deadline=None)
+@given(st.integers(1, 9), SIDES, SIDES, st.integers(0, 99))
+def test_halves_add_up_and_files_hold_what_was_saved(count: int, height: int, width: int, seed: int) -> None:
+
+    result = drawn_result(count, height, width, seed, 3)
+    parts = list(result.strata(["odd" if number % 2 else "even" for number in range(result.n)]).values())
+    total = parts[0] + parts[1] if len(parts) == 2 else result
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = ModelSaliency.load(total.save(Path(folder) / "total.npz"))
+    for each in (total, loaded):
+        for name in ("mean", "variance", "count", "coverage"):
+            assert_close(getattr(each, name), getattr(result, name), equal_nan=True)
+        assert each.n == result.n

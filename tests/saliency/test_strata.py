@@ -10,15 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_canonical import CanonicalError, CanonicalFace, ModelSaliency
-from captum_canonical.saliency.single_maps import MapsInMemory
+from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.saliency.strata import strata_of
 from simulated_maps import SIZE
 
-
-@pytest.fixture(scope="module")
-def face() -> CanonicalFace:
-    return CanonicalFace.default(SIZE)
+FACE_SIZE = SIZE
 
 
 def test_strata(face: CanonicalFace) -> None:
@@ -114,17 +112,3 @@ def test_what_is_no_number_is_not_known_and_tensors_are_entries() -> None:
     assert [len(each) for each in found.values()] == [7, 6, 7, 1] and found["not known"] == [20]
     assert strata_of({"age": [3.0, math.nan]}, 2, "age") == {"3.0": [0], "not known": [1]}
     assert strata_of({}, 3, torch.tensor([1, 0, 1])) == {"0": [1], "1": [0, 2]}
-
-
-def test_all_strata_together_read_each_map_once(face: CanonicalFace, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    usual = MapsInMemory.read
-    result = ModelSaliency.from_maps(torch.ones(30, 1, SIZE, SIZE), None, face, group=[n % 4 for n in range(30)])
-
-    def counted(self: MapsInMemory, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        read.extend(range(start, stop))
-        return usual(self, start, stop)
-
-    monkeypatch.setattr(MapsInMemory, "read", counted)
-    assert [each.mean.mean() for each in result.strata("group").values()] == [1.0] * 4
-    assert sorted(read) == list(range(30))
