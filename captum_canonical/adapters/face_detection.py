@@ -1,0 +1,240 @@
+"""From photographs to faces, as MediaPipe's face mesh finds them: detect, crop along the eyes, 468 vertices, back.
+
+The steps and constants are those of MediaPipe's graphs for static images (``face_detection_short_range`` and
+``face_landmark``, Apache License 2.0). Crops are taken by OpenCV, because its fixed-point interpolation is part of what
+the networks were run with: bilinear interpolation in floating point moves vertices by up to 15 % of the eyes' distance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_canonical.adapters.face_networks import DETECTOR_SIZE, MESH_SIZE, face_networks
+from captum_canonical.faces.canonical_face import CanonicalFace
+
+OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
+MARGIN = 1.5  # side of the crop for the mesh, in sides of the detected box
+PRESENCE = 0.5  # what the mesh network must say for its crop to be a face
+DOUBTFUL = 0.035  # disagreement beyond which a mesh is doubtful
+SURE = 0.8  # score that upside-down faces do not reach
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square of an image, turned by ``angle`` (radians, clockwise as seen), in pixels."""
+
+    x: float
+    y: float
+    side: float
+    angle: float = 0.0
+
+    def cut(self, image: np.ndarray, size: int, border: int) -> np.ndarray:
+        """(size, size, 3) uint8; pixel k of the crop lies at k / size of the square's side."""
+        corners = cv2.boxPoints(((self.x, self.y), (self.side, self.side), math.degrees(self.angle)))
+        target = np.array([[0, size], [0, 0], [size, 0], [size, size]], np.float32)
+        transform = cv2.getPerspectiveTransform(corners, target)
+        return cv2.warpPerspective(image, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
+
+    def out_of_crop(self, vertices: np.ndarray, size: int) -> np.ndarray:
+        """(..., 3) vertices in pixels of the crop, z away from the camera, in the image's pixels and z towards it."""
+        x, y = ((vertices[..., axis] / size - 0.5) * self.side for axis in (0, 1))
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        moved = (cos * x - sin * y + self.x, sin * x + cos * y + self.y, -vertices[..., 2] / size * self.side)
+        return np.stack(moved, axis=-1)
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """A face in an image.
+
+    Attributes:
+        vertices: (468, 3) float64, in pixels of the image, z towards the camera.
+        score: 0..1, how sure the detector is.
+        presence: 0..1, how sure the mesh network is that its crop shows a face.
+        disagreement: mean distance between the vertices and those found in the mirrored crop, as a share of the longer
+            side of the box around them. Upright faces have about 0.01; a mesh laid on an upside-down face has 0.04.
+        tilt: angle of the line through the eyes in radians, clockwise as seen.
+        turn: by how many degrees, clockwise, the photograph has to be turned for this face to be found: 0, 90, 180, 270.
+    """
+
+    vertices: np.ndarray
+    score: float
+    presence: float
+    disagreement: float
+    tilt: float
+    turn: int = 0
+
+    @property
+    def upright(self) -> bool:
+        """Whether nothing speaks for the photograph being turned: a sure detection, level eyes, one mesh both ways."""
+        return self.score >= SURE and self.plausible and abs(self.tilt) < math.pi / 4
+
+    @property
+    def plausible(self) -> bool:
+        """Whether the mirrored crop gives the same mesh."""
+        return self.disagreement <= DOUBTFUL
+
+    def turned_back(self, quarters: int, size: tuple[int, int]) -> FoundFace:
+        """A face found in ``np.rot90(image, -quarters)``, in the image itself, whose (H, W) is ``size``."""
+        x, y, z = self.vertices.T
+        height, width = size
+        back = {0: (x, y), 1: (y, height - x), 2: (width - x, height - y), 3: (width - y, x)}[quarters]
+        return replace(self, vertices=np.stack([*back, z], axis=1), turn=90 * quarters)
+
+
+def find_faces(
+    images: Sequence[np.ndarray],
+    device: torch.device,
+    min_score: float = 0.5,
+    max_faces: int = 10,
+    turned: bool = True,
+) -> list[list[FoundFace]]:
+    """The faces in each of some photographs, in the detector's order (surest first).
+
+    Args:
+        images: (H, W, 3) uint8 RGB arrays, of any sizes.
+        device: where the networks run.
+        min_score: 0..1, the score from which on a detection counts.
+        max_faces: of each photograph at most so many.
+        turned: whether photographs in which nothing is found as they are, or nothing but doubtful faces, are also
+            searched turned by 90, 180 and 270 degrees. Faces that are doubtful in every direction are left out.
+    """
+    found = _find_upright(images, device, min_score, max_faces)
+    if not turned:
+        return found
+    open_ = [number for number, faces in enumerate(found) if not any(face.upright for face in faces)]
+    directions = [[found[number]] for number in open_]
+    for quarters in (1, 2, 3) if open_ else ():
+        views = [np.ascontiguousarray(np.rot90(images[number], -quarters)) for number in open_]
+        seen = _find_upright(views, device, min_score, max_faces)
+        for number, faces, each in zip(open_, seen, directions, strict=True):
+            each.append([face.turned_back(quarters, images[number].shape[:2]) for face in faces])
+    for number, each in zip(open_, directions, strict=True):
+        surest = max(each, key=lambda faces: max((face.score * face.presence for face in faces), default=0))
+        found[number] = [face for face in surest if face.plausible]
+    return found
+
+
+def _find_upright(
+    images: Sequence[np.ndarray], device: torch.device, min_score: float, max_faces: int
+) -> list[list[FoundFace]]:
+    detected = _detect(images, device, min_score)
+    squares = [(number, score, square) for number, each in enumerate(detected) for score, square in each[:max_faces]]
+    found: list[list[FoundFace]] = [[] for _ in images]
+    if not squares:
+        return found
+    crops = [square.cut(images[number], MESH_SIZE, cv2.BORDER_REPLICATE) for number, _, square in squares]
+    vertices, presence = _meshes(crops, device)
+    mirrored, _ = _meshes([crop[:, ::-1] for crop in crops], device)
+    for (number, score, square), points, reflection, sure in zip(squares, vertices, mirrored, presence, strict=True):
+        if sure > PRESENCE:
+            there = square.out_of_crop(points, MESH_SIZE)
+            found[number].append(FoundFace(there, score, float(sure), disagreement(points, reflection), square.angle))
+    return found
+
+
+def disagreement(vertices: np.ndarray, mirrored: np.ndarray) -> float:
+    """How far the vertices of a crop are from those of its mirror image, as a share of the face's longer side."""
+    back = mirrored[_swap()] * (-1, 1, 1) + (MESH_SIZE - 1, 0, 0)  # pixel k becomes pixel MESH_SIZE - 1 - k
+    distance = np.linalg.norm((vertices - back)[:, :2], axis=1).mean()
+    return float(distance / np.ptp(vertices[:, :2], axis=0).max())
+
+
+@lru_cache(maxsize=1)
+def _swap() -> np.ndarray:
+    permutation = CanonicalFace.default().permutation
+    assert permutation is not None
+    return permutation.numpy()
+
+
+@torch.inference_mode()
+def _detect(images: Sequence[np.ndarray], device: torch.device, min_score: float) -> list[list[tuple[float, Square]]]:
+    """For each image the score of each face and the square around it that the mesh network should see."""
+    frames = [Square(image.shape[1] / 2, image.shape[0] / 2, max(image.shape[:2])) for image in images]
+    crops = [frame.cut(image, DETECTOR_SIZE, cv2.BORDER_CONSTANT) for frame, image in zip(frames, images, strict=True)]
+    boxes, logits = face_networks(device)[0](_batch(crops, device) / 127.5 - 1)
+    scores = logits.clamp(-100, 100).sigmoid().cpu()
+    places = decode(boxes.cpu())
+    found = []
+    for frame, image_scores, image_places in zip(frames, scores, places, strict=True):
+        kept = image_scores >= min_score
+        faces = merge_overlapping(image_scores[kept], image_places[kept])
+        corner = torch.tensor([frame.x, frame.y]) - frame.side / 2
+        found.append([(score, _square_of(points * frame.side + corner)) for score, points in faces])
+    return found
+
+
+@torch.inference_mode()
+def _meshes(crops: Sequence[np.ndarray], device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    vertices, presence = face_networks(device)[1](_batch(crops, device) / 255)
+    return vertices.double().cpu().numpy(), presence.sigmoid().cpu().numpy()
+
+
+def _batch(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """(N, 3, H, W) floats in 0..255; arrays of pixels are channels last already, and stay so."""
+    return torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float()
+
+
+def anchors() -> Tensor:
+    """(896, 2) centres x, y in 0..1: two at each place of a 16 x 16 grid, six at each of an 8 x 8 grid."""
+    grids = []
+    for cells, copies in ((16, 2), (8, 6)):
+        y, x = torch.meshgrid(torch.arange(cells), torch.arange(cells), indexing="ij")
+        grids.append(((torch.stack([x, y], -1) + 0.5) / cells).reshape(-1, 2).repeat_interleave(copies, 0))
+    return torch.cat(grids)
+
+
+def decode(boxes: Tensor) -> Tensor:
+    """(N, 896, 16) raw boxes to (N, 896, 8, 2) points in shares of the image.
+
+    The points are two opposite corners of the box, then right eye, left eye, nose, mouth, right ear, left ear.
+    """
+    pairs = boxes.reshape(*boxes.shape[:2], 8, 2) / DETECTOR_SIZE
+    around = anchors()[:, None]
+    centre, size, points = pairs[:, :, :1] + around, pairs[:, :, 1:2], pairs[:, :, 2:] + around
+    return torch.cat([centre - size / 2, centre + size / 2, points], 2)
+
+
+def merge_overlapping(scores: Tensor, places: Tensor) -> list[tuple[float, Tensor]]:
+    """Detections of one face as one: the mean of those that overlap the surest, weighted by their scores.
+
+    Args:
+        scores: (K,) in 0..1.
+        places: (K, 8, 2), see :func:`decode`.
+
+    Returns:
+        For each face, surest first, the largest score and (8, 2) points.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    faces = []
+    while len(order):
+        same = _overlap(places[order[0]], places[order]) > OVERLAP
+        same[0] = True  # a box without area overlaps with nothing, itself included
+        weights = scores[order[same]]
+        mean = (places[order[same]] * weights[:, None, None]).sum(0) / weights.sum()
+        faces.append((float(scores[order[0]]), mean))
+        order = order[~same]
+    return faces
+
+
+def _overlap(one: Tensor, many: Tensor) -> Tensor:
+    """Intersection over union of the boxes of (8, 2) and (K, 8, 2) points."""
+    low, high = torch.maximum(one[0], many[:, 0]), torch.minimum(one[1], many[:, 1])
+    shared = (high - low).clamp(min=0).prod(-1)
+    area = (one[1] - one[0]).prod(-1) + (many[:, 1] - many[:, 0]).prod(-1)
+    return shared / (area - shared)
+
+
+def _square_of(points: Tensor) -> Square:
+    """The box, made square, larger by a margin, and turned so that the eyes are level."""
+    (left, top), (right, bottom), (x0, y0), (x1, y1) = points[:4].tolist()
+    side = MARGIN * max(right - left, bottom - top)
+    return Square((left + right) / 2, (top + bottom) / 2, side, math.atan2(y1 - y0, x1 - x0))
