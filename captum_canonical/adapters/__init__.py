@@ -12,6 +12,7 @@ from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.explain_func import as_explain_func
 from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid
 from captum_canonical.adapters.landmarks import fit_landmarks_68
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
@@ -22,6 +23,7 @@ __all__ = [
     "DetectorAligner",
     "ExternalAttribution",
     "FaceAlignmentAligner",
+    "FaceMeshAligner",
     "KeypointAligner",
     "MediaPipeAligner",
     "PixelGrid",

@@ -29,8 +29,9 @@ class DetectorAligner(Aligner):
     Args:
         on_missing: for an image without a face, ``"raise"`` a :class:`NoFaceError` that names it, or ``"skip"`` it: its
             row stays in the mesh, with ``found=False`` and nothing seen, and is listed in :attr:`FaceMesh.missing`.
-        face: of several faces in an image the ``"largest"`` (area of the box around its vertices), or ``"all"`` of
-            them, largest first, with :attr:`FaceMesh.image_index` telling which image each row belongs to.
+        face: of several faces in an image the ``"largest"`` (area of the box around its vertices), the ``"central"``
+            one (the largest whose box contains the middle of the image; there may be none), the ``"surest"`` of the
+            detector, or ``"all"``, largest first, with :attr:`FaceMesh.image_index` saying whose image each row is.
         denormalize: (mean, std) of a model's normalisation, each a number or one per channel, so that tensors made by
             ``(image - mean) / std`` can be given as they are.
 
@@ -58,7 +59,7 @@ class DetectorAligner(Aligner):
         self, on_missing: str = "raise", face: str = "largest", denormalize: tuple[Statistics, Statistics] | None = None
     ) -> None:
         self.on_missing = _one_of("on_missing", on_missing, ("raise", "skip"))
-        self.face = _one_of("face", face, ("largest", "all"))
+        self.face = _one_of("face", face, ("largest", "central", "surest", "all"))
         self.denormalize = denormalize
 
     @abstractmethod
@@ -66,7 +67,7 @@ class DetectorAligner(Aligner):
         """A context that holds whatever finding faces needs (networks, threads), and frees it at its end.
 
         It yields a function from one HxWx3 uint8 RGB image to the (N, 3) vertices of each face in it, in pixels with
-        x right, y down, z towards the camera, in any order.
+        x right, y down, z towards the camera, the surest face first.
         """
 
     def triangles(self) -> Tensor | None:
@@ -91,15 +92,28 @@ class DetectorAligner(Aligner):
         """
         arrays = to_arrays(images, self.denormalize)
         size = count_and_size(images)[1]
-        with self.open() as find:
-            faces = [self._choose(find(array)) for array in arrays]
+        device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+        faces = [self._choose(each, size) for each in self.find_all(arrays, device)]
         if self.on_missing == "raise":
             self._report_missing([number for number, found in enumerate(faces) if not found], len(faces), names)
-        device = images.device if isinstance(images, Tensor) else torch.device("cpu")
         return self._mesh(faces, size).to(device)
 
-    def _choose(self, faces: list[np.ndarray]) -> list[np.ndarray]:
+    def find_all(self, images: Sequence[np.ndarray], device: torch.device) -> list[list[np.ndarray]]:
+        """The vertices of the faces in each HxWx3 uint8 image; for subclasses that work on batches.
+
+        Args:
+            images: of any sizes.
+            device: where the images came from.
+        """
+        with self.open() as find:
+            return [find(image) for image in images]
+
+    def _choose(self, faces: list[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
+        if self.face == "surest":
+            return faces[:1]
         ordered = sorted(faces, key=_area, reverse=True)
+        if self.face == "central":
+            ordered = [face for face in ordered if _contains_centre(face, size)]
         return ordered if self.face == "all" else ordered[:1]
 
     def _report_missing(self, missing: list[int], total: int, names: Sequence[str] | None) -> None:
@@ -137,3 +151,8 @@ def _one_of(name: str, value: str, allowed: Iterable[str]) -> str:
 def _area(vertices: np.ndarray) -> float:
     width, height = np.ptp(vertices[:, :2], axis=0)
     return float(width * height)
+
+
+def _contains_centre(vertices: np.ndarray, size: tuple[int, int]) -> bool:
+    centre = np.array([size[1] / 2, size[0] / 2])
+    return bool(np.all(vertices[:, :2].min(0) <= centre) and np.all(centre <= vertices[:, :2].max(0)))

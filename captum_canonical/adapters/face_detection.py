@@ -62,7 +62,7 @@ class FoundFace:
         disagreement: mean distance between the vertices and those found in the mirrored crop, as a share of the longer
             side of the box around them. Upright faces have about 0.01; a mesh laid on an upside-down face has 0.04.
         tilt: angle of the line through the eyes in radians, clockwise as seen.
-        turn: by how many degrees, clockwise, the photograph has to be turned for this face to be found: 0, 90, 180, 270.
+        turn: the degrees (0, 90, 180, 270), clockwise, by which the photograph was turned to find this face.
     """
 
     vertices: np.ndarray
@@ -82,10 +82,10 @@ class FoundFace:
         """Whether the mirrored crop gives the same mesh."""
         return self.disagreement <= DOUBTFUL
 
-    def turned_back(self, quarters: int, size: tuple[int, int]) -> FoundFace:
-        """A face found in ``np.rot90(image, -quarters)``, in the image itself, whose (H, W) is ``size``."""
+    def turned_back(self, quarters: int, image: np.ndarray) -> FoundFace:
+        """A face found in ``np.rot90(image, -quarters)``, as it lies in the image itself."""
         x, y, z = self.vertices.T
-        height, width = size
+        height, width = image.shape[:2]
         back = {0: (x, y), 1: (y, height - x), 2: (width - x, height - y), 3: (width - y, x)}[quarters]
         return replace(self, vertices=np.stack([*back, z], axis=1), turn=90 * quarters)
 
@@ -116,7 +116,7 @@ def find_faces(
         views = [np.ascontiguousarray(np.rot90(images[number], -quarters)) for number in open_]
         seen = _find_upright(views, device, min_score, max_faces)
         for number, faces, each in zip(open_, seen, directions, strict=True):
-            each.append([face.turned_back(quarters, images[number].shape[:2]) for face in faces])
+            each.append([face.turned_back(quarters, images[number]) for face in faces])
     for number, each in zip(open_, directions, strict=True):
         surest = max(each, key=lambda faces: max((face.score * face.presence for face in faces), default=0))
         found[number] = [face for face in surest if face.plausible]
