@@ -8,7 +8,7 @@ the networks were run with: bilinear interpolation in floating point moves verti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,8 +23,9 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
 MARGIN = 1.5  # side of the crop for the mesh, in sides of the detected box
 PRESENCE = 0.5  # what the mesh network must say for its crop to be a face
-DOUBTFUL = 0.035  # disagreement beyond which a mesh is doubtful
-SURE = 0.8  # score that upside-down faces do not reach
+SURE = 0.85  # score that upside-down faces do not reach
+DOUBTFUL, IMPLAUSIBLE = 0.035, 0.08  # disagreement beyond which other views are tried, and beyond which it is no face
+BORDER = 0.25
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,36 @@ class FoundFace:
 
     @property
     def upright(self) -> bool:
-        """Whether nothing speaks for the photograph being turned: a sure detection, level eyes, one mesh both ways."""
-        return self.score >= SURE and self.plausible and abs(self.tilt) < math.pi / 4
+        """Whether all speaks for an upright photograph: a sure detection, level eyes, the same mesh both ways."""
+        return self.score >= SURE and self.disagreement <= DOUBTFUL and abs(self.tilt) < math.pi / 4
 
-    @property
-    def plausible(self) -> bool:
-        """Whether the mirrored crop gives the same mesh."""
-        return self.disagreement <= DOUBTFUL
 
-    def turned_back(self, quarters: int, image: np.ndarray) -> FoundFace:
-        """A face found in ``np.rot90(image, -quarters)``, as it lies in the image itself."""
-        x, y, z = self.vertices.T
+@dataclass(frozen=True)
+class View:
+    """How a photograph is looked at: turned clockwise by quarters of a circle, with a border as a share of its sides."""
+
+    quarters: int = 0
+    border: float = 0.0
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """The (H, W, 3) image as this view shows it."""
+        turned = np.rot90(image, -self.quarters)
+        high, wide = (round(self.border * side) for side in turned.shape[:2])
+        if not high:
+            return np.ascontiguousarray(turned)
+        return cv2.copyMakeBorder(turned, high, high, wide, wide, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+
+    def back(self, face: FoundFace, image: np.ndarray) -> FoundFace:
+        """A face found in the view of an image, as it lies in the image."""
         height, width = image.shape[:2]
-        back = {0: (x, y), 1: (y, height - x), 2: (width - x, height - y), 3: (width - y, x)}[quarters]
-        return replace(self, vertices=np.stack([*back, z], axis=1), turn=90 * quarters)
+        high, wide = (round(self.border * side) for side in ((height, width), (width, height))[self.quarters % 2])
+        x, y, z = face.vertices.T
+        x, y = x - wide, y - high
+        x, y = {0: (x, y), 1: (y, height - x), 2: (width - x, height - y), 3: (width - y, x)}[self.quarters]
+        return replace(face, vertices=np.stack([x, y, z], axis=1), turn=90 * self.quarters)
+
+
+STAGES = ([View(1), View(2), View(3)], [View(quarters, BORDER) for quarters in range(4)])
 
 
 def find_faces(
@@ -104,26 +121,35 @@ def find_faces(
         device: where the networks run.
         min_score: 0..1, the score from which on a detection counts.
         max_faces: of each photograph at most so many.
-        turned: whether photographs in which nothing is found as they are, or nothing but doubtful faces, are also
-            searched turned by 90, 180 and 270 degrees. Faces that are doubtful in every direction are left out.
+        turned: whether photographs that show no upright face as they are are also searched turned by 90, 180 and 270
+            degrees, and at last with a border around them, which a face that fills the photograph needs. The view with
+            the surest face counts. What is not one mesh both ways in that view is no face.
     """
-    found = _find_upright(images, device, min_score, max_faces)
+    found = _find_in(images, device, min_score, max_faces)
     if not turned:
         return found
-    open_ = [number for number, faces in enumerate(found) if not any(face.upright for face in faces)]
-    directions = [[found[number]] for number in open_]
-    for quarters in (1, 2, 3) if open_ else ():
-        views = [np.ascontiguousarray(np.rot90(images[number], -quarters)) for number in open_]
-        seen = _find_upright(views, device, min_score, max_faces)
-        for number, faces, each in zip(open_, seen, directions, strict=True):
-            each.append([face.turned_back(quarters, images[number]) for face in faces])
-    for number, each in zip(open_, directions, strict=True):
-        surest = max(each, key=lambda faces: max((face.score * face.presence for face in faces), default=0))
-        found[number] = [face for face in surest if face.plausible]
-    return found
+    searched = {number: {View(): faces} for number, faces in enumerate(found)}
+    for views in STAGES:
+        searched = {number: seen for number, seen in searched.items() if not _upright(seen.values())}
+        for view in views if searched else ():
+            faces = _find_in([view.of(images[number]) for number in searched], device, min_score, max_faces)
+            for (number, seen), each in zip(searched.items(), faces, strict=True):
+                seen[view] = [view.back(face, images[number]) for face in each]
+                found[number] = _faces_of_surest(seen)
+    return [[face for face in faces if face.disagreement <= IMPLAUSIBLE] for faces in found]
 
 
-def _find_upright(
+def _upright(views: Iterable[Sequence[FoundFace]]) -> bool:
+    return any(face.upright for faces in views for face in faces)
+
+
+def _faces_of_surest(seen: Mapping[View, list[FoundFace]]) -> list[FoundFace]:
+    """Those of the surest direction, in the view without a border if it shows any."""
+    surest = max(seen, key=lambda view: max((face.score * face.presence for face in seen[view]), default=0))
+    return seen[View(surest.quarters)] or seen[surest]
+
+
+def _find_in(
     images: Sequence[np.ndarray], device: torch.device, min_score: float, max_faces: int
 ) -> list[list[FoundFace]]:
     detected = _detect(images, device, min_score)
