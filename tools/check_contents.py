@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = "captum_canonical"
 WITH_RELEASE = (
     "LICENSE",
+    "NOTICE",
     "README.md",
     "CHANGELOG.md",
     "constraints.txt",
