@@ -81,7 +81,7 @@ class FoundFace:
 
 @dataclass(frozen=True)
 class View:
-    """How a photograph is looked at: turned clockwise by quarters of a circle, with a border as a share of its sides."""
+    """How a photograph is looked at: turned clockwise by quarter turns, with a border as a share of its sides."""
 
     quarters: int = 0
     border: float = 0.0
