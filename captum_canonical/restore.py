@@ -50,6 +50,10 @@ class NetworkState:
 
     Captum removes its hooks, except where a method stops half way.
 
+    Args:
+        networks: whose state it is.
+        parameters: keep a copy of all parameters, too, for code that changes weights.
+
     Example::
 
         >>> network = nn.Linear(2, 1)
@@ -60,7 +64,7 @@ class NetworkState:
         False
     """
 
-    def __init__(self, networks: Iterable[nn.Module]) -> None:
+    def __init__(self, networks: Iterable[nn.Module], *, parameters: bool = False) -> None:
         modules = list(dict.fromkeys(module for network in networks for module in network.modules()))
         self._modes = [(module, module.training) for module in modules]
         self._attributes = [(module, set(vars(module))) for module in modules]
@@ -70,10 +74,15 @@ class NetworkState:
             for name in HOOKS
             if (hooks := getattr(module, name, None)) is not None
         ]
-        parameters = _unique(module.parameters(recurse=False) for module in modules)
-        self._gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
-        buffers = _unique(module.buffers(recurse=False) for module in modules)
-        self._buffers = [(buffer, buffer.clone()) for buffer in buffers]
+        every = {id(parameter): parameter for module in modules for parameter in module.parameters(recurse=False)}
+        self._gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in every.values()]
+        self._tensors = [
+            (module, name, tensor)
+            for module in modules
+            for name, tensor in own_tensors(module)
+            if (parameters or not isinstance(tensor, nn.Parameter)) and not _is_expanded(tensor)
+        ]
+        self._values = {id(tensor): tensor.detach().clone() for *_, tensor in self._tensors}
 
     def restore(self) -> None:
         """Puts everything back."""
@@ -87,28 +96,45 @@ class NetworkState:
         for module, training in self._modes:
             if module.training != training:
                 module.training = training
-        self._restore_tensors()
+        self.restore_tensors()
+        self._restore_gradients()
 
     @torch.no_grad()
-    def _restore_tensors(self) -> None:
+    def restore_tensors(self) -> None:
+        """Puts back the buffers and, if there are copies of them, the parameters; nothing else."""
+        for module, name, tensor in self._tensors:
+            if getattr(module, name, None) is not tensor:  # some reset_parameters make new ones
+                setattr(module, name, tensor)
+            if not torch.equal(tensor, self._values[id(tensor)]):
+                tensor.copy_(self._values[id(tensor)])
+
+    def _restore_gradients(self) -> None:
         for parameter, flag, gradient in self._gradients:
             if parameter.requires_grad != flag:
                 parameter.requires_grad_(flag)
             parameter.grad = gradient
-        for buffer, value in self._buffers:
-            if not torch.equal(buffer, value):
-                buffer.copy_(value)
+
+
+def own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers that a module holds itself, by name."""
+    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    """Whether entries share their memory: nobody can write into such a tensor, so nobody has."""
+    return any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 @contextmanager
-def network_kept(network: object) -> Iterator[None]:
-    """Whatever happens inside, the network is as before; anything but a module is let be."""
-    state = NetworkState([network] if isinstance(network, nn.Module) else [])
+def network_kept(network: object, *, parameters: bool = False) -> Iterator[NetworkState]:
+    """Whatever happens inside, the network is as before; anything but a module is let be.
+
+    Args:
+        network: a module, or any other forward function.
+        parameters: as in :class:`NetworkState`, which is given inside.
+    """
+    state = NetworkState([network] if isinstance(network, nn.Module) else [], parameters=parameters)
     try:
-        yield
+        yield state
     finally:
         state.restore()
-
-
-def _unique(groups: Iterable[Iterable[Tensor]]) -> list[Tensor]:
-    return list({id(tensor): tensor for group in groups for tensor in group}.values())

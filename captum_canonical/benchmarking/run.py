@@ -25,7 +25,7 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.fills import FillLike
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.fingerprint import describe
-from captum_canonical.restore import NetworkState, random_state_kept, seed_generators
+from captum_canonical.restore import network_kept, random_state_kept, seed_generators
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
@@ -133,23 +133,19 @@ def benchmark(
     settings = BenchmarkSettings.from_arguments(locals())
     _check_names(methods)
     networks = [forward_func] if isinstance(forward_func, nn.Module) else []
-    state = NetworkState(networks)
-    try:
-        with random_state_kept():
-            seed_generators(seed)
-            photos = prepare(
-                forward_func, data, target, faces, canonical_face, identities, additional_forward_args, settings
-            )
-            runs = [BenchmarkMethod(name, method, photos, networks) for name, method in methods.items()]
-            CanonicalModelSaliency(photos.face, symmetric)  # raises now rather than after an hour
-            if per_target:
-                list(held_out_folds(photos))
-            random_maps(photos.first(), seed, random_patch, random_points)
-            facts = _facts_of(photos, runs, identities is not None, controls)
-            job = BenchmarkJob(CountedForward(forward_func), photos, settings, CONTROLS if controls else {})
-            rows, mean_maps = job.run(runs, show_progress)
-    finally:
-        state.restore()
+    with network_kept(forward_func), random_state_kept():
+        seed_generators(seed)
+        photos = prepare(
+            forward_func, data, target, faces, canonical_face, identities, additional_forward_args, settings
+        )
+        runs = [BenchmarkMethod(name, method, photos, networks) for name, method in methods.items()]
+        CanonicalModelSaliency(photos.face, symmetric)  # raises now rather than after an hour
+        if per_target:
+            list(held_out_folds(photos))
+        random_maps(photos.first(), seed, random_patch, random_points)
+        facts = _facts_of(photos, runs, identities is not None, controls)
+        job = BenchmarkJob(CountedForward(forward_func), photos, settings, CONTROLS if controls else {})
+        rows, mean_maps = job.run(runs, show_progress)
     own = {run.name: run.photos.face for run in runs}
     by_identity = identities is not None and int(photos.units.max()) + 1 >= FEWEST_IDENTITIES
     return BenchmarkResult(

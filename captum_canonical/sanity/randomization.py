@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 from captum_canonical.attributions.base import CanonicalAttribution
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
-from captum_canonical.restore import random_state_kept
+from captum_canonical.restore import network_kept, random_state_kept
 from captum_canonical.sanity.result import RandomizationTest
-from captum_canonical.sanity.similarity import MEASURES, Comparison
+from captum_canonical.sanity.similarity import MEASURES, MapComparison
 from captum_canonical.sanity.weights import (
     Order,
     Reinitialisation,
@@ -30,7 +30,6 @@ from captum_canonical.sanity.weights import (
     first_calls,
     plan_of,
     seed_all,
-    weights_kept,
 )
 
 logger = logging.getLogger("captum_canonical")
@@ -106,12 +105,12 @@ def model_randomization(
     numbers = _checked(order, seeds, reinitialise, attribute_arguments)
     run = partial(method.attribute if isinstance(method, Attribution) else method, **attribute_arguments)
     run = run if inputs is None else partial(run, inputs)
-    with random_state_kept(), weights_kept(network) as restore:
+    with random_state_kept(), network_kept(network, parameters=True) as state:
         seed_all(numbers[0], "order")
         plan, shared = plan_of(network, layers, order, first_calls(network, method, inputs, attribute_arguments))
         with tqdm(total=len(numbers) * len(plan) + 2, desc="Model randomization", disable=not show_progress) as bar:
             seed_all(numbers[0], "original")
-            comparison = Comparison.of(*_maps_and_area(method, run, area))
+            comparison = MapComparison.of(*_maps_and_area(method, run, area))
             examples = _examples(keep_maps, len(comparison.original))
             bar.update()
             seed_all(numbers[0], "again")
@@ -119,9 +118,9 @@ def model_randomization(
             bar.update()
             cells: list[Tensor] = []
             kept: list[Tensor] = []
-            hows, changed = dict.fromkeys(shared, "shared"), False
-            for name, how in cascade(plan, order, numbers, reinitialise, restore):
-                hows[name] = how
+            reinitialised, changed = dict.fromkeys(shared, "shared"), False
+            for name, how in cascade(plan, order, numbers, reinitialise, state.restore_tensors):
+                reinitialised[name] = how
                 maps = _maps(run())
                 cells.append(comparison.measure(maps))
                 kept.append(maps[list(examples)].float())
@@ -139,7 +138,7 @@ def model_randomization(
         magnitude=values[:, :, -1],
         control={measure: control[i] for i, measure in enumerate((*MEASURES, "magnitude"))},
         flags=comparison.flags,
-        reinitialised=hows,
+        reinitialised=reinitialised,
         ssim_range=comparison.ranges,
         ssim_window=comparison.window,
         examples=examples,

@@ -134,7 +134,7 @@ def _window(maps: Tensor) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class MapComparison:
     """The unrandomised maps, (N, C, H, W) float64, and what others are compared on."""
 
     original: Tensor
@@ -144,7 +144,7 @@ class Comparison:
     window: int
 
     @classmethod
-    def of(cls, maps: Tensor, area: Tensor) -> Comparison:
+    def of(cls, maps: Tensor, area: Tensor) -> MapComparison:
         """From maps and (N, C, H, W) bool, the values to compare."""
         flags, ranges = [], []
         for values, inside in zip(maps, area, strict=True):

@@ -1,10 +1,9 @@
-"""Which layers a network has, and in which order they are randomised."""
+"""The layers of a network, the order in which they are randomised, and their random weights."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -13,12 +12,16 @@ from torch import Tensor, nn
 
 from captum_canonical._captum import format_forward_args, run_forward
 from captum_canonical.errors import CanonicalError
-from captum_canonical.restore import seed_generators
+from captum_canonical.restore import own_tensors, seed_generators
 from captum_canonical.sanity.similarity import is_constant
+
+Order = Literal["top_down", "bottom_up", "independent"]
+Reinitialisation = Literal["own", "normal", "permutation"]
+Layer = tuple[str, list[nn.Module]]
 
 
 def _holds_weights(module: nn.Module) -> bool:
-    """Whether there is something to randomise: parameters, or statistics that were learned without any."""
+    """Whether a module itself has something to randomise: parameters, or running statistics."""
     names = [name for name, _ in module.named_buffers(recurse=False)]
     return any(True for _ in module.parameters(recurse=False)) or any(name.startswith("running_") for name in names)
 
@@ -26,7 +29,7 @@ def _holds_weights(module: nn.Module) -> bool:
 def plan_of(
     model: nn.Module, names: Sequence[str] | None, order: Order, calls: Mapping[int, int]
 ) -> tuple[list[Layer], list[str]]:
-    """The layers in the order of randomisation, and the names of those that others hold all weights of."""
+    """The layers in the order of randomisation, and the names of those whose weights all belong to layers before."""
     layers = _called_layers(model, calls) if names is None else _named_layers(model, names)
     if not layers:
         raise CanonicalError("model_randomization: expected a network with parameters, got one without any.")
@@ -73,7 +76,8 @@ def _named_layers(model: nn.Module, names: Sequence[str]) -> list[Layer]:
 def first_calls(
     model: nn.Module, method: Any, inputs: Tensor | tuple[Tensor, ...] | None, arguments: Mapping[str, Any]
 ) -> dict[int, int]:
-    """When a forward pass first calls each module, by id. Attribution does not run inside hooks: some methods mind."""
+    """When a forward pass first calls each module, by id: 0 for the first."""
+    # The method itself does not run here: some do not bear hooks of others.
     calls: dict[int, int] = {}
     if not isinstance(method, Attribution) or inputs is None:
         return calls
@@ -90,40 +94,6 @@ def first_calls(
         for handle in handles:
             handle.remove()
     return calls
-
-
-Order = Literal["top_down", "bottom_up", "independent"]
-Reinitialisation = Literal["own", "normal", "permutation"]
-Layer = tuple[str, list[nn.Module]]
-
-
-def own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers that a module holds itself, by name."""
-    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-
-
-def _is_expanded(tensor: Tensor) -> bool:
-    return any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
-
-
-@contextmanager
-def weights_kept(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Gives a function that puts all parameters and buffers back, and calls it at the end whatever happens."""
-    slots = [(module, name, tensor) for module in model.modules() for name, tensor in own_tensors(module)]
-    slots = [slot for slot in slots if not _is_expanded(slot[2])]  # nobody can write into these, so nobody has
-    values = {id(tensor): tensor.detach().clone() for *_, tensor in slots}
-
-    @torch.no_grad()
-    def restore() -> None:
-        for module, name, tensor in slots:
-            if getattr(module, name, None) is not tensor:  # some reset_parameters make new ones
-                setattr(module, name, tensor)
-            tensor.copy_(values[id(tensor)])
-
-    try:
-        yield restore
-    finally:
-        restore()
 
 
 def seed_all(*parts: object) -> None:
@@ -150,7 +120,7 @@ def cascade(
 
 @torch.no_grad()
 def _randomise(module: nn.Module, how: Reinitialisation, done: set[int]) -> str:
-    """Draws what the module holds itself, but nothing whose id is in ``done``; adds the ids of the rest to it."""
+    """Randomises a module's own tensors except those whose id is in ``done``, and adds their ids to it."""
     own = {name: tensor for name, tensor in own_tensors(module) if id(tensor) not in done}
     before = {name: tensor.clone() for name, tensor in own.items()}
     done |= {id(tensor) for tensor in own.values()}
@@ -167,7 +137,7 @@ def _randomise(module: nn.Module, how: Reinitialisation, done: set[int]) -> str:
 
 
 def _reset(module: nn.Module, before: Mapping[str, Tensor]) -> list[str]:
-    """Calls ``reset_parameters``; gives the names of the parameters that it forgot, such as those of weight_norm."""
+    """Calls ``reset_parameters``; returns names of parameters that it did not reset, such as those of weight_norm."""
     mine = {id(tensor) for name, tensor in own_tensors(module) if name in before}
     # Tied tensors that were drawn already, and those of submodules, which some reset_parameters reset too.
     others = [(t, t.clone()) for t in (*module.parameters(), *module.buffers()) if id(t) not in mine]
