@@ -3,8 +3,8 @@
     python examples/model_map.py --images DIR [--models DIR] [--task gender] [--out run] [--until 0.85]
     torchrun --nproc-per-node 2 examples/model_map.py ...the same
 
-Killed and started again, also with another number of processes, it goes on where it was. The folder ``--out`` is then
-that of the run (``captum_canonical.ModelSaliency.open`` reads it), with ``summary.npz`` and besides
+Interrupted and started again, also with another number of processes, it continues where it was. The folder ``--out`` is
+then that of the run (``captum_canonical.ModelSaliency.open`` reads it), with ``summary.npz`` and besides
 
 - ``model_map.png``: the map (mean drop), and its standard error on the same scale;
 - ``coverage.png``: how many patches of each photograph cover a pixel;

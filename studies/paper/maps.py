@@ -112,7 +112,7 @@ def figure_04(results: Results, path: Path) -> Figure:
     text = (
         f"The mesh's own vertices as points, whose density differs by {float(spread.max() / spread.min()):.0f} times "
         f"over the face. Both maps correlate at {r:.2f}; the sum with the density of points at {density:.2f}. The "
-        "package's default points are evenly spread, which leaves little for the division to mend."
+        "package's default points are evenly spread, which leaves little for the division to correct."
     )
     return Figure("density normalisation", text, len(maps))
 

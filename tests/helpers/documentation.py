@@ -26,7 +26,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "notebooks"} & set(path.parts)),
 ]
-KINDS = {"python", "sh", "text", "csv"}
+KINDS = {"python", "sh", "text", "csv", "toml"}
 """What a block may be. Python is run, commands are checked, the rest is shown only."""
 
 
