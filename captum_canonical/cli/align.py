@@ -12,7 +12,7 @@ from typing import Any
 
 from captum_canonical.adapters.aligner import Aligner, CallableAligner, make_aligner
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
-from captum_canonical.cli.console import CommandResult, escape, first_lines, format_duration
+from captum_canonical.cli.console import CommandResult, count, escape, first_lines, format_duration
 from captum_canonical.cli.networks import call_factory, load_plugin
 from captum_canonical.cli.options import add_common, add_photos, examples
 from captum_canonical.cli.settings import NetworkSettings
@@ -32,28 +32,36 @@ def load_photographs(
     Raises:
         CanonicalError: there are no photographs, or an option is wrong.
     """
-    if arguments.images is None and arguments.csv is None:
-        raise CanonicalError("--images: expected a folder of photographs, a .csv file or a photograph; give one.")
-    source, root = arguments.csv or arguments.images, None
     if rows is not None:
         return AlignedFaces(rows, aligner_of(arguments), **settings.preprocessing, cache=arguments.cache)
-    if arguments.csv is not None and arguments.images is not None:
-        root = arguments.images
-        if not Path(root).is_dir():
-            raise CanonicalError(f"--images {root}: expected the folder that the paths in --csv start at.")
-    try:
-        return AlignedFaces(
-            source,
-            aligner_of(arguments),
-            **settings.preprocessing,
-            cache=arguments.cache,
-            classes=settings.classes,
-            columns=arguments.columns,
-            root=root,
-            subfolder=arguments.subfolder,
+    source, root = _source_and_root(arguments)
+    return AlignedFaces(
+        source,
+        aligner_of(arguments),
+        **settings.preprocessing,
+        cache=arguments.cache,
+        classes=settings.classes,
+        columns=arguments.columns,
+        root=root,
+        subfolder=arguments.subfolder,
+    )
+
+
+def _source_and_root(arguments: Namespace) -> tuple[str, str | None]:
+    """The photographs, and the folder that relative paths start at, or None for the table's own."""
+    images, table = arguments.images, arguments.csv
+    if images is None and table is None:
+        raise CanonicalError("--images: expected a folder of photographs, a .csv file or a photograph; give one.")
+    if table is not None:
+        if images is not None and not Path(images).is_dir():
+            raise CanonicalError(f"--images {images}: expected the folder that the paths in --csv start at.")
+        return table, images
+    if not Path(images).exists():
+        raise CanonicalError(
+            f"--images {images}: expected a folder of photographs, a .csv file or a photograph, but there is no such "
+            "folder or file."
         )
-    except CanonicalError as error:
-        raise CanonicalError(_name_options(str(error))) from error
+    return images, None
 
 
 def aligner_of(arguments: Namespace) -> Aligner:
@@ -119,18 +127,9 @@ def alignment_text(values: Mapping[str, Any], limit: int = 10) -> str:
     left_out = [f"left out: {escape(each['name'])}: {escape(each['reason'])}" for each in values["left_out"]]
     lines += first_lines(left_out, limit, "more, all of them with --json")
     if values["duplicates"]:
-        lines.append(f"{len(values['duplicates'])} photographs are copies of others; they are used like all others")
+        copies = count(len(values["duplicates"]), "photograph is a copy", "photographs are copies")
+        lines.append(f"{copies} of others, and used like all others")
     return "\n".join(lines)
-
-
-# arguments of AlignedFaces in its messages -> the options that set them
-_OPTIONS = {"columns={'path': ...}": "--columns path=NAME", "classes=[...]": "--classes", "subfolder:": "--subfolder:"}
-
-
-def _name_options(message: str) -> str:
-    for argument, option in _OPTIONS.items():
-        message = message.replace(argument, option)
-    return message
 
 
 def add_parser(commands: _SubParsersAction[Any]) -> None:

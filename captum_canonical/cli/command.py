@@ -14,7 +14,14 @@ import torch
 
 from captum_canonical import __version__
 from captum_canonical.cli import align, benchmark, explain, info, results
-from captum_canonical.cli.console import PROGRAM, CommandResult, handle_log, print_message, warnings_as_messages
+from captum_canonical.cli.console import (
+    PROGRAM,
+    CommandResult,
+    handle_log,
+    print_message,
+    use_option_names,
+    warnings_as_messages,
+)
 from captum_canonical.cli.networks import current_folder_importable
 from captum_canonical.cli.options import Parser, examples
 from captum_canonical.errors import CanonicalError
@@ -109,4 +116,4 @@ def _fail(arguments: Namespace, exit_code: int, message: str) -> int:
 def _error_text(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, CanonicalError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
-    return str(error)
+    return use_option_names(str(error))

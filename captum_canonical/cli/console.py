@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import unicodedata
 import warnings
@@ -57,14 +58,39 @@ def print_message(message: object) -> None:
     print(f"{PROGRAM}: {escape(message)}", file=sys.stderr, flush=True)
 
 
+# What messages of the library say, and what the command line says instead.
+_OPTION_NAMES = {
+    r"columns=\{'path': \.\.\.\}": "--columns path=NAME",
+    r"classes=\[\.\.\.\]": "--classes",
+    r"^(subfolder|match):": r"--\1:",
+    r"^AlignedFaces: ": "",
+    r"; \.left_out holds all of them, \.counts\(\) their groups\.": ".",
+}
+
+
+def use_option_names(message: str) -> str:
+    """A message of the library, with options in place of the arguments of functions.
+
+    Example::
+
+        >>> use_option_names("subfolder: expected a folder in the folder.")
+        '--subfolder: expected a folder in the folder.'
+    """
+    for argument, option in _OPTION_NAMES.items():
+        message = re.sub(argument, option, message)
+    return message
+
+
 @contextmanager
 def warnings_as_messages() -> Iterator[None]:
     """Prints warnings as messages on stderr."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print_message(f"warning: {message}")
+        print_message(f"warning: {use_option_names(str(message))}")
 
     with warnings.catch_warnings():
+        # Captum says so for every batch of every gradient method.
+        warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
         warnings.showwarning = show
         yield
 
@@ -85,6 +111,28 @@ def handle_log(handle: Callable[[str], object]) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------------- formatting
+def count(number: int, one: str, many: str) -> str:
+    """A number with the noun in singular or plural.
+
+    Example::
+
+        >>> count(1, "photograph", "photographs"), count(0, "photograph", "photographs")
+        ('1 photograph', '0 photographs')
+    """
+    return f"{number} {one if number == 1 else many}"
+
+
+def format_size(size: int) -> str:
+    """A number of bytes in kB or MB.
+
+    Example::
+
+        >>> format_size(27_431), format_size(5_210_000)
+        ('27 kB', '5.2 MB')
+    """
+    return f"{size / 1e3:.0f} kB" if size < 1e5 else f"{size / 1e6:,.1f} MB"
+
+
 def format_duration(seconds: float) -> str:
     """A duration in the two largest units.
 

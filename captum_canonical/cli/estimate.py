@@ -18,7 +18,7 @@ from captum_canonical.attributions.arguments import prefix_of
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.cli.align import load_photographs
-from captum_canonical.cli.console import CommandResult, escape, format_duration, handle_log
+from captum_canonical.cli.console import CommandResult, escape, format_duration, format_size, handle_log
 from captum_canonical.cli.methods import OCCLUSION
 from captum_canonical.cli.session import Session
 from captum_canonical.data.records import FaceBatch
@@ -77,7 +77,7 @@ class RunEstimate:
             f"{most} {format_duration(self.seconds)}: {format_duration(self.align_seconds)} to find the faces, "
             f"{format_duration(self.explain_seconds)} to explain them, on this machine as busy as it is now"
         )
-        lines.append(f"{self.disk_bytes / 1e6:,.1f} MB in {escape(out)}")
+        lines.append(f"{format_size(self.disk_bytes)} in {escape(out)}")
         return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_canonical.cli.align import alignment_counts, alignment_text
-from captum_canonical.cli.console import CommandResult, escape, first_lines, format_duration
+from captum_canonical.cli.console import CommandResult, count, escape, first_lines, format_duration
 from captum_canonical.cli.estimate import estimate
 from captum_canonical.cli.methods import METHODS, OCCLUSION, attribution, map_unit, occlusion_arguments
 from captum_canonical.cli.options import (
@@ -157,6 +157,7 @@ def _summary(arguments: Namespace, session: Session, elapsed: float) -> CommandR
         if status != "done"
     ]
     verdicts = [verdict["says"] for verdict in run_folder.stopping.get("verdicts", [])]
+    explained = count(run_folder.n, "photograph", "photographs")
     lines = [
         alignment_text(counts),
         *first_lines(
@@ -164,7 +165,7 @@ def _summary(arguments: Namespace, session: Session, elapsed: float) -> CommandR
         ),
         *(escape(verdict) for verdict in verdicts[-1:]),
         *([run_folder.missing] if run_folder.missing else []),
-        f"{run_folder.n} photographs explained in {escape(arguments.out)} ({format_duration(elapsed)})",
+        f"{explained} explained in {escape(arguments.out)} ({format_duration(elapsed)})",
         f"next: captum-canonical report {escape(arguments.out)}",
     ]
     values = {

@@ -6,7 +6,7 @@ from argparse import Namespace, _SubParsersAction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_canonical.cli.console import CommandResult, escape
+from captum_canonical.cli.console import CommandResult, escape, format_size
 from captum_canonical.cli.options import add_common, examples, integer_from, names
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import read_json
@@ -73,7 +73,7 @@ def run_report(arguments: Namespace) -> CommandResult:
     about: dict[str, Any] = {} if unit is None else {"unit": unit}
     path = report(source, arguments.out or folder / "report.html", photos=not arguments.no_photos, **about)
     size = path.stat().st_size
-    lines = [f"{escape(path)} ({size / 1e6:.1f} MB)"] + ([f"the run is not finished: {missing}"] if missing else [])
+    lines = [f"{escape(path)} ({format_size(size)})"] + ([f"the run is not finished: {missing}"] if missing else [])
     return CommandResult("\n".join(lines), {"report": str(path), "bytes": size, "missing": missing})
 
 

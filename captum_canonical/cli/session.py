@@ -69,10 +69,25 @@ class Session:
                 f"--model: the network fails on an input of shape {tuple(image.shape)} ({type(error).__name__}: "
                 f"{reason}); see --size and --channels, and torch.export's dynamic_shapes for the number of images."
             ) from error
-        if self.settings.link != "none" and isinstance(output, Tensor) and _are_probabilities(output):
+        if not isinstance(output, Tensor):
+            return
+        self._check_target(output)
+        if self.settings.link != "none" and _are_probabilities(output):
             print_message(
                 f"warning: the outputs look like probabilities, of which --link {self.settings.link} makes no sense; "
                 "--link none explains them as they are."
+            )
+
+    def _check_target(self, output: Tensor) -> None:
+        if not isinstance(self.target, int) or (self.settings.link == "none" and output.ndim != 2):
+            return
+        classes = output.flatten(1).shape[1] if output.ndim > 1 else 1
+        if self.settings.link != "none":
+            classes = max(classes, 2)  # a network with one logit has a negative and a positive class
+        if self.target >= classes:
+            raise CanonicalError(
+                f"--target: expected a class from 0 to {classes - 1}, since the network has {classes} classes, got "
+                f"{self.target}."
             )
 
 

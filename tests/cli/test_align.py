@@ -146,14 +146,28 @@ def test_an_aligner_of_another_package(photos: Path, tmp_path: Path, monkeypatch
     monkeypatch.syspath_prepend(str(tmp_path))
     code = "from captum_canonical.adapters import PixelGrid\n\ndef three(): return PixelGrid(3, 3)"
     install(tmp_path, "package_of_an_aligner", code, ALIGNERS.group, {"thirds": "package_of_an_aligner:three"})
-    arguments = [
-        "align",
-        "--images",
-        str(photos),
-        "--cache",
-        str(tmp_path / "meshes"),
-        "--aligner",
-        "thirds",
-        "--quiet",
-    ]
+    arguments = ["align", "--images", str(photos), "--cache", str(tmp_path / "meshes"), "--aligner", "thirds"]
     assert run_json(arguments, capsys)["found"] == 5
+
+
+def test_messages_name_options(tmp_path: Path, capsys: Capture) -> None:
+    """Arguments of the library's functions are options here."""
+    photos = write_photos(tmp_path / "photos", ["1.png", "2 black.png"])
+    arguments = ["align", "--images", str(photos), "--aligner", "command_tools:DrawnAligner", "--quiet"]
+    assert main([*arguments, "--cache", str(tmp_path / "meshes")]) == 0
+    printed = capsys.readouterr()
+    assert "warning: 1 of 2 photographs are left out (1 no face; the first is 2 black.png: " in printed.err
+    assert "left_out" not in printed.err and "AlignedFaces" not in printed.err
+    (tmp_path / "t.csv").write_text("file\n1.png\n")
+    line = run_error([*arguments, "--csv", str(tmp_path / "t.csv"), "--cache", str(tmp_path / "meshes")], capsys)
+    assert "--columns path=NAME" in line
+
+
+@pytest.mark.parametrize(("number", "text"), [(1, "1 photograph is a copy of others"), (2, "2 photographs are copies")])
+def test_copies_are_counted(number: int, text: str, tmp_path: Path, capsys: Capture) -> None:
+    photos = write_photos(tmp_path / "photos", ["0.png"])
+    for place in range(number):
+        (photos / f"copy{place}.png").write_bytes((photos / "0.png").read_bytes())
+    cache = str(tmp_path / "meshes")
+    assert main(["align", "--images", str(photos), "--aligner", "command_tools:DrawnAligner", "--cache", cache]) == 0
+    assert text in capsys.readouterr().out

@@ -72,7 +72,10 @@ def test_the_installed_program_and_the_module_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("images", "part"),
     [
-        ("nowhere", "expected a folder of photographs, a .csv file or a list of files; it is none"),
+        (
+            "nowhere",
+            "expected a folder of photographs, a .csv file or a photograph, but there is no such folder or file",
+        ),
         ("empty", "found none in this folder"),
         ("black", "no face was found in any of 2 photographs"),
         ("bad.csv", "separated by commas"),

@@ -47,6 +47,8 @@ def test_targets_groups_and_identities_of_a_table(photos: Path, tmp_path: Path, 
     run_json(explain_command(photos, tmp_path / "c", *columns, "--target", "c"), capsys)
     assert set(cc.ModelSaliency.open(tmp_path / "c").records["target"]) == {"c"}
     assert "a class (a, b, c)" in run_error(explain_command(photos, tmp_path / "d", "--target", "d"), capsys)
+    assert "a class from 0 to 2" in run_error(explain_command(photos, tmp_path / "d", "--target", 3), capsys)
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", "guided-grad-cam++", "score-cam", "saliency"])
