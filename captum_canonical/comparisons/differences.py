@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +14,10 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.mean_map import check_same_face
 from captum_canonical.saliency.regions import RegionMasks, RegionValues, region_values, regions_version
 from captum_canonical.saliency.result import ModelSaliency
-from captum_canonical.saliency.significance import MaxTSettings, significance_of
+from captum_canonical.saliency.significance import PermutationTest
 from captum_canonical.saliency.single_maps import differing_settings, format_differences
-from captum_canonical.saliency.units import Bands, Units
+from captum_canonical.saliency.units import Bands
 from captum_canonical.statistics.bootstrap import Estimate
-from captum_canonical.statistics.max_t import OneSample, Statistic, TwoSamples, max_t
-from captum_canonical.statistics.permutation import Patterns, group_patterns, sign_patterns
 
 
 class RegionNumbers(NamedTuple):
@@ -45,112 +42,70 @@ class RegionNumbers(NamedTuple):
     tested: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Design:
-    """How units are compared: two groups of units, or one group of pairs whose differences are given.
+def compare(
+    a: ModelSaliency,
+    b: ModelSaliency,
+    test: PermutationTest,
+    bands: Bands,
+    regions: RegionNumbers | None,
+    names: tuple[str, str],
+    **rest: Any,
+) -> GroupComparison:
+    """Tests all pixels and all regions.
 
-    Attributes:
-        units: number and kind of the units, see :class:`~captum_canonical.saliency.significance.Significance`.
-        patterns: of groups, or of signs.
-        settings: of the tests.
-        first: number of units in the first of two groups; None for pairs.
+    Args:
+        a, b: the two results.
+        test: of their groups of units, or of the signs of differences of pairs.
+        bands: (U, P) values of all units, of the first group and then the second, or the differences of pairs.
+        regions: None if the face has no regions.
+        names: of the two results.
+        **rest: further attributes of the comparison.
     """
+    face = a.face("a comparison")
+    differences, effects = [], []
 
-    units: str
-    patterns: Patterns
-    settings: MaxTSettings
-    first: int | None = None
+    def recorded() -> Bands:
+        for pixels, values, covered in bands:
+            difference, effect = effect_size(values, covered, test.first, test.settings.share)
+            differences.append(difference)
+            effects.append(effect)
+            yield pixels, values, covered
 
-    @classmethod
-    def of_pairs(cls, units: Units, settings: MaxTSettings) -> Design:
-        """Differences between two maps of each unit."""
-        return cls(units.description, sign_patterns(units.count, settings.permutations, settings.seed), settings)
+    significance = test.of_pixels(recorded(), face.size, f"difference between {names[0]} and {names[1]}")
+    return GroupComparison(
+        names=names,
+        n=(a.n, b.n),
+        difference=torch.cat(differences).reshape(1, *face.size),
+        effect_size=torch.cat(effects).reshape(1, *face.size),
+        significance=significance,
+        regions=() if regions is None else _compare_regions(regions, test),
+        correlation=correlation(a, b),
+        canonical_face=face,
+        regions_version=None if regions is None else regions_version(face),
+        **rest,
+    )
 
-    @classmethod
-    def of_groups(cls, first: Units, second: Units, settings: MaxTSettings) -> Design:
-        """Two groups of different units."""
-        patterns = group_patterns(first.count, second.count, settings.permutations, settings.seed)
-        return cls(f"{first.description} and {second.description}", patterns, settings, first.count)
 
-    @property
-    def statistic(self) -> type[Statistic]:
-        """Student's t of pairs, Welch's t of groups."""
-        return OneSample if self.first is None else TwoSamples
-
-    def compare(
-        self,
-        a: ModelSaliency,
-        b: ModelSaliency,
-        bands: Bands,
-        regions: RegionNumbers | None,
-        names: tuple[str, str],
-        **rest: Any,
-    ) -> GroupComparison:
-        """Tests all pixels and all regions.
-
-        Args:
-            a, b: the two results.
-            bands: (U, P) values of all units, of the first group and then the second, or the differences of pairs.
-            regions: None if the face has no regions.
-            names: of the two results.
-            **rest: further attributes of the comparison.
-        """
-        face = a.face("a comparison")
-        differences, effects = [], []
-
-        def recorded() -> Bands:
-            for pixels, values, covered in bands:
-                difference, effect = effect_size(values, covered, self.first, self.settings.share)
-                differences.append(difference)
-                effects.append(effect)
-                yield pixels, values, covered
-
-        subject = f"difference between {names[0]} and {names[1]}"
-        significance = significance_of(
-            recorded(), face.size, self.patterns, self.statistic, self.settings, self.units, subject
+def _compare_regions(regions: RegionNumbers, test: PermutationTest) -> tuple[RegionDifference, ...]:
+    """P values are corrected over the means and shares of all regions."""
+    _, effects = effect_size(regions.sample, ~regions.sample.isnan(), test.first)
+    p_values = test.of_numbers(regions.tested)
+    of_mean, of_share = regions.mean_difference, regions.share_difference
+    return tuple(
+        RegionDifference(
+            region=name,
+            mean=(float(regions.means[0][row]), float(regions.means[1][row])),
+            mean_difference=float(of_mean.value[row]),
+            mean_interval=(float(of_mean.low[row]), float(of_mean.high[row])),
+            effect_size=float(effects[row]),
+            mean_p=p_values[row],
+            share=(float(regions.shares[0][row]), float(regions.shares[1][row])),
+            share_difference=float(of_share.value[row]),
+            share_interval=(float(of_share.low[row]), float(of_share.high[row])),
+            share_p=p_values[len(regions.names) + row],
         )
-        return GroupComparison(
-            names=names,
-            n=(a.n, b.n),
-            difference=torch.cat(differences).reshape(1, *face.size),
-            effect_size=torch.cat(effects).reshape(1, *face.size),
-            significance=significance,
-            regions=() if regions is None else self.compare_regions(regions),
-            correlation=correlation(a, b),
-            canonical_face=face,
-            regions_version=None if regions is None else regions_version(face),
-            **rest,
-        )
-
-    def compare_regions(self, regions: RegionNumbers) -> tuple[RegionDifference, ...]:
-        """One row for each region, with p values corrected over the means and shares of all regions."""
-        _, effects = effect_size(regions.sample, ~regions.sample.isnan(), self.first)
-        p_values = self._p_values(regions.tested)
-        of_mean, of_share = regions.mean_difference, regions.share_difference
-        return tuple(
-            RegionDifference(
-                region=name,
-                mean=(float(regions.means[0][row]), float(regions.means[1][row])),
-                mean_difference=float(of_mean.value[row]),
-                mean_interval=(float(of_mean.low[row]), float(of_mean.high[row])),
-                effect_size=float(effects[row]),
-                mean_p=p_values[row],
-                share=(float(regions.shares[0][row]), float(regions.shares[1][row])),
-                share_difference=float(of_share.value[row]),
-                share_interval=(float(of_share.low[row]), float(of_share.high[row])),
-                share_p=p_values[len(regions.names) + row],
-            )
-            for row, name in enumerate(regions.names)
-        )
-
-    def _p_values(self, numbers: Tensor) -> list[float]:
-        """Corrected p values of (U, K) numbers; NaN where a number is NaN."""
-        known = ~numbers.isnan().any(0)
-        values = numbers[:, known]
-        found = max_t([(values, torch.ones_like(values, dtype=torch.bool))], self.patterns, self.statistic, 0)
-        p_values = torch.full((numbers.shape[1],), torch.nan, dtype=torch.float64)
-        p_values[known] = found.p_values
-        return p_values.tolist()
+        for row, name in enumerate(regions.names)
+    )
 
 
 def effect_size(values: Tensor, covered: Tensor, first: int | None, share: float = 0.0) -> tuple[Tensor, Tensor]:

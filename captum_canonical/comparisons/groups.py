@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from captum_canonical.comparisons.differences import (
-    Design,
     RegionNumbers,
     check_comparable,
+    compare,
     provenance_notes,
     values_about_common_shares,
 )
@@ -19,7 +19,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.regions import RegionMasks, region_values
 from captum_canonical.saliency.result import ModelSaliency
-from captum_canonical.saliency.significance import Clusters, MaxTSettings
+from captum_canonical.saliency.significance import Clusters, MaxTSettings, PermutationTest
 from captum_canonical.saliency.units import Bands, Units, pixels_at_once, unit_bands, units_of
 from captum_canonical.statistics.bootstrap import check_level, difference
 
@@ -88,9 +88,10 @@ def compare_groups(
     _check_different_people(*units)
     notes = provenance_notes(a, b) + ([] if matching is None else [matching.sentence])
     notes += [each.caveat for each in units if each.caveat]
-    return Design.of_groups(*units, settings).compare(
+    return compare(
         a,
         b,
+        PermutationTest.of_groups(*units, settings),
         _bands(a, b, units),
         _region_numbers(a, b, units, face, level) if face.regions else None,
         names,

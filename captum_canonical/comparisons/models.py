@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from captum_canonical.comparisons.differences import (
-    Design,
     RegionNumbers,
     check_comparable,
+    compare,
     provenance_notes,
     values_about_common_shares,
 )
@@ -20,7 +20,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.regions import RegionMasks, region_values
 from captum_canonical.saliency.result import ModelSaliency
-from captum_canonical.saliency.significance import Clusters, MaxTSettings
+from captum_canonical.saliency.significance import Clusters, MaxTSettings, PermutationTest
 from captum_canonical.saliency.single_maps import SingleMaps
 from captum_canonical.saliency.units import Bands, Units, photo_bands, pixels_at_once, units_of
 from captum_canonical.statistics.bootstrap import check_level, influences, ratios
@@ -92,9 +92,10 @@ def compare_models(
     scales = _scales(a, b, names) if normalised else [1.0, 1.0]
     units = units_of(a.single_maps("compare_models"))
     notes += [units.caveat] if units.caveat else []
-    return Design.of_pairs(units, settings).compare(
+    return compare(
         a,
         b,
+        PermutationTest.of_signs(units, settings),
         _bands(a, b, scales, units),
         _region_numbers(a, b, scales, units, is_map, level) if face.regions else None,
         names,

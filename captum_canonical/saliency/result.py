@@ -17,7 +17,7 @@ from captum_canonical.run_folder.folder import Records, RunFolder
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.mean_map import MeanMap, check_same_face, read_summary
 from captum_canonical.saliency.moments import Pixels, check_symmetric, merge_moments, pooled_pixels
-from captum_canonical.saliency.significance import Clusters, MaxTSettings, Significance, significance_of
+from captum_canonical.saliency.significance import Clusters, MaxTSettings, PermutationTest, Significance
 from captum_canonical.saliency.single_maps import (
     SingleMaps,
     checked_columns,
@@ -27,8 +27,6 @@ from captum_canonical.saliency.single_maps import (
 from captum_canonical.saliency.strata import Bins, By, strata_of
 from captum_canonical.saliency.units import photo_bands, unit_bands, units_of
 from captum_canonical.statistics.bootstrap import check_level
-from captum_canonical.statistics.max_t import OneSample
-from captum_canonical.statistics.permutation import sign_patterns
 
 SUMMARY = "summary.npz"
 NO_SINGLE_MAPS = (
@@ -196,9 +194,8 @@ patterns of 40 photographs).
         settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
         photos, face = self.single_maps("significance"), self.face("significance")
         units = units_of(photos)
-        patterns = sign_patterns(units.count, permutations, seed)
         bands = unit_bands(photos, units, face.size, self.symmetric)
-        return significance_of(bands, face.size, patterns, OneSample, settings, units.description, "mean other than 0")
+        return PermutationTest.of_signs(units, settings).of_pixels(bands, face.size, "mean other than 0")
 
     def strata(self, by: By, bins: Bins = None) -> dict[str, ModelSaliency]:
         """One result for each stratum of the photographs; together they read every map once.

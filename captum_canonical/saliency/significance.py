@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,18 @@ from torch import Tensor
 
 from captum_canonical.checks import check_integer, check_number
 from captum_canonical.errors import CanonicalError
+from captum_canonical.saliency.units import Bands, Units
 from captum_canonical.statistics.clusters import Cluster, ClusterMeasure, ClusterTest, cluster_test
-from captum_canonical.statistics.max_t import Statistic, count_covered, dtype_for, max_t, testable
-from captum_canonical.statistics.permutation import Patterns
+from captum_canonical.statistics.max_t import (
+    OneSample,
+    Statistic,
+    TwoSamples,
+    count_covered,
+    dtype_for,
+    max_t,
+    testable,
+)
+from captum_canonical.statistics.permutation import Patterns, group_patterns, sign_patterns
 
 Clusters = bool | Literal["mass", "extent"]
 
@@ -155,87 +164,118 @@ class Significance:
         }
 
 
-def significance_of(
-    bands: Iterable[tuple[slice, Tensor, Tensor]],
-    size: tuple[int, int],
-    patterns: Patterns,
-    statistic: type[Statistic],
-    settings: MaxTSettings,
-    units: str,
-    subject: str,
-) -> Significance:
-    """Tests all pixels of a map.
+@dataclass(frozen=True, eq=False)
+class PermutationTest:
+    """A test of the maps of U units, by random signs of the maps or random groups of the units.
 
-    Args:
-        bands: which pixels, (U, P) values of them and whether they are covered; all pixels in order.
-        size: (H, W).
-        patterns, statistic: as in :func:`max_t`.
+    Attributes:
+        units: number and kind of the units, see :class:`Significance`.
+        patterns: of signs, or of groups.
         settings: of the test.
-        units, subject: see :class:`Significance`.
+        first: number of units in the first of two groups; None for signs.
     """
-    flags: list[Tensor] = []
 
-    def seen() -> Iterable[tuple[Tensor, Tensor]]:
-        for _, values, covered in bands:
-            flags.append(_tested(covered, patterns, statistic, settings.share))
-            yield values, covered
+    units: str
+    patterns: Patterns
+    settings: MaxTSettings
+    first: int | None = None
 
-    if settings.clusters:
-        test = _cluster_test(seen(), size, patterns, statistic, settings)
-        t, p_values, clusters, critical = test.t.reshape(-1), test.p_values.reshape(-1), test.clusters, None
-    else:
-        found = max_t(seen(), patterns, statistic, settings.share)
-        t, p_values, clusters, critical = found.t, found.p_values, None, found.critical_value(settings.alpha)
-    tested = torch.cat(flags)
-    t, p_values = (torch.where(tested, each, torch.nan).reshape(1, *size) for each in (t, p_values))
-    mask = p_values <= settings.alpha  # NaN is not
-    return Significance(
-        t,
-        p_values,
-        mask,
-        critical,
-        clusters,
-        settings,
-        units,
-        len(patterns),
-        patterns.exhaustive,
-        patterns.smallest,
-        subject,
-        two_groups=statistic.groups == 2,
-    )
+    @classmethod
+    def of_signs(cls, units: Units, settings: MaxTSettings) -> PermutationTest:
+        """Does the mean differ from 0?"""
+        patterns = sign_patterns(units.count, settings.permutations, settings.seed)
+        return cls(units.description, patterns, settings)
 
+    @classmethod
+    def of_groups(cls, first: Units, second: Units, settings: MaxTSettings) -> PermutationTest:
+        """Do the means of two groups of different units differ?"""
+        patterns = group_patterns(first.count, second.count, settings.permutations, settings.seed)
+        return cls(f"{first.description} and {second.description}", patterns, settings, first.count)
 
-def _cluster_test(
-    bands: Iterable[tuple[Tensor, Tensor]],
-    size: tuple[int, int],
-    patterns: Patterns,
-    statistic: type[Statistic],
-    settings: MaxTSettings,
-) -> ClusterTest:
-    # Clusters need all pixels at once: only those that can be tested are kept.
-    places, parts = [], []
-    for values, covered in bands:
-        some = testable(covered, statistic, settings.share)
-        places.append(some)
-        parts.append((values[:, some].to(dtype_for(patterns)), covered[:, some]))
-    values, covered = (torch.cat(each, 1) for each in zip(*parts, strict=True))
-    parts.clear()
-    thresholds = _forming_thresholds(covered, statistic, settings.forming)
-    where = torch.cat(places).reshape(size)
-    return cluster_test(values, covered, where, patterns, statistic, thresholds, settings.measure, settings.share)
+    @property
+    def statistic(self) -> type[Statistic]:
+        """Student's t for signs, Welch's t for groups."""
+        return OneSample if self.first is None else TwoSamples
 
+    def of_pixels(self, bands: Bands, size: tuple[int, int], subject: str) -> Significance:
+        """Tests all pixels of a map.
 
-def _tested(covered: Tensor, patterns: Patterns, statistic: type[Statistic], share: float) -> Tensor:
-    """(P,) bool, pixels that enough units of the sample, or of each of the observed groups, cover."""
-    members = patterns.rows[0] > 0
-    groups = [covered[members], covered[~members]] if (~members).any() else [covered]
-    counts = [(count_covered(group), share * len(group)) for group in groups]
-    return torch.stack([(count >= 2) & (count >= least) for count, least in counts]).all(0)
+        Args:
+            bands: (U, P) values of all units, of the first group and then the second; all pixels in order.
+            size: (H, W).
+            subject: what is tested, see :class:`Significance`.
+        """
+        flags: list[Tensor] = []
 
+        def seen() -> Iterator[tuple[Tensor, Tensor]]:
+            for _, values, covered in bands:
+                flags.append(self._tested(covered))
+                yield values, covered
 
-def _forming_thresholds(covered: Tensor, statistic: type[Statistic], forming: float) -> Tensor:
-    """(P,) the statistic with this two-sided p value; t depends on the number of units that cover the pixel."""
-    counts, inverse = count_covered(covered).unique(return_inverse=True)
-    normal = np.full(len(counts), stats.norm.ppf(1 - forming / 2))
-    limits = stats.t.ppf(1 - forming / 2, (counts.numpy() - 1).clip(min=1)) if statistic.groups == 1 else normal
-    return torch.from_numpy(limits)[inverse]
+        if self.settings.clusters:
+            test = self._cluster_test(seen(), size)
+            t, p_values, clusters, critical = test.t.reshape(-1), test.p_values.reshape(-1), test.clusters, None
+        else:
+            found = max_t(seen(), self.patterns, self.statistic, self.settings.share)
+            t, p_values, clusters, critical = found.t, found.p_values, None, found.critical_value(self.settings.alpha)
+        tested = torch.cat(flags)
+        t, p_values = (torch.where(tested, each, torch.nan).reshape(1, *size) for each in (t, p_values))
+        return Significance(
+            t=t,
+            p_values=p_values,
+            mask=p_values <= self.settings.alpha,  # NaN is not
+            critical_value=critical,
+            clusters=clusters,
+            settings=self.settings,
+            units=self.units,
+            patterns=len(self.patterns),
+            exhaustive=self.patterns.exhaustive,
+            smallest=self.patterns.smallest,
+            subject=subject,
+            two_groups=self.first is not None,
+        )
+
+    def of_numbers(self, numbers: Tensor) -> list[float]:
+        """P values of (U, K) numbers, corrected for K; NaN where a number is NaN."""
+        known = ~numbers.isnan().any(0)
+        values = numbers[:, known]
+        found = max_t([(values, torch.ones_like(values, dtype=torch.bool))], self.patterns, self.statistic, 0)
+        p_values = torch.full((numbers.shape[1],), torch.nan, dtype=torch.float64)
+        p_values[known] = found.p_values
+        return p_values.tolist()
+
+    def _cluster_test(self, bands: Iterable[tuple[Tensor, Tensor]], size: tuple[int, int]) -> ClusterTest:
+        # Clusters need all pixels at once: only those that can be tested are kept.
+        settings, places, parts = self.settings, [], []
+        for values, covered in bands:
+            some = testable(covered, self.statistic, settings.share)
+            places.append(some)
+            parts.append((values[:, some].to(dtype_for(self.patterns)), covered[:, some]))
+        values, covered = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+        parts.clear()
+        return cluster_test(
+            values,
+            covered,
+            torch.cat(places).reshape(size),
+            self.patterns,
+            self.statistic,
+            self._forming_thresholds(covered),
+            settings.measure,
+            settings.share,
+        )
+
+    def _tested(self, covered: Tensor) -> Tensor:
+        """(P,) bool, pixels that enough units, or enough of each of the observed groups, cover."""
+        groups = [covered] if self.first is None else [covered[: self.first], covered[self.first :]]
+        counts = [(count_covered(group), self.settings.share * len(group)) for group in groups]
+        return torch.stack([(count >= 2) & (count >= least) for count, least in counts]).all(0)
+
+    def _forming_thresholds(self, covered: Tensor) -> Tensor:
+        """(P,) the statistic with the forming p value; t depends on the number of units that cover the pixel."""
+        quantile = 1 - self.settings.forming / 2
+        counts, inverse = count_covered(covered).unique(return_inverse=True)
+        if self.first is None:
+            limits = stats.t.ppf(quantile, (counts.numpy() - 1).clip(min=1))
+        else:
+            limits = np.full(len(counts), stats.norm.ppf(quantile))
+        return torch.from_numpy(limits)[inverse]
