@@ -29,13 +29,13 @@ from captum_canonical.visualization.drawing import (
 
 @dataclass(frozen=True)
 class Scale:
-    """What colours mean; all maps of a comparison share one.
+    """The values that colours stand for; all maps of a comparison share one scale.
 
     Attributes:
         kind: of the palette.
         low, high: the values of the first and the last colour.
         unit: in words.
-        note: what a reader must know about values beyond the ends; empty if there are none.
+        note: about values beyond the ends; empty if there are none.
     """
 
     kind: Kind
@@ -46,20 +46,20 @@ class Scale:
 
     @property
     def ticks(self) -> list[str]:
-        """The ends and the middle, as they stand below the colour bar."""
+        """Labels of the lower end, the middle and the upper end of the colour bar."""
         return [number(value) for value in (self.low, (self.low + self.high) / 2, self.high)]
 
     @property
     def bar(self) -> str:
-        """The colours themselves, as the source of an image."""
+        """The colour bar as the source of an image."""
         return png(np.arange(LEVELS, dtype=np.uint8)[None].repeat(8, 0), palette(self.kind))
 
     def as_json(self) -> dict[str, Any]:
-        """What the page's script needs to name values."""
+        """For the page's script, which shows values in words."""
         return {"kind": self.kind, "low": self.low, "high": self.high, "unit": self.unit}
 
     def levels(self, values: np.ndarray) -> np.ndarray:
-        """(H, W) uint8: places in the palette of values, NaN being what was not seen."""
+        """(H, W) uint8 indices in the palette; NaN, for unseen pixels, becomes UNSEEN_LEVEL."""
         share = (np.nan_to_num(values) - self.low) / ((self.high - self.low) or 1.0)
         level = np.rint(share.clip(0, 1) * (LEVELS - 1))
         return np.where(np.isfinite(values), level, UNSEEN_LEVEL).astype(np.uint8)
@@ -67,13 +67,13 @@ class Scale:
 
 @dataclass(frozen=True)
 class Panel:
-    """One map, ready to be shown.
+    """A map as an image.
 
     Attributes:
         title: above it.
         text: a description for screen readers.
         source: of the image.
-        scale: what its colours mean.
+        scale: of its colours.
         size: (H, W) of the map in pixels.
         caption: below it.
     """
@@ -107,14 +107,14 @@ def count_scale(maps: Iterable[np.ndarray], unit: str) -> Scale:
 
 
 def seen_values(values: Tensor, count: Tensor) -> np.ndarray:
-    """(H, W) of a map (1, H, W), NaN where nothing was seen."""
+    """A map (1, H, W) as (H, W), NaN where nothing was seen."""
     return values_of(values, count)
 
 
 def panel_of(
     values: np.ndarray, scale: Scale, title: str, regions: RegionNames | None = None, caption: str = ""
 ) -> Panel:
-    """A map as a panel; ``regions`` say where its largest value lies."""
+    """A map as a panel; with ``regions`` its description names the region of the largest value."""
     source = png(scale.levels(values), palette(scale.kind))
     text = _description(values, title, regions)
     return Panel(title, text, source, scale, (values.shape[0], values.shape[1]), caption)
@@ -132,11 +132,11 @@ def _description(values: np.ndarray, title: str, regions: RegionNames | None) ->
 
 @dataclass(frozen=True, eq=False)
 class RegionNames:
-    """Which region each pixel of a canonical face lies in.
+    """The region of each pixel of a canonical face.
 
     Attributes:
         names: of the regions, in words.
-        places: (H, W) uint8, 0 for none, else 1 + the region's place in ``names``.
+        places: (H, W) uint8, 0 for none, else 1 + the index of the region in ``names``.
     """
 
     names: Sequence[str]
@@ -144,7 +144,7 @@ class RegionNames:
 
     @classmethod
     def of(cls, face: CanonicalFace) -> RegionNames:
-        """Those of a face; a pixel of several has the last."""
+        """The regions of a face; a pixel in several regions gets the last one."""
         places = np.zeros(face.size, np.uint8)
         names = list(face.regions)[:255]
         for place, name in enumerate(names, 1):
@@ -152,18 +152,18 @@ class RegionNames:
         return cls([name.replace("_", " ") for name in names], places)
 
     def at(self, row: int, column: int) -> str | None:
-        """The region of a pixel."""
+        """The name of a pixel's region, or None."""
         place = int(self.places[row, column])
         return self.names[place - 1] if place else None
 
     @property
     def source(self) -> str:
-        """The places as the source of an image, whose levels of grey they are."""
+        """The source of an image whose grey levels are the places."""
         return png(self.places, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
 
 
 def drawing_of(face: CanonicalFace) -> str:
-    """The face's image, pale and without colours, to be laid over maps (multiplied); as the source of an image."""
+    """The face's image, pale and grey, as the source of an image that is multiplied with maps."""
     grey = np.rint(255 * (DARKEST + (1 - DARKEST) * grey_of(face))).astype(np.uint8)
     return png(grey, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
 
@@ -181,11 +181,11 @@ def mesh_of(face: CanonicalFace) -> dict[str, Any] | None:
 
 
 def thumbnail_of(values: np.ndarray, side: int) -> np.ndarray:
-    """A smaller map: means over the pixels that were seen, in blocks of whole pixels; NaN where none was.
+    """A smaller map: means over the seen pixels of square blocks; NaN where none was seen.
 
     Args:
         values: (H, W), NaN where nothing was seen.
-        side: in pixels that the longer side must not exceed by more than the blocks' size asks for.
+        side: of the result in pixels; the longer side is at most this.
     """
     block = max(1, math.ceil(max(values.shape) / side))
     height, width = (math.ceil(length / block) * block for length in values.shape)
@@ -198,7 +198,7 @@ def thumbnail_of(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def png(levels: np.ndarray, colours: np.ndarray) -> str:
-    """(H, W) uint8 places in a palette as the source of an image; places behind a palette of LEVELS are transparent."""
+    """(H, W) uint8 palette indices as the source of an image; UNSEEN_LEVEL is transparent in a palette of LEVELS."""
     image = Image.fromarray(levels).convert("P")  # keeps the levels
     holes = {"transparency": UNSEEN_LEVEL} if len(colours) == LEVELS else {}
     image.putpalette(np.vstack([colours, np.zeros((256 - len(colours), 3))]).astype(np.uint8).tobytes())
@@ -208,7 +208,7 @@ def png(levels: np.ndarray, colours: np.ndarray) -> str:
 
 
 def jpeg(photo: np.ndarray) -> str:
-    """(H, W, 3) uint8 as the source of an image, without any metadata."""
+    """(H, W, 3) uint8 as the source of an image without metadata."""
     target = io.BytesIO()
     Image.fromarray(photo).save(target, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What a model randomisation test has found."""
+"""The result of a model randomisation test."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class RandomizationTest:
             f"{self.order}, {len(self.seeds)} seeds, {images} images: mean ± over seeds ± over images.",
             f"SSIM: Gaussian window {self.ssim_window}, data range that of each unrandomised map. top_share: "
             f"{TOP} by chance.",
-            f"undefined: so many of the {len(self.seeds) * images} maps ({images} in the first line) lack at least one "
-            "measure and do not count in its mean.",
+            f"undefined: number of the {len(self.seeds) * images} maps ({images} in the first line) that lack at least "
+            "one measure and are left out of its mean.",
         ]
         notes += [f"image {n}: its map is {flag}." for n, flag in enumerate(self.flags) if flag]
         others = {name: how for name, how in self.reinitialised.items() if how != "reset_parameters"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import re
@@ -19,7 +20,8 @@ import captum_canonical as cc
 from captum_canonical.comparisons.groups import compare_groups
 from captum_canonical.reporting.pictures import Scale, panel_of, thumbnail_of
 from captum_canonical.reporting.render import to_json
-from captum_canonical.saliency.region_table import region_table
+from captum_canonical.saliency.region_table import RegionRow, region_table
+from captum_canonical.tables import Column
 from captum_canonical.visualization.drawing import LEVELS, palette
 from report_tools import FACE, Texts, make_run, mesh, run_order
 
@@ -187,6 +189,21 @@ def test_regions_and_verdicts_are_those_of_the_public_functions(tmp_path: Path) 
     for sentence in (result.significance().sentence, comparison.verdict, *region_table(result).notes):
         assert " ".join(sentence.split()) in said.said
     assert "a (12 photographs) and b (12) differ in 1 of 21 regions." in said.said
+
+
+def test_a_new_column_of_the_regions_is_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("captum_canonical.saliency.region_table")
+    column = Column[RegionRow]("percent", "Area (%)", value="area", format=".0f", scale=100)
+    monkeypatch.setattr(module, "REGION_COLUMNS", (*module.REGION_COLUMNS, column))
+    result = two_groups(3)
+    table = region_table(result)
+    header, first, *_ = page_of(result, tmp_path, photos=False)[1].tables["Regions"]
+    area = 100 * table.sorted()[0].area
+    assert header[-1] == "Area (%)" and first[-1] == f"{area:.3g}"
+    lines = table.table().splitlines()
+    assert lines[0].endswith("  Area (%)") and lines[1].endswith(f"  {area:.0f}")
+    assert table.table("markdown").splitlines()[2].endswith(f" | {area:.0f} |")
+    assert table.table("csv").splitlines()[1].endswith(f",{table.rows[0].area}")
 
 
 def test_no_difference_is_no_proof_of_none(tmp_path: Path) -> None:
