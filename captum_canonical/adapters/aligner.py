@@ -63,7 +63,7 @@ class Aligner(ABC):
         """
 
     def cache_key(self) -> str:
-        """A text that changes whenever the meshes of the same photographs may change; it decides over cached meshes.
+        """A text that changes whenever the meshes of the same photographs may change. Cached meshes are found by it.
 
         It holds the source code of the class (where there is some), the releases of :attr:`packages` and all attributes
         of the object: numbers and texts as they are, files (``pathlib.Path`` of one) and arrays by their contents,
@@ -121,15 +121,15 @@ def as_aligner(aligner: Callable[..., FaceMesh]) -> Aligner:
 
 
 def make_aligner(source: Any, options: Mapping[str, Any]) -> Aligner:
-    """An aligner from what a name stands for.
+    """An aligner from an instance, a class, a factory or a function of images.
 
     Args:
         source: an aligner, a callable that takes images, or a class or function that needs no arguments and returns one
             of these.
-        options: arguments for such a class or function, which gets those that it has parameters for.
+        options: keyword arguments for such a class or function; those that it has no parameters for are left out.
 
     Raises:
-        CanonicalError: it is none of these.
+        CanonicalError: ``source`` is none of these.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Alignment by five keypoints, and no alignment at all: what the paper compares dense alignment with."""
+"""Alignment by five keypoints, and a fixed grid without alignment: the paper compares dense alignment with both."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ KEYPOINTS_468: tuple[tuple[int, ...], ...] = (LANDMARKS_68[36:42], LANDMARKS_68[
 
 
 class KeypointAligner(Aligner):
-    """The canonical face's vertices, laid on each face by the similarity that fits five points best.
+    """Moves the canonical face's vertices onto each face by the similarity that fits five keypoints best.
 
-    This is the alignment of common face crops: it turns, scales and shifts, but knows neither pose nor expression. So
-    every vertex counts as seen.
+    This is the alignment of common face crops: it rotates, scales and shifts, but knows neither pose nor expression.
+    Every vertex counts as seen.
 
     Args:
         aligner: where the points come from: its meshes of 468 vertices, or of the five points themselves (topology
@@ -145,7 +145,7 @@ def _points(points: Tensor | np.ndarray, name: str) -> Tensor:
 
 
 class PixelGrid(Aligner):
-    """An aligner that looks at no pixel: every image gets the same grid of ``rows`` x ``cols`` cells.
+    """An aligner that ignores the pixels: every image gets the same grid of ``rows`` x ``cols`` cells.
 
     With :meth:`canonical_face` as the canonical face, maps stay in image space. Each cell has one occlusion point, its
     centre, so that a patch of the cell's size tiles the image as Captum's ``Occlusion`` does with strides equal to its

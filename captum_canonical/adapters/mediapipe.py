@@ -140,7 +140,7 @@ class MediaPipeAligner(DetectorAligner):
         """The networks in a face_landmarker.task file."""
         if not path.is_file():
             raise MissingDependencyError(
-                f"MediaPipeAligner: model_asset_path: expected a face_landmarker.task file, but {path} is none."
+                f"MediaPipeAligner: model_asset_path: expected a face_landmarker.task file, got {path}, which is none."
             )
         options = package.tasks.vision.FaceLandmarkerOptions(
             base_options=package.tasks.BaseOptions(model_asset_buffer=read_bundle(path)),

@@ -39,7 +39,7 @@ def load_prnet_mesh(
         stride: every how many-th vertex of a full mesh to keep. Files of 2,194 vertices hold every 20th.
         triangles: (F, 3) of the full mesh, or a ``.mat`` file that holds them (the frontal face's does). Default: those
             in the mesh's own file, if any.
-        visibility: whether to make the depth test at all.
+        visibility: whether to make the depth test.
 
     Returns:
         A float64 mesh of topology ``prnet-2194`` (``prnet-43867`` with ``stride=1``).

@@ -1,4 +1,4 @@
-"""A data set of faces that are found once, and cut to a network's input together with their meshes."""
+"""A data set of faces, found once and cropped to a network's input together with their meshes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MAX_PIXELS = 64_000_000  # 192 MB as 8-bit colours
 
 
 class AlignedFaces(Dataset[FaceRecord]):
-    """Photographs, the face in each, and what is known about them, as a network and its explanations take them.
+    """A data set of photographs with the face in each, targets, groups and identities.
 
-    Faces are found in a pass of its own (:meth:`align`), in the process that made the data set, when they are first
-    needed; with ``cache`` that pass is spared the next time. Photographs that cannot be read or show no face are left
+    Faces are found in a separate pass (:meth:`align`), in the process that made the data set, when they are first
+    needed; with ``cache`` it is skipped the next time. Photographs that cannot be read or show no face are left
     out and listed in :attr:`left_out` with the reason; a missing face is itself a bias, so :meth:`counts` has them by
     group. Record i is the i-th photograph that is used; its ``place`` counts all of them. One face is taken from each
     photograph: the one that the aligner chooses, which is the largest.
@@ -205,7 +205,7 @@ class AlignedFaces(Dataset[FaceRecord]):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the inputs: bytes of the files, targets, aligner, crop, size and normalisation.
+        """SHA-256 of all that decides the inputs: bytes of the files, targets, aligner, crop, size and normalisation.
 
         It is the same for the same files elsewhere. An aligner without a description, and ``faces=``, count by their
         meshes.
@@ -220,7 +220,7 @@ class AlignedFaces(Dataset[FaceRecord]):
 
 
 def _key_of(aligner: Aligner, cache: PathType | None) -> str | None:
-    """What decides the meshes; None where it is not known and need not be."""
+    """The aligner's cache key; None if it has none and there is no cache that needs one."""
     try:
         return aligner.cache_key()
     except CanonicalError as error:

@@ -1,4 +1,4 @@
-"""The one pass over all photographs in which faces are found, and what came of it."""
+"""The pass over all photographs that finds the faces, and its results by photograph and by group."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class GroupCount:
-    """How many photographs of a group are used, and why the others are not; see :attr:`LeftOut.kind`."""
+    """Photographs of a group that are used, and that are left out by :attr:`LeftOut.kind`."""
 
     found: int = 0
     no_face: int = 0
@@ -51,24 +51,26 @@ class GroupCount:
 
     @property
     def left_out(self) -> int:
-        """The photographs that are not used."""
+        """Number of photographs that are left out."""
         return self.no_face + self.not_aligned + self.unreadable
 
 
 class Alignment:
-    """Results for each place in a list of photographs; an interrupted pass goes on where it stopped.
+    """The face, or the reason why there is none, for each place in a list of photographs.
+
+    An interrupted pass continues where it stopped.
 
     Args:
         rows: the photographs.
-        find: what finds a face.
-        cache: what was found before, or None if results must not be taken over from one place to another.
-        settings: what decides a mesh beside the photograph's bytes.
+        find: finds the face in a photograph.
+        cache: earlier results, or None if a result depends on the place and not only on the photograph.
+        settings: cache key of the aligner; with the photograph's bytes it decides the mesh.
         max_pixels: larger photographs are left out before they are decoded.
 
     Attributes:
-        meshes: place -> the face, in ascending order.
-        places: those of meshes, after the pass.
-        left_out: place -> why there is none.
+        meshes: place -> face, in ascending order.
+        places: keys of ``meshes``, after the pass.
+        left_out: place -> why there is no face.
         digests: place -> SHA-256 of the file, if it could be read.
     """
 
@@ -86,16 +88,16 @@ class Alignment:
 
     @property
     def complete(self) -> bool:
-        """Whether all photographs have been looked at."""
+        """Whether every photograph has a result."""
         return len(self.meshes) + len(self.left_out) == len(self.rows)
 
     def __getstate__(self) -> dict[str, object]:
-        """What other processes need: the results. The aligner, and networks and threads in it, stay here."""
+        """Pickles the results without the aligner, which may hold networks and threads."""
         return vars(self) | {"_find": None, "_cache": None}
 
     # ------------------------------------------------------------------------------------------------ the pass
     def run(self, show_progress: bool, first: int = 0) -> None:
-        """Looks at each photograph that has no result yet, in order from the place ``first`` on."""
+        """Finds the face in each photograph that has no result yet, in order from the place ``first`` on."""
         done = self.meshes.keys() | self.left_out.keys()
         order = [*range(first, len(self.rows)), *range(min(first, len(self.rows)))]
         todo = [place for place in order if place not in done]
@@ -103,7 +105,7 @@ class Alignment:
             path = self.rows[place].path
             try:
                 result = self._one(place)
-            except _Left as left:
+            except _LeaveOut as left:
                 self.left_out[place] = LeftOut(path, str(left), left.kind)
                 continue
             if result is None:
@@ -122,25 +124,25 @@ class Alignment:
             self._stamps[place] = _stamp(path)
             self.digests[place] = file_digest(path)
         except OSError as error:
-            read_photo_of(path)  # says what is wrong
-            raise _Left(f"the file cannot be read ({error}).", UNREADABLE) from error
+            read_photo_of(path)  # raises with the reason
+            raise _LeaveOut(f"the file cannot be read ({error}).", UNREADABLE) from error
         key = hashlib.sha256("\n".join([FORMAT, self.digests[place], self.settings]).encode()).hexdigest()
         result = self._cache.get(key) if self._cache else None
         if result is None:
             photo = read_photo_of(path)
             result = self._align(place, photo)
             if not self._unchanged(place):
-                raise _Left("the file changed while it was read.", UNREADABLE)
+                raise _LeaveOut("the file changed while it was read.", UNREADABLE)
             if self._cache:
                 self._cache.put(key, result)
         if not result.found:
             return None
-        return self._cache.light(key, result) if self._cache else result
+        return self._cache.in_memory(key, result) if self._cache else result
 
     def _check_pixels(self, path: Path) -> None:
         pixels = _pixels_in_header(path)
         if pixels > self.max_pixels:
-            raise _Left(
+            raise _LeaveOut(
                 f"the photograph has {pixels:,} pixels, more than max_pixels={self.max_pixels:,}; make it smaller or "
                 "raise that limit.",
                 UNREADABLE,
@@ -154,23 +156,23 @@ class Alignment:
         except NoFaceError:
             return StoredMesh.without_face(size)
         except AlignmentError as error:
-            raise _Left(str(error), NOT_ALIGNED) from error
+            raise _LeaveOut(str(error), NOT_ALIGNED) from error
         if not isinstance(mesh, FaceMesh) or len(mesh) != 1:
-            told = f"{len(mesh)} rows" if isinstance(mesh, FaceMesh) else type(mesh).__name__
+            got = f"{len(mesh)} rows" if isinstance(mesh, FaceMesh) else type(mesh).__name__
             raise CanonicalError(
-                f"{row.label}: expected a FaceMesh of one row for each photograph, got {told}; aligners choose "
+                f"{row.label}: expected a FaceMesh of one row for each photograph, got {got}; aligners choose "
                 'one face with face="largest".'
             )
         if mesh.image_size != size:
-            raise _Left(f"the mesh is for an image of {mesh.image_size}, the photograph has {size}.", NOT_ALIGNED)
+            raise _LeaveOut(f"the mesh is for an image of {mesh.image_size}, the photograph has {size}.", NOT_ALIGNED)
         return StoredMesh.of(mesh)
 
     # ----------------------------------------------------------------------------------------------- afterwards
     def photo(self, place: int) -> np.ndarray:
-        """The photograph again, (H, W, 3) uint8.
+        """Reads the photograph again, (H, W, 3) uint8.
 
         Raises:
-            CanonicalError: the file is not the one that was aligned any more.
+            CanonicalError: the file has changed since its face was found.
         """
         path = self.rows[place].path
         if not self._unchanged(place):
@@ -187,42 +189,44 @@ class Alignment:
             return False
 
     def duplicates(self) -> dict[int, int]:
-        """Place -> the first place that has a file of the same bytes."""
+        """Place -> the first place whose file has the same bytes."""
         first: dict[str, int] = {}
         for place in sorted(self.digests):
             first.setdefault(self.digests[place], place)
         return {place: first[digest] for place, digest in sorted(self.digests.items()) if first[digest] != place}
 
     def counts(self) -> dict[str | None, GroupCount]:
-        """For each group in order of its first photograph."""
-        kinds: dict[str | None, Counter[str]] = {row.group: Counter() for row in self.rows}
+        """Counts by group, in order of the first photograph of each."""
+        counts: dict[str | None, Counter[str]] = {row.group: Counter() for row in self.rows}
         for place, row in enumerate(self.rows):
-            kinds[row.group][self.left_out[place].kind if place in self.left_out else "found"] += 1
+            counts[row.group][self.left_out[place].kind if place in self.left_out else "found"] += 1
         names = ("found", NO_FACE, NOT_ALIGNED, UNREADABLE)
-        return {group: GroupCount(*(count[name] for name in names)) for group, count in kinds.items()}
+        return {group: GroupCount(*(count[name] for name in names)) for group, count in counts.items()}
 
     def _warn(self) -> None:
-        """One warning about all that a study of groups should know."""
-        said = []
+        """One warning about photographs that are left out and groups that have too few faces."""
+        messages = []
         if self.left_out:
-            kinds = Counter(left.kind for left in self.left_out.values())
+            reasons = Counter(left.kind for left in self.left_out.values())
             first = self.left_out[min(self.left_out)]
-            said.append(
+            messages.append(
                 f"{len(self.left_out)} of {len(self.rows)} photographs are left out "
-                f"({', '.join(f'{count} {kind}' for kind, count in kinds.items())}; the first is {first.path.name}: "
+                f"({', '.join(f'{count} {kind}' for kind, count in reasons.items())}; the first is {first.path.name}: "
                 f"{first.reason}); .left_out holds all of them, .counts() their groups."
             )
         counts = {group: count for group, count in self.counts().items() if group is not None}
-        for number, told in ((0, "no face was found"), (1, "only one face was found, too few for a spread")):
+        for number, problem in ((0, "no face was found"), (1, "only one face was found, too few for a spread")):
             groups = [repr(group) for group, count in counts.items() if count.found == number]
             if groups:
-                said.append(f"Groups in which {told}: {', '.join(groups[:10])}{', ...' if len(groups) > 10 else ''}.")
-        if said:
-            warnings.warn("AlignedFaces: " + " ".join(said), stacklevel=depth_of_the_call())
+                messages.append(
+                    f"Groups in which {problem}: {', '.join(groups[:10])}{', ...' if len(groups) > 10 else ''}."
+                )
+        if messages:
+            warnings.warn("AlignedFaces: " + " ".join(messages), stacklevel=depth_of_the_call())
 
 
-class _Left(Exception):
-    """Why one photograph is left out."""
+class _LeaveOut(Exception):
+    """One photograph is left out, for this reason."""
 
     def __init__(self, reason: str, kind: str) -> None:
         super().__init__(reason)
@@ -234,11 +238,11 @@ def read_photo_of(path: Path) -> np.ndarray:
     try:
         return read_photo(path)
     except CanonicalError as error:
-        raise _Left(str(error).removeprefix(f"{path}: "), UNREADABLE) from error
+        raise _LeaveOut(str(error).removeprefix(f"{path}: "), UNREADABLE) from error
 
 
 def _pixels_in_header(path: Path) -> int:
-    """How many pixels an image says that it has; 0 for what is none, which :func:`read_photo` explains."""
+    """Width times height from the image's header; 0 if it cannot be read, of which :func:`read_photo` says more."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""Meshes that were found before: in memory, and on disk where a folder is given."""
+"""The cache of meshes: in memory, or on disk if a folder is given."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class StoredMesh:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MeshOnDisk:
-    """A face that lies in a file of the cache: a thousand of them take no more memory than a photograph.
+    """A face in a file of the cache: a thousand of them take no more memory than a photograph.
 
     Attributes:
         folder: of the cache.
@@ -107,11 +107,11 @@ class MeshOnDisk:
 
 
 class MeshCache:
-    """Results by key, each of which stays what it is for ever; a key says what decides it.
+    """Results by key; the key is a digest of everything that decides a result, so that entries never change.
 
     A file is written beside its place and then moved there, so that other processes see all of it or nothing; two that
     write the same key write the same. A damaged file counts as absent, and a folder that cannot be written to leaves
-    the results in memory: both are said once.
+    the results in memory: each is warned about once.
 
     Args:
         folder: where the files are, made if it is not there. Default: memory only.
@@ -126,7 +126,7 @@ class MeshCache:
         self.folder = folder
         self._memory: dict[str, StoredMesh] = {}
         self._writes = folder is not None
-        self._said_damaged = False
+        self._warned_damaged = False
 
     def get(self, key: str) -> StoredMesh | None:
         """The result of this key, if it is known."""
@@ -138,11 +138,11 @@ class MeshCache:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, CanonicalError) as error:
-            self._say_damaged(path, error)
+            self._warn_damaged(path, error)
         return None
 
-    def light(self, key: str, result: StoredMesh) -> StoredMesh | MeshOnDisk:
-        """What to keep of a result that was got or put: no more than where it lies, if it lies on the disk."""
+    def in_memory(self, key: str, result: StoredMesh) -> StoredMesh | MeshOnDisk:
+        """A reference to the file of a result that is on disk, else the result itself."""
         if self.folder is None or key in self._memory or not result.found:
             return result
         return MeshOnDisk(self.folder, key, result.box)
@@ -165,12 +165,12 @@ class MeshCache:
                 stacklevel=depth_of_the_call(),
             )
 
-    def _say_damaged(self, path: Path, error: Exception) -> None:
-        if not self._said_damaged:
-            self._said_damaged = True
+    def _warn_damaged(self, path: Path, error: Exception) -> None:
+        if not self._warned_damaged:
+            self._warned_damaged = True
             warnings.warn(
                 f"cache: {path} cannot be used ({error}); its mesh is computed anew, as are those of other damaged "
-                "files, of which no more is said.",
+                "files, without further warnings.",
                 stacklevel=depth_of_the_call(),
             )
 

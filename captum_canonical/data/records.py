@@ -71,7 +71,7 @@ def collate(records: Sequence[FaceRecord]) -> FaceBatch:
     """Records as one batch, the ``collate_fn`` of a ``torch.utils.data.DataLoader``.
 
     Raises:
-        CanonicalError: no records, or some of data sets with inputs, meshes or targets of other kinds.
+        CanonicalError: no records, or some records with different input sizes, topologies or types of targets.
     """
     shapes = sorted({tuple(record.image.shape) for record in records})
     if len(shapes) != 1:
@@ -89,15 +89,15 @@ def collate(records: Sequence[FaceRecord]) -> FaceBatch:
 
 
 def _targets(values: list[Any]) -> Tensor | list[tuple[int, ...]] | None:
-    kinds = {type(value) for value in values}
-    if len(kinds) > 1:
+    types = {type(value) for value in values}
+    if len(types) > 1:
         raise CanonicalError(
-            f"collate: expected targets of one kind, got {', '.join(sorted(kind.__name__ for kind in kinds))}."
+            f"collate: expected targets of one type, got {', '.join(sorted(each.__name__ for each in types))}."
         )
-    kind = kinds.pop()
-    if kind in (int, float):
-        return torch.tensor(values, dtype=torch.int64 if kind is int else torch.float32)
-    return values if kind is tuple else None
+    found = types.pop()
+    if found in (int, float):
+        return torch.tensor(values, dtype=torch.int64 if found is int else torch.float32)
+    return values if found is tuple else None
 
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV make grey of colours
@@ -106,7 +106,7 @@ _CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
 
 @dataclass(frozen=True, eq=False)
 class NetworkInput:
-    """What a network wants to see; the arguments of :class:`AlignedFaces` of these names.
+    """From a photograph to the input of a network; :class:`AlignedFaces` has arguments of the same names.
 
     Raises:
         CanonicalError: an argument is not as described there.
@@ -156,7 +156,7 @@ class NetworkInput:
         return (image - self.mean) / self.std, moved  # type: ignore[operator]  # tensors after __post_init__
 
     def describe(self) -> str:
-        """All that decides an input, as a text."""
+        """All settings as a text."""
         numbers = [torch.as_tensor(each).flatten().tolist() for each in (self.mean, self.std)]
         return repr((self.size, self.crop, self.margin, self.fill, self.channels, *numbers))
 

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import AlignmentError, CanonicalError
-from captum_canonical.faces.face_file import read_fields, to_uint8, write_fields
+from captum_canonical.faces.face_arrays import (
+    as_image,
+    check_triangles,
+    delaunay,
+    is_symmetric,
+    read_fields,
+    to_uint8,
+    write_fields,
+)
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.warp import Raster, rasterize, warp
 
@@ -74,7 +82,7 @@ class CanonicalFace:
 
     @classmethod
     def from_image(cls, image: Tensor | np.ndarray, aligner: Callable[[list[np.ndarray]], FaceMesh]) -> CanonicalFace:
-        """A canonical face from one's own frontal photograph.
+        """A canonical face from a frontal photograph.
 
         Triangles, regions and occlusion points are the default face's where the aligner shares its topology.
 
@@ -85,7 +93,7 @@ class CanonicalFace:
         Raises:
             NoFaceError: the aligner found none.
         """
-        picture = _image(image)
+        picture = as_image(image)
         mesh = aligner([to_uint8(picture)])
         if len(mesh) != 1 or mesh.missing:
             raise AlignmentError(f"CanonicalFace.from_image: expected one face, the aligner gave {len(mesh)} rows.")
@@ -119,7 +127,7 @@ class CanonicalFace:
         Raises:
             CanonicalError: shapes, values or indices do not fit.
         """
-        picture = _image(image)
+        picture = as_image(image)
         points = torch.as_tensor(vertices).detach().double().cpu()
         if points.ndim != 2 or points.shape[1] not in (2, 3) or not len(points) or not torch.isfinite(points).all():
             raise CanonicalError(
@@ -127,8 +135,8 @@ class CanonicalFace:
             )
         if points.shape[1] == 2:
             points = torch.cat([points, torch.zeros(len(points), 1, dtype=torch.float64)], 1)
-        faces = _delaunay(points) if triangles is None else torch.as_tensor(triangles).long().cpu()
-        _check_indices(faces, len(points))
+        faces = delaunay(points) if triangles is None else torch.as_tensor(triangles).long().cpu()
+        check_triangles(faces, len(points))
         own = torch.arange(len(points))
         swap = None if permutation is None else torch.as_tensor(permutation).long().cpu()
         return cls(
@@ -139,7 +147,7 @@ class CanonicalFace:
             point_weights=torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).repeat(len(points), 1),
             regions={name: torch.as_tensor(index).long() for name, index in (regions or {}).items()},
             permutation=swap,
-            mirror_symmetric=swap is not None and _is_symmetric(points, swap, picture.shape[-1]),
+            mirror_symmetric=swap is not None and is_symmetric(points, swap, picture.shape[-1]),
             topology=topology,
         )
 
@@ -167,7 +175,7 @@ class CanonicalFace:
         shrinks = size[0] * size[1] < height * width
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         picture = cv2.resize(self.image.permute(1, 2, 0).numpy(), (size[1], size[0]), interpolation=interpolation)
-        return replace(self, image=_image(picture.clip(0, 1).transpose(2, 0, 1)), vertices=self.vertices * scale)
+        return replace(self, image=as_image(picture.clip(0, 1).transpose(2, 0, 1)), vertices=self.vertices * scale)
 
     # ------------------------------------------------------------------------------------------------ reading
     @property
@@ -283,43 +291,3 @@ def farthest_first(points: Tensor, start: int | None = None) -> Tensor:
 def _default(size: int) -> CanonicalFace:
     with resources.files("captum_canonical.faces").joinpath("canonical_face_468.npz").open("rb") as file:
         return CanonicalFace.load(file).resized((size, size))
-
-
-def _image(image: Tensor | np.ndarray) -> Tensor:
-    """(3, H, W) float32 in 0..1 of what a user gives."""
-    if isinstance(image, np.ndarray):
-        image = np.ascontiguousarray(image)  # torch takes no negative strides: OpenCV images turned to RGB by a view
-    value = torch.as_tensor(image).detach().cpu()
-    if value.dtype == torch.uint8 and value.ndim == 3 and value.shape[-1] == 3:
-        value = value.permute(2, 0, 1).float() / 255
-    good = value.ndim == 3 and value.shape[0] == 3 and value.dtype.is_floating_point
-    if not good or not ((value >= -1e-6) & (value <= 1 + 1e-6)).all():
-        raise CanonicalError(
-            f"CanonicalFace: expected an image (3, H, W) of floats in 0..1 or (H, W, 3) uint8, got {value.dtype} of "
-            f"shape {tuple(value.shape)}."
-        )
-    return value.float().clamp(0, 1).contiguous()
-
-
-def _delaunay(vertices: Tensor) -> Tensor:
-    from scipy.spatial import Delaunay, QhullError  # 0.2 s to import, needed by few
-
-    try:
-        return torch.from_numpy(Delaunay(vertices[:, :2].numpy()).simplices).long()
-    except (QhullError, ValueError):  # fewer than three vertices, or all on one line: points, but no surface
-        return torch.zeros(0, 3, dtype=torch.int64)
-
-
-def _check_indices(triangles: Tensor, count: int) -> None:
-    good = triangles.ndim == 2 and triangles.shape[1] == 3
-    if not good or (triangles.numel() and (triangles.min() < 0 or triangles.max() >= count)):
-        raise CanonicalError(
-            f"CanonicalFace: expected triangles (F, 3) of vertex indices below {count}, got {tuple(triangles.shape)}."
-        )
-
-
-def _is_symmetric(vertices: Tensor, permutation: Tensor, width: int) -> bool:
-    if permutation.shape != (len(vertices),) or not torch.equal(permutation.sort().values, torch.arange(len(vertices))):
-        raise CanonicalError(f"CanonicalFace: expected a permutation of {len(vertices)} vertices, got another tensor.")
-    mirrored = vertices[permutation] * vertices.new_tensor([-1.0, 1.0, 1.0]) + vertices.new_tensor([float(width), 0, 0])
-    return bool((mirrored - vertices).abs().max() < 1e-3 * width)

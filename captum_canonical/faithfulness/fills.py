@@ -1,4 +1,4 @@
-"""What the hidden pixels of an image become: a constant, the image's mean, a blurred copy, or a fill of one's own."""
+"""What the hidden pixels of an image become: a constant, the image's mean, a blurred copy, or a custom fill."""
 
 from __future__ import annotations
 

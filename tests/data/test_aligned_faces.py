@@ -114,7 +114,7 @@ def test_collate_refuses_what_does_not_go_together(folder: Path) -> None:
         AlignedFaces.collate([first, second])
     with pytest.raises(CanonicalError, match="none"):
         AlignedFaces.collate([])
-    with pytest.raises(CanonicalError, match="one kind, got NoneType, int"):
+    with pytest.raises(CanonicalError, match="one type, got NoneType, int"):
         AlignedFaces.collate([first, replace(first, row=replace(first.row, target=1))])
 
 
