@@ -37,6 +37,17 @@ class CanonicalAttribution(Attribution):
         self.faces = faces
         self.canonical_face = canonical_face
 
+    def num_evaluations(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        *,
+        faces: FacesArgument = None,
+        patch_size: float | None = None,
+        num_points: int | None = None,
+    ) -> Tensor | None:
+        """How often ``attribute`` will run the network for each image, (N,); None where that is not known before."""
+        return None
+
 
 def with_wrapped(method: Any) -> Iterator[Any]:
     """The method, and the methods inside wrappers such as NoiseTunnel, outermost first."""

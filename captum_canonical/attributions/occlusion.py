@@ -77,6 +77,46 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         super().__init__(forward_func, faces, canonical_face)
         self.inference = inference
 
+    @torch.no_grad()
+    def num_evaluations(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        *,
+        faces: FacesArgument = None,
+        patch_size: float | None = None,
+        num_points: int | None = None,
+    ) -> Tensor:
+        """How many evaluations of the network :meth:`attribute` will take for each image; the network is not run.
+
+        They are the image itself, and an occluded copy for each point that counts in it. Points whose patches cover
+        the same pixels share a copy. :meth:`refine` takes as many in all if it goes on to ``num_points``. Incremental
+        inference evaluates each copy in part; the patches that ``"auto"`` tries beforehand do not count.
+
+        Args:
+            inputs: as in :meth:`attribute`, as are
+            faces: and
+            patch_size: and
+            num_points: which must be the same as there.
+
+        Returns:
+            (N,) int64 on the CPU.
+
+        Raises:
+            CanonicalError: an argument or a mesh does not fit.
+
+        Example::
+
+            >>> from captum_canonical import CanonicalFace, FaceMesh
+            >>> face = CanonicalFace.default()
+            >>> faces = FaceMesh(face.resized((64, 64)).vertices[None], image_size=(64, 64), topology=face.topology)
+            >>> CanonicalOcclusion(lambda x: x.mean((1, 2, 3)), faces).num_evaluations(torch.ones(1, 3, 64, 64))
+            tensor([917])
+        """
+        photos = as_tuple(inputs)
+        face, geometry = self._geometry(photos, faces, patch_size, None, "canonical")
+        patches, _ = geometry.patches(geometry.seen & prefix_of(face, num_points).to(geometry.seen.device))
+        return 1 + torch.bincount(patches[:, 0].cpu(), minlength=len(photos[0]))
+
     @log_usage
     @torch.no_grad()
     def attribute(
@@ -232,9 +272,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
     ) -> _Call:
         """Checks the arguments and gets ready to evaluate points."""
         photos = as_tuple(inputs)
-        meshes = meshes_of(photos, self.faces if faces is None else faces)
-        face = face_for(self.canonical_face, meshes)
-        geometry = PointGeometry.of(face, photos, meshes, patch_size, canonical_patch_size, space)
+        face, geometry = self._geometry(photos, faces, patch_size, canonical_patch_size, space)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
         fills, rows = fills_for(baselines, photos), rows_for(perturbations_per_eval, len(photos[0]))
 
@@ -243,6 +281,19 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
 
         wanted = geometry.seen & prefix_of(face, num_points).to(geometry.seen.device)
         return _Call(photos, isinstance(inputs, Tensor), face, geometry, Drops(geometry, wanted, choose))
+
+    def _geometry(
+        self,
+        photos: tuple[Tensor, ...],
+        faces: FacesArgument,
+        patch_size: float | None,
+        canonical_patch_size: float | Literal["mesh"] | None,
+        space: str,
+    ) -> tuple[CanonicalFace, PointGeometry]:
+        """The canonical face of a call, and what its points hide and paint."""
+        meshes = meshes_of(photos, self.faces if faces is None else faces)
+        face = face_for(self.canonical_face, meshes)
+        return face, PointGeometry.of(face, photos, meshes, patch_size, canonical_patch_size, space)
 
 
 @dataclass(frozen=True)

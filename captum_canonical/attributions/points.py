@@ -62,6 +62,17 @@ class PointGeometry:
         sizes = tuple(face.size if space == "canonical" or mesh is None else mesh.image_size for mesh in meshes)
         return cls(boxes, painted, seen, sizes, face.points(face.vertices).to(seen.device))
 
+    def patches(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """What the wanted points (N, P) hide, without repetitions.
+
+        Returns:
+            (J, 1 + 4 K) image and boxes in the K inputs with a mesh, of each patch, and (M,) which of them belongs to
+            each wanted point, in the order of ``torch.nonzero(wanted)``.
+        """
+        image, point = torch.nonzero(wanted, as_tuple=True)
+        jobs = [image[:, None]] + [box[image, point] for box in self.boxes if box is not None]
+        return torch.unique(torch.cat(jobs, 1), dim=0, return_inverse=True)
+
     def paint(self, drops: Tensor, evaluated: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(map, coverage), (N, 1, H, W) each, of every input with a mesh.
 
@@ -92,9 +103,7 @@ class Drops:
 
     def __init__(self, geometry: PointGeometry, wanted: Tensor, choose: Callable[[Patches], Engine]) -> None:
         self._image, self._point = torch.nonzero(wanted, as_tuple=True)
-        here = (self._image, self._point)
-        jobs = [self._image[:, None]] + [box[here] for box in geometry.boxes if box is not None]
-        self._distinct, self._which = torch.unique(torch.cat(jobs, 1), dim=0, return_inverse=True)
+        self._distinct, self._which = geometry.patches(wanted)
         self._hidden = tuple(box is not None for box in geometry.boxes)
         self._engine = choose(self._patches(torch.arange(len(self._distinct), device=wanted.device)))
         self._clean: Tensor | None = None
