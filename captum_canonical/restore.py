@@ -126,14 +126,14 @@ def _is_expanded(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def network_kept(network: object, *, parameters: bool = False) -> Iterator[NetworkState]:
-    """Whatever happens inside, the network is as before; anything but a module is let be.
+def network_kept(*networks: object, parameters: bool = False) -> Iterator[NetworkState]:
+    """Whatever happens inside, the networks are as before.
 
     Args:
-        network: a module, or any other forward function.
+        *networks: modules; anything else, such as another forward function, is left alone.
         parameters: as in :class:`NetworkState`, which is given inside.
     """
-    state = NetworkState([network] if isinstance(network, nn.Module) else [], parameters=parameters)
+    state = NetworkState([each for each in networks if isinstance(each, nn.Module)], parameters=parameters)
     try:
         yield state
     finally:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_canonical.attributions.base import CanonicalAttribution, innermost, map_dtype, with_wrapped
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
+from captum_canonical.attributions.run import run_attribution
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import array_digest
@@ -106,15 +107,11 @@ def _in_image(method: Attribution, x: Tensor, aligner: FindFaces | None, argumen
     if not isinstance(inner, CanonicalAttribution):
         reduce = arguments.pop("reduce", "sum")
         check_reduce(reduce)
-        maps = method.attribute(x, **arguments)
-        maps = maps[0] if isinstance(maps, tuple) and len(maps) == 1 else maps
-        if not isinstance(maps, Tensor) or maps.ndim != 4:
-            raise CanonicalError(f"{type(method).__name__}: expected spatial maps (N, C, h, w).")
-        return dense_map(maps, reduce, size, map_dtype(x))
+        return dense_map(run_attribution(method, x, arguments).maps, reduce, size, map_dtype(x))
     mesh = (aligner or inner.faces)(x)  # type: ignore[operator, misc]  # checked by _check_faces
     if len(mesh) != len(x) or mesh.image_index is not None:
         raise AlignmentError(f"faces: expected one mesh for each of the {len(x)} images, got {len(mesh)}.")
-    maps = method.attribute(x, faces=mesh, **arguments)
+    maps = run_attribution(method, x, arguments, mesh).maps
     if arguments.get("space") == "image":
         return maps
     return CanonicalProjector(None, canonical_face=inner.canonical_face).reproject(maps, mesh)  # type: ignore[return-value]

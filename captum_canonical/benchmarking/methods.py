@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,6 +18,7 @@ from captum_canonical.attributions.base import CanonicalAttribution, innermost, 
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
+from captum_canonical.attributions.run import AttributionMaps, networks_of, on_face, run_attribution
 from captum_canonical.benchmarking.photos import BenchmarkPhotos, rows_of
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -76,10 +76,10 @@ class BenchmarkMethod:
             )
         self.name, self.arguments = name, dict(arguments)
         self.photos = _aligned_for(name, attribution, photos)
-        self.attribution = _on_face(attribution, self.photos.face)
+        self.attribution = on_face(attribution, self.photos.face)
         self.failure: str | None = None
         self.seconds = 0.0
-        self._networks = networks + _networks(attribution)
+        self._networks = networks + networks_of(attribution)
         self._counter, self._points = EvaluationCounter(), 0
 
     @property
@@ -112,38 +112,30 @@ class BenchmarkMethod:
         inner, rows = innermost(method), torch.tensor([row])
         x, mesh = photos.images[rows.to(photos.images.device)], photos.faces[row]
         arguments = self._arguments(photos, rows, inspect.signature(method.attribute).parameters)
-        ours = isinstance(inner, CanonicalAttribution)
-        if not ours:
-            reduce = arguments.pop("reduce", "sum")
-            return _projected(self._run(method, x, arguments, counted=True), reduce, x, mesh, face)
-        arguments["faces"] = mesh
-        if isinstance(inner, CanonicalOcclusion):
-            self._count_points(x, mesh, arguments, method is inner)
-        if arguments.get("space") == "image":
-            return _projected(self._run(method, x, arguments, counted=False), "sum", x, mesh, face)
-        return self._canonical(method, x, mesh, arguments, counted=not isinstance(inner, CanonicalOcclusion))
+        canonical = isinstance(inner, CanonicalAttribution)
+        reduce = "sum" if canonical else arguments.pop("reduce", "sum")
+        if method is inner and isinstance(inner, CanonicalOcclusion):
+            self._count_points(x, mesh, arguments)
+        # Global hooks would make canonical occlusion dense.
+        counting = nullcontext() if isinstance(inner, CanonicalOcclusion) else self._counter.counting()
+        check_reduce(reduce)
+        with counting:
+            found = run_attribution(method, x, arguments, mesh)
+        if canonical and arguments.get("space") != "image":
+            return self._canonical(found, x, mesh)
+        return _projected(found.maps, reduce, x, mesh, face)
 
-    def _canonical(
-        self, method: Attribution, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any], counted: bool
-    ) -> MethodMaps:
+    def _canonical(self, found: AttributionMaps, x: Tensor, mesh: FaceMesh) -> MethodMaps:
         """The maps of a method that writes on the canonical face itself."""
         projector = CanonicalProjector(None, canonical_face=self.photos.face)
-        if isinstance(method, CanonicalAttribution):
-            maps, coverage = self._run(method, x, {**arguments, "return_coverage": True}, counted)
-        else:  # inside NoiseTunnel, which hands on maps only
-            maps = self._run(method, x, arguments, counted)
+        maps, coverage = found
+        expected = (1, 1, *self.photos.face.size)
+        if maps.shape != expected:
+            raise CanonicalError(f"expected a map {expected}, got {tuple(maps.shape)}.")
+        if coverage is None:  # inside NoiseTunnel, which hands on maps only
             surface = projector.project(x.new_ones(1, 1, *x.shape[2:]), mesh, return_coverage=True)[1]
             coverage = torch.where(maps != 0, 1, surface)  # patches reach beyond the rim
-        expected = (1, 1, *self.photos.face.size)
-        if not isinstance(maps, Tensor) or maps.shape != expected:
-            raise CanonicalError(f"expected a map {expected}, got {_shape_or_type(maps)}.")
         return MethodMaps(projector.reproject(maps, mesh), maps, coverage)  # type: ignore[arg-type]
-
-    def _run(self, method: Attribution, x: Tensor, arguments: dict[str, Any], counted: bool) -> Any:
-        if not counted:  # global hooks would make canonical occlusion dense
-            return method.attribute(x, **arguments)
-        with self._counter.counting():
-            return method.attribute(x, **arguments)
 
     def _arguments(
         self, photos: BenchmarkPhotos, rows: Tensor, accepted: Mapping[str, inspect.Parameter]
@@ -165,24 +157,11 @@ class BenchmarkMethod:
         count = len(photos.kept) + len(photos.left_out)
         return tuple(value.shape) == (count, *photos.images.shape[1:])
 
-    def _count_points(self, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any], direct: bool) -> None:
+    def _count_points(self, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any]) -> None:
         """Canonical occlusion evaluates each point that is seen, and the image itself, whatever its inference."""
-        if not direct:
-            return
         geometry = PointGeometry.of(self.photos.face, (x,), (mesh,), arguments.get("patch_size"), None, "canonical")
         wanted = geometry.seen & prefix_of(self.photos.face, arguments.get("num_points")).to(geometry.seen.device)
         self._points += 1 + int(wanted.sum())
-
-
-def _networks(method: Any) -> list[nn.Module]:
-    """Networks and layers of a method and of those that it wraps."""
-    found: list[nn.Module] = []
-    while method is not None:
-        layer = getattr(method, "layer", None)
-        parts = [getattr(method, "forward_func", None), *(layer if isinstance(layer, list) else [layer])]
-        found += [part for part in parts if isinstance(part, nn.Module)]
-        method = getattr(method, "attribution_method", None)
-    return found
 
 
 def _aligned_for(name: str, method: Attribution, photos: BenchmarkPhotos) -> BenchmarkPhotos:
@@ -200,32 +179,13 @@ def _aligned_for(name: str, method: Attribution, photos: BenchmarkPhotos) -> Ben
     return replace(photos, face=face)
 
 
-def _on_face(method: Attribution, face: CanonicalFace) -> Attribution:
-    """The method, or a copy of it that writes on this canonical face where it was given none."""
-    if not isinstance(method, CanonicalAttribution) or method.canonical_face is not None:
-        return method
-    method = copy.copy(method)
-    method.canonical_face = face
-    return method
-
-
-def _projected(result: Any, reduce: str, x: Tensor, mesh: FaceMesh, face: CanonicalFace) -> MethodMaps:
+def _projected(maps: Tensor, reduce: str, x: Tensor, mesh: FaceMesh, face: CanonicalFace) -> MethodMaps:
     """The maps of a method that writes in the image, or in a layer."""
-    check_reduce(reduce)
-    if isinstance(result, tuple) and len(result) == 1:
-        result = result[0]
-    if not isinstance(result, Tensor) or result.ndim != 4 or len(result) != 1:
-        raise CanonicalError(
-            f"expected a spatial map (1, C, h, w) of an image, got {_shape_or_type(result)}; a layer that is not "
-            "convolutional cannot be shown on a face."
-        )
-    dense = dense_map(result, reduce, (x.shape[2], x.shape[3]), map_dtype(x))
+    if len(maps) != 1:
+        raise CanonicalError(f"expected a map (1, C, h, w) of an image, got {tuple(maps.shape)}.")
+    dense = dense_map(maps, reduce, (x.shape[2], x.shape[3]), map_dtype(x))
     canonical, coverage = CanonicalProjector(None, canonical_face=face).project(dense, mesh, return_coverage=True)
     return MethodMaps(dense, canonical, coverage)
-
-
-def _shape_or_type(result: Any) -> str:
-    return str(tuple(result.shape)) if isinstance(result, Tensor) else type(result).__name__
 
 
 class EvaluationCounter:

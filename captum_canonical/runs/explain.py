@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 from os import PathLike
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from captum_canonical.attributions.base import CanonicalAttribution
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.attributions.run import on_face
 from captum_canonical.checks import check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError, depth_of_the_call, warn_if_training
@@ -62,9 +62,7 @@ def method_for(
     if own is not None and canonical_face is not None and own is not canonical_face:
         raise CanonicalError("canonical_face: the method has one of its own; give it only once.")
     face = own or canonical_face or CanonicalFace.default()
-    chosen = copy.copy(method)
-    chosen.canonical_face = face
-    return chosen, face
+    return on_face(method, face), face
 
 
 Target = Literal["predicted", "given"] | int | tuple[int, ...] | None

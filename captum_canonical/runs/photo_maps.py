@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args, run_forward
 from captum_canonical.adapters.landmarks import fit_similarity
+from captum_canonical.attributions.run import networks_of, run_attribution
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -144,7 +145,7 @@ class PhotoMaps:
         chosen = rows_of(batch, rows) if len(rows) < len(batch) else batch
         chosen = chosen if self.device is None else chosen.to(self.device)
         seed_generators((self.seed * 1_000_003 + number) % 2**62)
-        with network_kept(self.forward_func):
+        with network_kept(self.forward_func, *networks_of(self.method)):
             output = self._output(chosen.images)
             target, predicted = self._targets(chosen, output)
             every = torch.arange(len(chosen))
@@ -192,10 +193,8 @@ class PhotoMaps:
         return batch.targets, predicted
 
     def _attribute(self, batch: FaceBatch, target: TargetType) -> tuple[np.ndarray, np.ndarray]:
-        result = self.method.attribute(
-            batch.images, target=target, faces=batch.faces, return_coverage=True, **self.arguments
-        )
-        maps, coverage = (part.detach().cpu().double().numpy() for part in result)
+        found = run_attribution(self.method, batch.images, {**self.arguments, "target": target}, batch.faces)
+        maps, coverage = (part.detach().cpu().double().numpy() for part in found if part is not None)
         expected = (len(batch), 1, *self.face.size)
         if maps.shape != expected or coverage.shape != expected:
             raise CanonicalError(f"{type(self.method).__name__}: expected maps of shape {expected}, got {maps.shape}.")

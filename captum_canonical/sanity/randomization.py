@@ -17,7 +17,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_canonical.attributions.base import CanonicalAttribution
+from captum_canonical.attributions.run import AttributionMaps, run_attribution
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.restore import network_kept, random_state_kept
@@ -103,25 +103,24 @@ def model_randomization(
     """
     network = _network_of(method, model)
     numbers = _checked(order, seeds, reinitialise, attribute_arguments)
-    run = partial(method.attribute if isinstance(method, Attribution) else method, **attribute_arguments)
-    run = run if inputs is None else partial(run, inputs)
+    run = partial(run_attribution, method, inputs, attribute_arguments)
     with random_state_kept(), network_kept(network, parameters=True) as state:
         seed_all(numbers[0], "order")
         plan, shared = plan_of(network, layers, order, first_calls(network, method, inputs, attribute_arguments))
         with tqdm(total=len(numbers) * len(plan) + 2, desc="Model randomization", disable=not show_progress) as bar:
             seed_all(numbers[0], "original")
-            comparison = MapComparison.of(*_maps_and_area(method, run, area))
+            comparison = MapComparison.of(*_maps_and_area(run(), area))
             examples = _examples(keep_maps, len(comparison.original))
             bar.update()
             seed_all(numbers[0], "again")
-            control = comparison.measure(_maps(run()))
+            control = comparison.measure(_on_cpu(run().maps))
             bar.update()
             cells: list[Tensor] = []
             kept: list[Tensor] = []
             reinitialised, changed = dict.fromkeys(shared, "shared"), False
             for name, how in cascade(plan, order, numbers, reinitialise, state.restore_tensors):
                 reinitialised[name] = how
-                maps = _maps(run())
+                maps = _on_cpu(run().maps)
                 cells.append(comparison.measure(maps))
                 kept.append(maps[list(examples)].float())
                 changed = changed or not torch.equal(maps, comparison.original)
@@ -175,26 +174,15 @@ def _checked(
     return numbers
 
 
-def _maps(result: object) -> Tensor:
-    """(N, C, H, W) float64 on the CPU."""
-    if isinstance(result, tuple) and len(result) == 1:
-        result = result[0]
-    if not isinstance(result, Tensor) or result.ndim != 4 or result.is_complex() or not result.numel():
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise CanonicalError(
-            f"model_randomization: expected maps of shape (N, C, H, W) from the method, got {got}; of several maps a "
-            "callable can return one."
-        )
-    return result.detach().to("cpu", torch.float64, copy=True)  # some methods return one tensor again and again
+def _on_cpu(maps: Tensor) -> Tensor:
+    return maps.detach().to("cpu", torch.float64, copy=True)  # some methods return one tensor again and again
 
 
-def _maps_and_area(method: object, run: Callable[..., Any], area: Tensor | None) -> tuple[Tensor, Tensor]:
+def _maps_and_area(found: AttributionMaps, area: Tensor | None) -> tuple[Tensor, Tensor]:
     """The unrandomised maps and which of their values are compared, both (N, C, H, W)."""
-    if area is None and isinstance(method, CanonicalAttribution):
-        result, coverage = run(return_coverage=True)
-        maps, area = _maps(result), _maps(coverage) > 0
-    else:
-        maps = _maps(run())
+    maps = _on_cpu(found.maps)
+    if area is None and found.coverage is not None:
+        area = found.coverage > 0
     if area is None:
         return maps, torch.ones_like(maps, dtype=torch.bool)
     whole = tuple(maps.shape)

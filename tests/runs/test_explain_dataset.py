@@ -137,6 +137,42 @@ def test_what_the_user_has_stays_as_it_is(tmp_path: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), before[2]) and (np.random.get_state()[1] == before[3]).all()
 
 
+class LeavesTraces(Saliency):
+    """A method that fails for one photograph, and cleans up neither then nor otherwise."""
+
+    def attribute(self, inputs: torch.Tensor, target: object = None) -> torch.Tensor:
+        for network in (self.forward_func, self.forward_func.layer):
+            network.activations = inputs
+            network.register_forward_hook(lambda *_: None)
+            network.train()
+        self.forward_func.layer.weight.grad = torch.ones_like(self.forward_func.layer.weight)
+        if (inputs[:, 0, 0, 0] == 0).any():
+            raise RuntimeError("stopped half way")
+        return inputs
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_method_leaves_no_traces_on_the_network(tmp_path: Path, wrapped: bool) -> None:
+    """Neither on the network of the call nor on the one that only the method knows."""
+    network = Network()
+    before = [set(vars(module)) for module in network.modules()]
+    given = (lambda images: network(images)) if wrapped else network
+    result = cc.explain_dataset(
+        given,
+        photographs(4),
+        tmp_path,
+        method=LeavesTraces(network),
+        canonical_face=face(),
+        network_key="key",
+        show_progress=False,
+    )
+    assert result.run.left_out == {0: "image 0: RuntimeError: stopped half way"} and result.n == 3
+    assert [set(vars(module)) for module in network.modules()] == before
+    for module in network.modules():
+        assert not module._forward_hooks and not module.training
+    assert network.layer.weight.grad is None
+
+
 def test_batches_of_a_loader(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 5)
     data = cc.AlignedFaces(tmp_path / "photos", CornerAligner(), size=SIDE)
