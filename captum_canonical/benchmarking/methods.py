@@ -23,7 +23,7 @@ from captum_canonical.benchmarking.photos import BenchmarkPhotos, rows_of
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.restore import NetworkState, random_state_kept, seed_generators
+from captum_canonical.restore import network_kept, random_state_kept, seed_generators
 
 MethodArgument: TypeAlias = Attribution | tuple[Attribution, Mapping[str, Any]]
 
@@ -89,21 +89,18 @@ class BenchmarkMethod:
 
     def maps(self, row: int, seed: int) -> MethodMaps | None:
         """The maps of one image; None if that failed."""
-        photos, state = self.photos, NetworkState(self._networks)
-        start = time.perf_counter()
+        photos, start = self.photos, time.perf_counter()
         try:
-            with random_state_kept():
+            with network_kept(*self._networks), random_state_kept():
                 seed_generators(seed + int(photos.kept[row]))
                 found = self._maps(photos, row)
-            broken = [part for part in found if not torch.isfinite(part).all()]
-            if broken:
+            if not all(torch.isfinite(part).all() for part in found):
                 raise CanonicalError("NaN or infinity in its map.")
             return found
         except Exception as error:  # whatever it is, it is this method's: the others go on
             self.failure = f"image {int(photos.kept[row])}: {type(error).__name__}: {error}".rstrip(": ")
             return None
         finally:
-            state.restore()
             self.seconds += time.perf_counter() - start
 
     # ------------------------------------------------------------------------------------------------------ inside
