@@ -23,12 +23,14 @@ import torch
 from torch import Tensor, nn
 
 from captum_canonical import __version__
+from captum_canonical.adapters.aligner import Aligner, make_aligner
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.cli.console import CommandResult, escape, format_duration
 from captum_canonical.cli.options import add_common, examples
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.plugins import ALIGNERS
 from captum_canonical.tables import Column, Table
 
 SIZE, PATCH, CLASSES = 96, 7, 2
@@ -57,7 +59,7 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
 def run(arguments: Namespace) -> CommandResult:
     """Collects the versions and aligners, and runs the self-test."""
     versions = {name: _version(name) for name in PACKAGES}
-    aligners = {"mediapipe": _try_mediapipe(), "face-alignment": _try_face_alignment()}
+    aligners = {name: _try_aligner(name) for name in ALIGNERS.names()}
     test = None if arguments.no_self_test else self_test()
     values: dict[str, Any] = {
         "captum-canonical": __version__,
@@ -111,18 +113,17 @@ def _devices() -> list[str]:
     return found + (["mps"] if torch.backends.mps.is_available() else [])
 
 
-def _try_mediapipe() -> tuple[bool, str]:
-    from captum_canonical.adapters.mediapipe import MediaPipeAligner
+def _try_aligner(name: str) -> tuple[bool, str]:
+    """Whether an aligner works here, and how or why not."""
+    if name == "face-alignment":
+        if _version(name) is None:
+            return False, "the package face-alignment is not installed (pip install face-alignment)."
+        return _try(lambda: _make_aligner(name), "installed; downloads its weights, some 400 MB, at the first use")
+    return _try(lambda: _make_aligner(name)([np.zeros((64, 64, 3), np.uint8)]), "offline")
 
-    return _try(lambda: MediaPipeAligner(on_missing="skip")([np.zeros((64, 64, 3), np.uint8)]), "offline")
 
-
-def _try_face_alignment() -> tuple[bool, str]:
-    from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
-
-    if _version("face-alignment") is None:
-        return False, "the package face-alignment is not installed (pip install face-alignment)."
-    return _try(FaceAlignmentAligner, "installed; downloads its weights, some 400 MB, at the first use")
+def _make_aligner(name: str) -> Aligner:
+    return make_aligner(ALIGNERS.load(name), {"on_missing": "skip"})
 
 
 def _try(action: Callable[[], object], says: str) -> tuple[bool, str]:

@@ -126,8 +126,8 @@ def add_photos(parser: ArgumentParser) -> None:
     group.add_argument(
         "--aligner",
         default="mediapipe",
-        help="mediapipe (default), face-alignment, a name from another package, or package.module:object: an aligner, "
-        "a function of images, or a class or function that makes one without arguments",
+        help="mediapipe (default), face-alignment, face-mesh, a name from another package, or package.module:object: "
+        "an aligner, a function of images, or a class or function that makes one without arguments",
     )
     group.add_argument("--face-landmarker", type=Path, metavar="FILE", help="face_landmarker.task for newer mediapipe")
 

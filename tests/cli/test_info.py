@@ -18,7 +18,9 @@ def test_info(capsys: Capture) -> None:
     values = run_json(["info"], capsys)
     assert values["self_test"]["passed"] and values["self_test"]["seconds"] < 60
     assert values["captum-canonical"] == cc.__version__ and values["packages"]["torch"] == torch.__version__
-    assert values["aligners"]["mediapipe"] == {"available": True, "says": "offline"}
+    assert list(values["aligners"]) == ["face-alignment", "face-mesh", "mediapipe"]
+    for name in ("face-mesh", "mediapipe"):
+        assert values["aligners"][name] == {"available": True, "says": "offline"}
     assert main(["info"]) == 0
     assert "self-test passed" in capsys.readouterr().out
 
