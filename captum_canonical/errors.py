@@ -25,7 +25,7 @@ class MissingDependencyError(CanonicalError, ImportError):
 
 
 def warn_if_training(forward_func: object) -> None:
-    """Warns (Python shows it once) if a network is in training mode: dropout would change the map."""
+    """Warns if a network is in training mode, in which dropout would change the map; Python shows it once."""
     if not isinstance(forward_func, nn.Module):
         return
     leaves = [module for module in forward_func.modules() if not any(module.children())]
@@ -33,13 +33,13 @@ def warn_if_training(forward_func: object) -> None:
         warnings.warn(
             "the network is in training mode: dropout and batch statistics change the scores from call to call; call "
             ".eval() on it first.",
-            stacklevel=depth_of_the_call(),
+            stacklevel=user_stacklevel(),
         )
 
 
-def depth_of_the_call() -> int:
-    """The ``stacklevel`` of a warning to whoever called this package, beyond the decorators of Captum and torch."""
-    depth, frame = 0, sys._getframe(1)
+def user_stacklevel() -> int:
+    """The ``stacklevel`` at which a warning names the user's line, not one of this package, Captum or torch."""
+    level, frame = 0, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("captum_canonical", "captum", "torch"):
-        depth, frame = depth + 1, frame.f_back
-    return depth + 1
+        level, frame = level + 1, frame.f_back
+    return level + 1

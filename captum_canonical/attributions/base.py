@@ -113,17 +113,17 @@ def _mesh_of(photos: Tensor, face: Faces) -> FaceMesh:
 def _one_per_row(mesh: FaceMesh, rows: int) -> FaceMesh:
     if len(mesh) == rows:
         return mesh
-    told = f"faces: {len(mesh)} meshes for {rows} images"
+    counts = f"faces: {len(mesh)} meshes for {rows} images"
     if mesh.missing or mesh.image_index is not None:
         raise AlignmentError(
-            f"{told}: meshes with missing rows or an image_index cannot be repeated; select the images with "
+            f"{counts}: meshes with missing rows or an image_index cannot be repeated; select the images with "
             "images[faces.image_index], or the rows with faces[faces.found], first."
         )
     if len(mesh) == 0 or rows % len(mesh):
-        raise AlignmentError(f"{told}; expected one mesh per image, or a whole number of images per mesh.")
+        raise AlignmentError(f"{counts}; expected one mesh per image, or a whole number of images per mesh.")
     if (len(mesh), rows) not in _repeats_seen:
         _repeats_seen.add((len(mesh), rows))
-        logger.info("%s: each mesh is used for %d images in a row.", told, rows // len(mesh))
+        logger.info("%s: each mesh is used for %d images in a row.", counts, rows // len(mesh))
     return mesh.repeat_interleave(rows // len(mesh))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
 from captum_canonical.attributions.base import as_tuple
-from captum_canonical.errors import CanonicalError, depth_of_the_call, warn_if_training
+from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
 
 LINEAR_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 """How maps of so many dimensions are brought to the size of the input."""
@@ -236,7 +236,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
             warnings.warn(
                 "the network has no nn.ReLU module (functional ReLUs cannot be reached): its guided gradients are "
                 "plain gradients.",
-                stacklevel=depth_of_the_call(),
+                stacklevel=user_stacklevel(),
             )
 
 

@@ -48,7 +48,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         forward_func: a model or any callable; returns one row of scores per image. It is called with different images
             side by side, so what belongs to one image must come through ``additional_forward_args``.
         faces: where the face lies in each image (:class:`FaceMesh`), or an aligner that finds out; for several inputs
-            a tuple, with None for inputs that are left untouched. ``attribute(faces=...)`` wins over it.
+            a tuple, with None for inputs that are left as they are. ``attribute(faces=...)`` wins over it.
         canonical_face: the face that maps are written on. Default: :meth:`CanonicalFace.default`.
         inference: how the scores are found; the map is the same up to rounding. ``"incremental"``: for each patch only
             the windows of the network's maps that it can have changed are computed anew. ``"dense"``: everything is.

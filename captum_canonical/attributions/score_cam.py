@@ -22,7 +22,7 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
     weigh,
 )
 from captum_canonical.checks import check_choice
-from captum_canonical.errors import CanonicalError, depth_of_the_call
+from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.inference.dense import Scorer, check_finite
 
 ROWS_PER_FORWARD = 32
@@ -237,7 +237,7 @@ def _warn_of_constant_images(runs: list[_MaskedScores]) -> None:
     if constant:
         warnings.warn(
             f"LayerScoreCam: every channel of the layer is constant in images {constant[:10]}: their maps are 0.",
-            stacklevel=depth_of_the_call(),
+            stacklevel=user_stacklevel(),
         )
 
 

@@ -36,7 +36,7 @@ class ZeroShotConfidence(Confidence):
 
         >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
         >>> confidence = ZeroShotConfidence(torch.nn.Identity(), gallery, ["ada", "ada", "bob"])
-        >>> photos = torch.tensor([[3.0, 3.0]])  # stand-ins: here the features themselves
+        >>> photos = torch.tensor([[3.0, 3.0]])  # here the features themselves
         >>> confidence.target(photos, ["ada"])
         tensor([1])
         >>> confidence(photos)[0, 1]

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from captum_canonical.data.mesh_cache import FORMAT, MeshCache, MeshOnDisk, StoredMesh
 from captum_canonical.data.photo_list import PhotoRow
-from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, depth_of_the_call
+from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import read_photo
 from captum_canonical.fingerprint import file_digest
@@ -222,7 +222,7 @@ class Alignment:
                     f"Groups in which {problem}: {', '.join(groups[:10])}{', ...' if len(groups) > 10 else ''}."
                 )
         if messages:
-            warnings.warn("AlignedFaces: " + " ".join(messages), stacklevel=depth_of_the_call())
+            warnings.warn("AlignedFaces: " + " ".join(messages), stacklevel=user_stacklevel())
 
 
 class _LeaveOut(Exception):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from captum_canonical.errors import CanonicalError, depth_of_the_call
+from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.files import write_file
 from captum_canonical.fingerprint import fingerprint
@@ -162,7 +162,7 @@ class MeshCache:
             warnings.warn(
                 f"cache: cannot write to {self.folder} ({error}). What is there already stays; further meshes are kept "
                 "in memory only and will have to be found again by the next run.",
-                stacklevel=depth_of_the_call(),
+                stacklevel=user_stacklevel(),
             )
 
     def _warn_damaged(self, path: Path, error: Exception) -> None:
@@ -171,7 +171,7 @@ class MeshCache:
             warnings.warn(
                 f"cache: {path} cannot be used ({error}); its mesh is computed anew, as are those of other damaged "
                 "files, without further warnings.",
-                stacklevel=depth_of_the_call(),
+                stacklevel=user_stacklevel(),
             )
 
 

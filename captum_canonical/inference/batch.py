@@ -48,7 +48,7 @@ class Batch:
             if not step.hidden or step.head or step.node.op == "output":
                 continue
             if isinstance(step.operator, Query):
-                self.values[step.node] = self.network.run(step, self._stand_in)
+                self.values[step.node] = self.network.run(step, self._empty_like)
             elif self.plan.complete[step.node][self.number]:
                 self.values[step.node] = self._complete(step)
             else:
@@ -80,7 +80,7 @@ class Batch:
         starts = torch.zeros(len(self.plan.order), 2, dtype=torch.int64)
         return Windows(starts, torch.tensor(step.size).expand(len(self.plan), 2))
 
-    def _stand_in(self, node: fx.Node) -> Any:
+    def _empty_like(self, node: fx.Node) -> Any:
         """Something of the shape that a step has for all rows, without contents."""
         step = self.network.steps[node]
         if step.like is None or step.shape is None:

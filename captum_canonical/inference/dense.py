@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_canonical._captum import TargetType, run_forward, select_targets
 from captum_canonical.errors import CanonicalError, warn_if_training
-from captum_canonical.inference.out_of_memory import Halving
+from captum_canonical.inference.out_of_memory import OutOfMemoryRetry
 
 
 class Scorer:
@@ -210,10 +210,10 @@ class DenseInference:
             return self.scorer(shown, some.image)
 
         scores = []
-        halving = Halving()
+        retry = OutOfMemoryRetry()
         for start in range(0, len(patches), self.rows):
             part = slice(start, min(start + self.rows, len(patches)))
-            scores += [found for _, found in halving.run(part, run)]
+            scores += [found for _, found in retry.run(part, run)]
             tick()
         if not scores:
             return torch.zeros(0, dtype=torch.float64, device=self.inputs[0].device)

@@ -23,7 +23,7 @@ from captum_canonical.inference.batch import Batch, Regions
 from captum_canonical.inference.dense import Patches, Scorer, check_finite
 from captum_canonical.inference.graph import NotIncrementalError
 from captum_canonical.inference.network import Network
-from captum_canonical.inference.out_of_memory import Halving
+from captum_canonical.inference.out_of_memory import OutOfMemoryRetry
 from captum_canonical.inference.plan import Plan, dense_work
 from captum_canonical.inference.regions import CleanMaps
 
@@ -81,7 +81,7 @@ class IncrementalInference:
             self.rows = rows or (ROWS_OF_SMALL if dense_work(self.network) < SMALL else ROWS)
             self.clean = CleanMaps(self.network, fills, self.rows)
         self._plan: tuple[Patches, Plan] | None = None
-        self._halving = Halving(self.clean.forget_scratch)
+        self._retry = OutOfMemoryRetry(self.clean.free_scratch)
 
     def clean_scores(self) -> Tensor:
         """(N,) float64."""
@@ -126,7 +126,7 @@ class IncrementalInference:
                 self._finish(trunk, plan, scores)
             if group != self.clean.group:
                 self.clean.enter(group)
-            for rows, values in self._halving.run(part, partial(self._trunk, plan, number, part.start, regions)):
+            for rows, values in self._retry.run(part, partial(self._trunk, plan, number, part.start, regions)):
                 trunk.add(rows, values)
             tick()
         if trunk.parts:

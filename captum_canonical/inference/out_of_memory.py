@@ -1,4 +1,4 @@
-"""Work in batches that are halved where a GPU's memory does not suffice."""
+"""Out-of-memory retry: batches that do not fit into a GPU's memory run again in halves."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ logger = logging.getLogger("captum_canonical")
 Result = TypeVar("Result")
 
 
-class Halving:
-    """Runs parts of the work; from the first one that does not fit into memory on, in halves.
+class OutOfMemoryRetry:
+    """Runs work on batches of rows; a batch that does not fit into memory, and all later ones, are halved.
 
     Args:
-        make_room: frees what can be done without.
+        free_memory: called before a retry, to free what is not needed.
 
     Example::
 
-        >>> halving = Halving()
-        >>> [(part.start, result) for part, result in halving.run(slice(2, 6), lambda part: part.stop)]
+        >>> retry = OutOfMemoryRetry()
+        >>> [(part.start, result) for part, result in retry.run(slice(2, 6), lambda part: part.stop)]
         [(2, 6)]
     """
 
-    def __init__(self, make_room: Callable[[], object] = lambda: None) -> None:
-        self._make_room = make_room
+    def __init__(self, free_memory: Callable[[], object] = lambda: None) -> None:
+        self._free_memory = free_memory
         self._limit: int | None = None
 
     def run(self, part: slice, work: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
-        """(rows, result) of ``work(rows)`` for all rows of the part, in their order.
+        """``(rows, work(rows))`` for all rows of ``part``, in one or more pieces, in order.
 
         Raises:
             torch.cuda.OutOfMemoryError: a single row does not fit.
@@ -51,14 +51,14 @@ class Halving:
             else:
                 yield rows, result
                 continue
-            # Outside of the except clause, whose traceback holds on to tensors.
-            self._less(count)
+            # Outside of the except clause, whose traceback keeps tensors alive.
+            self._halve(count)
             waiting.append(rows)
 
-    def _less(self, count: int) -> None:
+    def _halve(self, count: int) -> None:
         if self._limit is None:
             logger.warning("out of memory with %d rows at once: going on with half as many.", count)
         self._limit = count // 2
-        self._make_room()
+        self._free_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

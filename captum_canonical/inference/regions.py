@@ -240,6 +240,6 @@ class CleanMaps:
             have = self._scratch[step.like.dtype] = step.like.new_empty(numbers)
         return have
 
-    def forget_scratch(self) -> None:
-        """Gives the room back."""
+    def free_scratch(self) -> None:
+        """Frees the memory of :meth:`scratch`."""
         self._scratch.clear()

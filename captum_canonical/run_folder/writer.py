@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from captum_canonical.errors import CanonicalError, depth_of_the_call
+from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.run_folder.layout import (
     COVERAGE_TYPE,
@@ -61,7 +61,7 @@ def _check_same(root: Path, there: Manifest, now: Manifest) -> None:
         warnings.warn(
             f"{root}: the run was begun with {dict(there.versions)} and goes on with {dict(now.versions)}; maps of "
             "before and after may differ by rounding.",
-            stacklevel=depth_of_the_call(),
+            stacklevel=user_stacklevel(),
         )
 
 

@@ -18,7 +18,7 @@ from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.run import on_face
 from captum_canonical.checks import check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.errors import CanonicalError, depth_of_the_call, warn_if_training
+from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.fingerprint import describe, module_digest
 from captum_canonical.restore import random_state_kept
@@ -214,7 +214,7 @@ def network_fingerprint(forward_func: Callable[..., Any], key: str | None) -> st
     warnings.warn(
         f"explain_dataset: {name} is no torch module, so that nothing but its name can tell it from another network "
         "when the run goes on; network_key=, a text that changes whenever its outputs would, makes sure.",
-        stacklevel=depth_of_the_call(),
+        stacklevel=user_stacklevel(),
     )
     return f"callable {name}"
 

@@ -53,7 +53,7 @@ def test_budget_by_hand(values: tuple[float, ...], budget: float, want: tuple[fl
 
 
 def bisected(values: list[float], total: float) -> list[float]:
-    """clip(a v, 0, 1) with that sum, a found by halving an interval."""
+    """clip(a v, 0, 1) with that sum, a found by retry an interval."""
     low, high = 0.0, 1.0
     while sum(min(1.0, high * v) for v in values) < total:
         high *= 2

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.inference.dense import DenseInference, Patches, Scorer
-from captum_canonical.inference.out_of_memory import Halving
+from captum_canonical.inference.out_of_memory import OutOfMemoryRetry
 
 
 class Memory:
@@ -31,18 +31,18 @@ class Memory:
 @given(st.integers(0, 9), st.integers(1, 40), st.integers(1, 50))
 def test_every_row_is_run_once_and_in_order(start: int, count: int, room: int) -> None:
     memory = Memory(room)
-    found = list(Halving().run(slice(start, start + count), memory.work))
+    found = list(OutOfMemoryRetry().run(slice(start, start + count), memory.work))
     assert [row for _, rows in found for row in rows] == list(range(start, start + count))
     assert all(list(range(part.start, part.stop)) == rows for part, rows in found)
 
 
 def test_what_has_been_learnt_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     memory, room = Memory(3), []
-    halving = Halving(lambda: room.append(1))
-    list(halving.run(slice(0, 8), memory.work))
+    retry = OutOfMemoryRetry(lambda: room.append(1))
+    list(retry.run(slice(0, 8), memory.work))
     assert memory.tried == [8, 4, 2, 2, 2, 2]
     memory.tried.clear()
-    list(halving.run(slice(8, 16), memory.work))
+    list(retry.run(slice(8, 16), memory.work))
     assert memory.tried == [2, 2, 2, 2]
     assert len(room) == 2
     assert [record.message for record in caplog.records] == [
@@ -52,13 +52,13 @@ def test_what_has_been_learnt_is_kept(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_single_row_that_does_not_fit() -> None:
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        list(Halving().run(slice(0, 2), Memory(0).work))
+        list(OutOfMemoryRetry().run(slice(0, 2), Memory(0).work))
 
 
 def test_other_errors_are_not_touched() -> None:
     memory = Memory(4)
     with pytest.raises(ZeroDivisionError):
-        list(Halving().run(slice(0, 4), lambda part: memory.work(part)[0] // 0))
+        list(OutOfMemoryRetry().run(slice(0, 4), lambda part: memory.work(part)[0] // 0))
     assert memory.tried == [4]
 
 
