@@ -170,8 +170,8 @@ class Table(Generic[R]):
         return "\n".join("  ".join(map(_aligned, line, widths, self._shown)).rstrip() for line in lines)
 
     def markdown(self) -> str:
-        """A table of Markdown's common extension, with vertical bars escaped."""
-        heads, *lines = ([cell.replace("|", "\\|") for cell in line] for line in self._lines())
+        """A table of Markdown's common extension; bars are escaped, line breaks become spaces."""
+        heads, *lines = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in self._lines())
         return "\n".join(f"| {' | '.join(line)} |" for line in [heads, ["---"] * len(heads), *lines])
 
     def csv(self) -> str:

@@ -40,13 +40,14 @@ def test_text_is_aligned() -> None:
     assert TABLE.text(rule=True).split("\n")[1] == "-------  -----------  --------------------"
 
 
-def test_markdown_escapes_bars() -> None:
+def test_markdown_escapes_bars_and_keeps_rows_on_one_line() -> None:
     assert TABLE.markdown().split("\n") == [
         "| fruit | weight, g | share (%) |",
         "| --- | --- | --- |",
         "| apple | 1,234 | +33.3 [+25.0, +50.0] |",
         "| <b> \\| b | not weighed | not defined |",
     ]
+    assert Table.of_cells(["a"], [["two\nlines"]]).markdown().split("\n")[2:] == ["| two lines |"]
 
 
 def test_csv_holds_the_numbers_as_they_are() -> None:

@@ -12,6 +12,7 @@ from captum_canonical.inference.dense import Patches
 from captum_canonical.inference.network import Network, Step
 from captum_canonical.inference.operators import Enlarge, Pointwise, Shift, Slide, Whole
 from captum_canonical.inference.windows import Span, Windows
+from captum_canonical.tables import Column, Table
 
 SWITCH_TO_FULL = 0.85  # a window that covers more of a map costs as much as the map
 
@@ -150,10 +151,14 @@ class Plan:
         layers = self.layers()
         total = sum(x.incremental for x in layers) or 1.0
         dense = sum(x.dense for x in layers) or 1.0
-        lines = [f"{'layer':32} {'map':>14} {'window':>7} {'of dense work':>14} {'of this work':>13}"]
-        for x in layers:
-            size = " x ".join(str(side) for side in x.map_size)
-            lines.append(f"{x.name:32} {size:>14} {x.share:7.1%} {x.dense / dense:14.1%} {x.incremental / total:13.1%}")
+        columns: list[Column[Layer]] = [
+            Column("layer", value="name"),
+            Column("map", value=lambda layer: " x ".join(map(str, layer.map_size)), align="right"),
+            Column("window", value="share", format=".1%", align="right"),
+            Column("of dense work", value=lambda layer: layer.dense / dense, format=".1%", align="right"),
+            Column("of this work", value=lambda layer: layer.incremental / total, format=".1%", align="right"),
+        ]
+        lines = [Table(columns, layers).text()]
         lines.append(
             f"{len(self.order)} patches in {len(self)} batches: {dense / 1e6:.1f} million multiply-adds for a "
             f"patch by dense inference, {total / 1e6:.1f} by this plan, {self.ratio:.2f} times fewer"

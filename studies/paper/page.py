@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import captum_canonical as cc
+from captum_canonical.tables import Table
 from studies.paper.study import Results
 
 PACKAGES = ("torch", "captum", "numpy", "mediapipe", "torchmetrics", "matplotlib")
@@ -41,8 +42,7 @@ class Figure:
 
 def table(rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; the first row is its head."""
-    lines = ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+    return Table.of_cells([str(cell) for cell in rows[0]], rows[1:]).markdown()
 
 
 def save(figure: Figure, path: Path) -> None:
