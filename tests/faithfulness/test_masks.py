@@ -15,8 +15,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faithfulness.explanations import explanation_images
-from captum_canonical.faithfulness.fills import fill_pixels
 from captum_canonical.faithfulness.masks import ExplanationMasks, equal_mass_masks, explanation_masks, removal_order
 
 
@@ -24,7 +22,6 @@ def exactly(got: Tensor, want: Tensor) -> None:
     assert_close(got, want, rtol=0, atol=0)
 
 
-# --------------------------------------------------------------------------------------------------------- fixed budget
 def row(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1)
 
@@ -186,7 +183,6 @@ def test_bad_maps(call: Callable[[], object], message: str) -> None:
         call()
 
 
-# ------------------------------------------------------------------------------------------------------------ Eq. 10
 def test_equal_mass_by_hand() -> None:
     # H' = (1, 1/2, 1/2, 0), (0, 0, 1/4, 1): sums 2 and 5/4, so s = 5/4 and the first is scaled by 5/8.
     masks = equal_mass_masks({"a": row(4, 2, 2, -9), "b": row(0, 0, 0.5, 2)})
@@ -231,69 +227,6 @@ def test_equal_mass_of_narrow_and_broad_maps_stays_in_range() -> None:
 def test_negative_values_do_not_lend_relevance_to_the_rest() -> None:
     h = row(2, -1, 0, 0)  # F20: min-max without clipping would give the zeros 1/3
     exactly(equal_mass_masks({"a": h})["a"].values, row(1, 0, 0, 0))
-
-
-# -------------------------------------------------------------------------------------------------- explanation images
-def test_eq_9_by_hand() -> None:
-    images = torch.tensor([[[[0.5, 1.0]], [[0.25, 0.75]]]])
-    hide = torch.tensor([[[[0.5, 0.25]]]])
-    assert_close(explanation_images(images, hide), torch.tensor([[[[0.25, 0.75]], [[0.125, 0.5625]]]]))
-    assert_close(explanation_images(images, hide, "positive"), torch.tensor([[[[0.25, 0.25]], [[0.125, 0.1875]]]]))
-    # With a fill F: (1 - H) I + H F, and the other way round.
-    assert_close(explanation_images(images, hide, fill=1.0)[0, 0], torch.tensor([[0.75, 1.0]]))
-    assert_close(explanation_images(images, hide, "positive", 1.0)[0, 1], torch.tensor([[0.625, 0.9375]]))
-
-
-@pytest.mark.parametrize("fill", ["zero", "mean", "blur", "imputed", 7.0])
-def test_a_zero_map_changes_no_bit(fill: str | float) -> None:
-    images = torch.randn(2, 3, 8, 8) * 50
-    masks = explanation_masks(torch.zeros(2, 1, 8, 8))
-    exactly(explanation_images(images, masks, fill=fill), images)
-    ones = torch.ones(2, 1, 8, 8)
-    exactly(explanation_images(images, ones, "positive", fill), images)
-    hidden = explanation_images(images, ones, "negative", fill)
-    exactly(hidden, fill_pixels(images, ones > 0, fill))
-    exactly(explanation_images(images, masks, "positive", fill), hidden)
-
-
-def test_only_hidden_pixels_are_replaced() -> None:
-    asked = []
-
-    def fill(images: Tensor, hidden: Tensor) -> Tensor:
-        asked.append(hidden)
-        return torch.zeros_like(images)
-
-    images, maps = torch.rand(2, 3, 6, 6) + 1, torch.randn(2, 1, 6, 6)
-    masks = explanation_masks(maps, budget=0.3)
-    made = explanation_images(images, masks, fill=fill)
-    exactly(asked[0], masks.values > 0)
-    exactly((made != images).any(1, keepdim=True), masks.values > 0)
-    explanation_images(images, masks, "positive", fill)
-    exactly(asked[1], masks.values < 1)
-
-
-def test_images_keep_their_type() -> None:
-    for dtype in (torch.float16, torch.float32, torch.float64):
-        images = torch.rand(1, 3, 6, 6).to(dtype).requires_grad_()
-        made = explanation_images(images, explanation_masks(torch.rand(1, 1, 6, 6)), fill="blur")
-        assert made.dtype == dtype and not made.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "arguments", "message"),
-    [
-        (torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 1, 2, 2), {}, "floating point .* got torch.uint8"),
-        (torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), {}, r"and \(1, 3, 2, 2\)"),
-        (torch.zeros(2, 3, 2, 2), torch.zeros(1, 1, 2, 2), {}, r"\(2, 3, 2, 2\) and \(1, 1, 2, 2\)"),
-        (torch.zeros(1, 3, 2, 2), torch.full((1, 1, 2, 2), 1.5), {}, "in 0..1, got .* 1.5"),
-        (torch.zeros(1, 3, 2, 2), torch.full((1, 1, 2, 2), math.nan), {}, "in 0..1, got "),
-        (torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2), {"explanation": "both"}, "explanation: .* got 'both'"),
-        (torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2), {"fill": "inpaint"}, "got 'inpaint'"),
-    ],
-)
-def test_bad_images(images: Tensor, masks: Tensor, arguments: dict[str, str], message: str) -> None:
-    with pytest.raises(CanonicalError, match=message):
-        explanation_images(images, masks, **arguments)  # type: ignore[arg-type]
 
 
 def test_masks_describe_themselves() -> None:
