@@ -95,12 +95,14 @@ def removal_curves(
         raise CanonicalError(f"space: expected 'image' or 'canonical', got {space!r}.")
     scorer = Scorer(forward_func, target, format_forward_args(additional_forward_args), len(images))
     jobs = _jobs(order, shares)
-    pictures = _Pictures(images, order, shares, fill)
+    make_images = _HiddenImages(images, order, shares, fill)
     check_integer("batch_size", batch_size, 1)
     calls = -(-len(jobs[0]) // batch_size) + (-(-len(images) // batch_size) if clean_scores is None else 0)
     with tqdm(total=calls, desc="Removal curves", disable=not show_progress) as bar:
         clean = _clean(scorer, images, clean_scores, batch_size, bar.update)
-        hidden = score_batches(scorer, lambda rows: pictures(*(j[rows] for j in jobs)), jobs[0], batch_size, bar.update)
+        hidden = score_batches(
+            scorer, lambda rows: make_images(*(j[rows] for j in jobs)), jobs[0], batch_size, bar.update
+        )
     table = clean[None, :, None].repeat(2, 1, len(shares))  # what has no job is the clean image
     table[jobs[1], jobs[0], jobs[2]] = hidden
     gone = shares == 1
@@ -108,7 +110,7 @@ def removal_curves(
     return RemovalCurves(shares, table[0], table[1], flags, fill_name(fill), space)
 
 
-class _Pictures:
+class _HiddenImages:
     """Images with a share of the face hidden."""
 
     def __init__(self, images: Tensor, order: RemovalOrder, shares: Tensor, fill: FillLike) -> None:
@@ -187,7 +189,7 @@ def image_order(images: Tensor, maps: Tensor, area: Tensor | None) -> tuple[Remo
 
 
 def _ordered(maps: Tensor, area: Tensor | None) -> tuple[RemovalOrder, tuple[str, ...]]:
-    heights, faces = check_maps(maps, area)
+    heights, areas = check_maps(maps, area)
     first, last = torch.zeros_like(heights), torch.ones_like(heights)
     flags = []
     for row, (values, face) in enumerate(zip(heights, faces, strict=True)):

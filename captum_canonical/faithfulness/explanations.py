@@ -110,30 +110,30 @@ def score_explanations(
     _check_masked(inputs, masks.values)
     filled = filled_once(inputs, fill)
 
-    def picture(rows: Tensor) -> Tensor:
+    def make(rows: Tensor) -> Tensor:
         chosen = images[rows].to(inputs.device)
         behind = fill if filled is None else filled[chosen]
         return explanation_images(inputs[chosen], masks.values.to(inputs.device)[chosen], explanation, behind)
 
     scores = torch.zeros(len(inputs), dtype=torch.float64) if clean is None else clean
-    scores[images] = score_batches(scorer, picture, images, batch_size)
+    scores[images] = score_batches(scorer, make, images, batch_size)
     return scores
 
 
 def score_batches(
     scorer: Scorer,
-    picture: Callable[[Tensor], Tensor],
+    make: Callable[[Tensor], Tensor],
     images: Tensor,
     batch_size: int,
     tick: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """Scores of J pictures that are made batch by batch.
+    """Scores of J images that are made batch by batch.
 
     Args:
         scorer: gives the scores of a batch.
-        picture: indices (R,) of pictures -> the pictures (R, C, H, W), which the network may write into.
-        images: (J,) int64 on the CPU, the image that each picture shows.
-        batch_size: pictures per forward call.
+        make: indices (R,) of images -> these images (R, C, H, W), which the network may write into.
+        images: (J,) int64 on the CPU, the input that each image was made from: its target and arguments apply.
+        batch_size: images per forward call.
         tick: called after each forward call.
 
     Returns:
@@ -146,7 +146,7 @@ def score_batches(
     scores = [torch.zeros(0, dtype=torch.float64)]
     for rows in torch.arange(len(images)).split(int(batch_size)):
         if len(rows):
-            scores.append(scorer((picture(rows),), images[rows]).cpu())
+            scores.append(scorer((make(rows),), images[rows]).cpu())
             tick()
     result = torch.cat(scores)
     broken = images[~torch.isfinite(result)].unique().tolist()

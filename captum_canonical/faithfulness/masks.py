@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics.units import SAME
+from captum_canonical.statistics.units import SAME, is_constant
 
 Sign = Literal["positive", "abs", "raw"]
 
@@ -100,9 +100,9 @@ def explanation_masks(
             f"explanation_masks: expected mass 'budget' or 'top' and a budget above 0 and at most 1, got {mass!r} and "
             f"{budget!r}."
         )
-    relevance, faces, inside, flags = _relevance(maps, area, sign)
+    relevance, areas, inside, flags = _relevance(maps, area, sign)
     values = torch.zeros_like(relevance)
-    for row, (levels, face) in enumerate(zip(relevance, faces, strict=True)):
+    for row, (levels, face) in enumerate(zip(relevance, areas, strict=True)):
         chosen = levels[face]
         count = budget * len(chosen)
         if not (chosen > 0).any():
@@ -195,12 +195,12 @@ def check_maps(maps: Tensor, area: Tensor | None) -> tuple[Tensor, Tensor]:
             f"area: expected bool of shape {tuple(maps.shape)} or {(1, *maps.shape[1:])}, got {area.dtype} of shape "
             f"{tuple(area.shape)}."
         )
-    faces = area.to(maps.device).expand(maps.shape).flatten(1)
-    heights = maps.detach().double().flatten(1)
-    broken = torch.nonzero(~torch.isfinite(heights).all(1)).flatten().tolist()
+    areas = area.to(maps.device).expand(maps.shape).flatten(1)
+    values = maps.detach().double().flatten(1)
+    broken = torch.nonzero(~torch.isfinite(values).all(1)).flatten().tolist()
     if broken:
         raise CanonicalError(f"maps: expected finite values, got NaN or infinity in rows {broken[:10]}.")
-    return heights, faces
+    return values, areas
 
 
 def _top(values: Tensor, count: float) -> Tensor:
@@ -224,35 +224,32 @@ def _water_filled(values: Tensor, count: float) -> Tensor:
 def _relevance(maps: Tensor, area: Tensor | None, sign: Sign) -> tuple[Tensor, Tensor, Tensor, list[str]]:
     """(N, P) float64 relevance in 0..1, 0 off the area; (N, P) area; (N,) share inside it; flags."""
     check_choice("sign", sign, ("positive", "abs", "raw"))
-    heights, faces = check_maps(maps, area)
-    made = {
-        "positive": lambda: heights.clamp(min=0),
-        "abs": lambda: heights.abs(),
-        "raw": lambda: _above_the_minimum(heights, faces),
+    values, areas = check_maps(maps, area)
+    relevance = {
+        "positive": lambda: values.clamp(min=0),
+        "abs": lambda: values.abs(),
+        "raw": lambda: _above_the_minimum(values, areas),
     }[sign]()
-    inside = (made * faces).sum(1) / made.sum(1)  # NaN where there is nothing
-    made = made * faces
-    made = made / made.amax(1, keepdim=True).clamp(min=1e-300)
-    made = torch.where(made < NEGLIGIBLE, 0.0, made)
-    flags = [
-        _flag(height[face], relevance[face], sign) for height, relevance, face in zip(heights, made, faces, strict=True)
-    ]
-    return made, faces, inside, flags
+    inside = (relevance * areas).sum(1) / relevance.sum(1)  # NaN where there is nothing
+    relevance = relevance * areas
+    relevance = relevance / relevance.amax(1, keepdim=True).clamp(min=1e-300)
+    relevance = torch.where(relevance < NEGLIGIBLE, 0.0, relevance)
+    flags = [_flag(own[area], shares[area], sign) for own, shares, area in zip(values, relevance, areas, strict=True)]
+    return relevance, areas, inside, flags
 
 
-def _above_the_minimum(heights: Tensor, faces: Tensor) -> Tensor:
-    """Heights minus their minimum over the area, 0 where that is rounding."""
-    lowest = torch.where(faces, heights, torch.inf).amin(1, keepdim=True)
-    above = heights - torch.where(lowest < torch.inf, lowest, 0.0)
-    return torch.where(above > SAME * (heights * faces).abs().amax(1, keepdim=True), above, 0.0)
+def _above_the_minimum(values: Tensor, areas: Tensor) -> Tensor:
+    """Values minus their minimum over the area, 0 where that is rounding."""
+    lowest = torch.where(areas, values, torch.inf).amin(1, keepdim=True)
+    above = values - torch.where(lowest < torch.inf, lowest, 0.0)
+    return torch.where(above > SAME * (values * areas).abs().amax(1, keepdim=True), above, 0.0)
 
 
-def _flag(heights: Tensor, relevance: Tensor, sign: Sign) -> str:
-    if not len(heights):
+def _flag(values: Tensor, relevance: Tensor, sign: Sign) -> str:
+    if not len(values):
         return "no area"
-    if not (heights != 0).any():
+    if not (values != 0).any():
         return "zero"
-    low, high = heights.amin(), heights.amax()
-    if high - low <= SAME * torch.maximum(high.abs(), low.abs()) and (sign != "positive" or low > 0):
+    if is_constant(values) and (sign != "positive" or bool(values.amin() > 0)):
         return "constant"
     return "" if (relevance > 0).any() else "negative"

@@ -31,7 +31,7 @@ scores that differ by about as much from batch to batch."""
 
 @dataclass(frozen=True, eq=False)
 class FaithfulnessScore:
-    """One number about the maps of a method, and what it is made of.
+    """A measure of the maps of a method, with its values for single images.
 
     Attributes:
         name: of the measure, such as ``"Average Drop %"``.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.statistics.units import SAME
+from captum_canonical.statistics.units import is_constant
 
 MEASURES = ("spearman", "ssim", "top_share", "mass_overlap")
 TOP = 0.1
@@ -104,11 +104,6 @@ def structural_similarity(first: Tensor, second: Tensor, data_range: float, area
         inside = slice(size // 2, -(size // 2) or None)
         local = local[area[:, inside, inside]]
     return float(local.mean()) if data_range > 0 and local.numel() else float("nan")
-
-
-def is_constant(values: Tensor) -> bool:
-    """Whether values differ by rounding only."""
-    return not len(values) or bool(values.amax() - values.amin() <= SAME * values.abs().amax())
 
 
 def _ranks(values: Tensor) -> Tensor:

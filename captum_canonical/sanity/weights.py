@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from captum_canonical._captum import format_forward_args, run_forward
 from captum_canonical.errors import CanonicalError
 from captum_canonical.restore import own_tensors, seed_generators
-from captum_canonical.sanity.similarity import is_constant
+from captum_canonical.statistics.units import is_constant
 
 Order = Literal["top_down", "bottom_up", "independent"]
 Reinitialisation = Literal["own", "normal", "permutation"]

@@ -46,6 +46,11 @@ float32 makes a constant map differ by a tenth of that from pixel to pixel."""
 PIXELS_AT_ONCE = 8192  # bounds the memory of what is summed in float64
 
 
+def is_constant(values: Tensor) -> bool:
+    """Whether values differ by rounding only; none at all are constant."""
+    return not len(values) or bool(values.amax() - values.amin() <= SAME * values.abs().amax())
+
+
 def checked_rows(
     maps: Tensor | np.ndarray, coverage: Tensor | np.ndarray | None, who: str, fewest: int = 2
 ) -> tuple[Tensor, Tensor]:
