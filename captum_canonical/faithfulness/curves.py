@@ -189,15 +189,15 @@ def image_order(images: Tensor, maps: Tensor, area: Tensor | None) -> tuple[Remo
 
 
 def _ordered(maps: Tensor, area: Tensor | None) -> tuple[RemovalOrder, tuple[str, ...]]:
-    heights, areas = check_maps(maps, area)
-    first, last = torch.zeros_like(heights), torch.ones_like(heights)
+    values, areas = check_maps(maps, area)
+    first, last = torch.zeros_like(values), torch.ones_like(values)
     flags = []
-    for row, (values, face) in enumerate(zip(heights, faces, strict=True)):
-        first[row, face], last[row, face] = removal_order(values[face])
+    for row, (own, face) in enumerate(zip(values, areas, strict=True)):
+        first[row, face], last[row, face] = removal_order(own[face])
         together = last[row, face] - first[row, face]
         flags.append("no area" if not face.any() else "constant" if (together == face.sum()).all() else "")
     shape = maps.shape
-    order = RemovalOrder(first.view(shape), last.view(shape), faces.reshape(shape), faces.sum(1).double())
+    order = RemovalOrder(first.view(shape), last.view(shape), areas.reshape(shape), areas.sum(1).double())
     return order, tuple(flags)
 
 
