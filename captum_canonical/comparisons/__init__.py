@@ -1,4 +1,4 @@
-"""Whether two groups of photographs, or two networks, differ in what is looked at, and where."""
+"""Comparisons of two model-level maps: of two groups of photographs, or of two networks."""
 
 from __future__ import annotations
 

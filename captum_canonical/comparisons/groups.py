@@ -39,7 +39,7 @@ def compare_groups(
     share: float = 0.5,
     level: float = 0.95,
 ) -> GroupComparison:
-    """Whether two groups of people differ in what is looked at, and where on the face.
+    """Whether a network looks at different places of the faces of two groups of people, and where.
 
     There are two families of tests, each with the family-wise error alpha: all pixels (or clusters), and the means and
     shares of positive mass of all regions. P values are those of Welch's t, corrected by the largest statistic (max-T)

@@ -1,4 +1,4 @@
-"""What a network looks at, over many photographs: the mean map, how sure it is, and the maps behind it."""
+"""Model-level maps: the mean of the maps of many photographs, its uncertainty, and the single maps behind it."""
 
 from __future__ import annotations
 

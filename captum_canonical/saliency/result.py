@@ -180,7 +180,7 @@ class ModelSaliency(MeanMap):
             share: of the people that must cover a pixel for it to be tested.
 
         Raises:
-            CanonicalError: there are no single maps, or an argument does not fit.
+            CanonicalError: there are no single maps, or an argument is not valid.
 
         Example::
 
@@ -213,7 +213,7 @@ patterns of 40 photographs).
             :func:`~captum_canonical.visualization.show_strata`, compare two with :func:`compare_groups`.
 
         Raises:
-            CanonicalError: there are no single maps, a column is unknown or empty, or bins do not fit.
+            CanonicalError: there are no single maps, a column is unknown or empty, or the bins are not valid.
         """
         photos, face = self.single_maps("strata"), self.face("strata")
         found = strata_of(photos.records, len(photos), by, bins)
@@ -233,13 +233,13 @@ patterns of 40 photographs).
             intervals: whether to compute them. Default: if there are single maps.
 
         Raises:
-            CanonicalError: intervals are asked for, but there are no single maps; or ``level`` does not fit.
+            CanonicalError: intervals are requested without single maps, or ``level`` is not valid.
         """
         check_level(level)
         wanted = self.photos is not None if intervals is None else intervals
         covered = self.count.reshape(-1) > 0
         if not wanted:
-            note = NO_SINGLE_MAPS if self.photos is None else "Intervals were not asked for."
+            note = NO_SINGLE_MAPS if self.photos is None else "Intervals were not requested."
             return Concentration.of(self.mean.reshape(-1), covered, note, level)
         photos, face = self.single_maps("intervals of the concentration"), self.face("concentration")
         bands = photo_bands(photos, face.size, self.symmetric)
@@ -280,7 +280,7 @@ patterns of 40 photographs).
         if shared or self is other:
             raise CanonicalError(
                 f"{who}: expected different photographs, but {shared or self.n} are in both; counted twice, they would "
-                "make the map look surer than it is."
+                "make the map look more certain than it is."
             )
 
     # -------------------------------------------------------------------------------------------------- files

@@ -122,7 +122,7 @@ class Significance:
         if self.smallest > self.alpha:
             return (
                 f"{self.units} are too few for a test: no p value can be below {self.smallest:.3g}, and "
-                f"{self.alpha:.3g} is asked for."
+                f"{self.alpha:.3g} is required."
             )
         tested = int(self.tested.sum())
         if not tested:

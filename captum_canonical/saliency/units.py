@@ -48,9 +48,9 @@ class Units:
     def caveat(self) -> str:
         """A sentence about photographs of unknown people; empty if all identities are known."""
         if not self.people:
-            return "Identities are not known: if photographs show the same people, this is too sure."
+            return "Identities are not known: if photographs show the same people, the uncertainty is underestimated."
         unknown = self.names.count(None)
-        return f"{unknown} photographs of nobody known count as one person each." if unknown else ""
+        return f"{unknown} photographs of unknown people count as one person each." if unknown else ""
 
 
 def units_of(photos: SingleMaps) -> Units:

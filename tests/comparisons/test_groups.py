@@ -20,7 +20,7 @@ from simulated_maps import SIZE, people
 FACE_SIZE = SIZE
 
 
-def test_sides_swapped_say_the_same_the_other_way_round(face: CanonicalFace) -> None:
+def test_swapped_groups_change_signs_only(face: CanonicalFace) -> None:
     _, result = two_groups(face, seed=1, effect=0.2)
     sides = result.strata("group")
     one = compare_groups(sides["a"], sides["b"], permutations=199)

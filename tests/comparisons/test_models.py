@@ -72,7 +72,7 @@ def test_a_difference_that_is_the_same_for_all_is_found(face: CanonicalFace, cou
     assert [row.region for row in found.different_regions if row.mean_p <= 0.01] == ["chin"]
 
 
-def test_each_side_may_have_lost_another_photograph(face: CanonicalFace) -> None:
+def test_each_side_may_lack_another_photograph(face: CanonicalFace) -> None:
     """Maps without names pair up by the places at which they were given, not by those that are left."""
     maps, _ = people(face, 20, torch.Generator().manual_seed(4))
     coverage = torch.ones(2, *maps.shape)
@@ -95,7 +95,7 @@ def test_maps_are_normalised_where_both_are_known(face: CanonicalFace) -> None:
         assert not found.different and float(found.difference[0][face.raster.covered].abs().max()) < 1e-6
 
 
-def test_a_map_from_elsewhere_can_be_one_side(face: CanonicalFace) -> None:
+def test_a_given_map_can_be_one_side(face: CanonicalFace) -> None:
     generator = torch.Generator().manual_seed(11)
     maps, who = people(face, 40, generator)
     result = ModelSaliency.from_maps(maps, None, face, who)

@@ -16,7 +16,7 @@ from simulated_maps import SIZE
 FACE_SIZE = SIZE
 
 
-def test_the_same_everywhere_is_no_difference_detected(face: CanonicalFace) -> None:
+def test_without_effect_no_difference_is_detected(face: CanonicalFace) -> None:
     _, result = two_groups(face, seed=3)
     sides = result.strata("group")
     found = compare_groups(sides["a"], sides["b"], permutations=199)

@@ -80,7 +80,7 @@ def test_few_people_have_no_interval_of_the_concentration(face: CanonicalFace) -
         ModelSaliency.from_maps(maps, None, face, who).concentration(level=95)
 
 
-def test_noise_where_the_face_has_nothing_is_corrected_for(face: CanonicalFace) -> None:
+def test_noise_is_corrected_for_where_the_true_map_is_zero(face: CanonicalFace) -> None:
     """40 people: noise adds 0.25 nats to the entropy of the plain map, and next to nothing to the corrected one."""
     truth = ModelSaliency.from_maps(true_map(face, 0.0)[None, None], None, face).concentration().entropy
     generator = torch.Generator().manual_seed(8)
@@ -92,7 +92,7 @@ def test_noise_where_the_face_has_nothing_is_corrected_for(face: CanonicalFace) 
     assert abs(np.mean([each.corrected["entropy"] for each in found]) - truth) < 0.06
 
 
-def test_intervals_of_the_concentration_hold_the_truth(face: CanonicalFace) -> None:
+def test_intervals_of_the_concentration_contain_the_truth(face: CanonicalFace) -> None:
     """100 data sets of 60 people; without its correction the Gini coefficient is too large in nearly all of them."""
     generator = torch.Generator().manual_seed(4)
     truth = ModelSaliency.from_maps(true_map(face)[None, None], None, face).concentration()

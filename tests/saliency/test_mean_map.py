@@ -18,7 +18,7 @@ from simulated_maps import SIZE
 FACE_SIZE = SIZE
 
 
-def test_the_summary_is_written_alike_to_the_byte_and_can_be_loaded(run: Path, tmp_path: Path) -> None:
+def test_equal_summaries_are_equal_files_and_can_be_loaded(run: Path, tmp_path: Path) -> None:
     result = ModelSaliency.open(run)
     written = (run / "summary.npz").read_bytes()
     result.save(tmp_path / "again.npz")
@@ -45,7 +45,7 @@ def test_pooling_is_remembered_by_the_summary(run: Path) -> None:
         ModelSaliency.from_maps(torch.ones(2, 1, SIZE, SIZE), None, turned, symmetric=True)
 
 
-def test_files_that_are_none(tmp_path: Path, face: CanonicalFace) -> None:
+def test_files_of_something_else_are_refused(tmp_path: Path, face: CanonicalFace) -> None:
     _, _, result = result_with_gaps(face)
     path = result.save(tmp_path / "saved.npz")
     for content in (b"", b"no zip", path.read_bytes()[:-200]):
@@ -66,7 +66,7 @@ def test_files_that_are_none(tmp_path: Path, face: CanonicalFace) -> None:
         result.save_summary()
 
 
-def test_a_damaged_file_is_never_anything_but_a_canonical_error(tmp_path: Path) -> None:
+def test_damaged_files_raise_canonical_errors_only(tmp_path: Path) -> None:
     small = CanonicalFace.default(8)
     whole = ModelSaliency.from_maps(torch.ones(3, 1, 8, 8), None, small).save(tmp_path / "whole.npz").read_bytes()
     generator = np.random.default_rng(0)

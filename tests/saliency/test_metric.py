@@ -257,7 +257,7 @@ def test_a_state_of_another_face_is_not_loaded(face: CanonicalFace) -> None:
         CanonicalModelSaliency(face).load_state_dict(state)
 
 
-def test_it_is_a_metric_among_others(face: CanonicalFace) -> None:
+def test_it_works_in_a_metric_collection(face: CanonicalFace) -> None:
     metric = CanonicalModelSaliency(face)
     assert isinstance(metric, Metric)
     together = MetricCollection({"gradcam": metric, "occlusion": metric.clone()})

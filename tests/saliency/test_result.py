@@ -45,7 +45,7 @@ def test_of_maps_in_memory_equals_the_metric(face: CanonicalFace, symmetric: boo
     np.testing.assert_array_equal(result.photos.maps, np.delete(maps.numpy(), 4, 0))
 
 
-def test_what_does_not_fit_is_refused(face: CanonicalFace) -> None:
+def test_columns_shapes_and_values_are_checked(face: CanonicalFace) -> None:
     maps = torch.ones(3, 1, SIZE, SIZE)
     with pytest.raises(CanonicalError, match=r"one entry for each of the 3 maps, got \{'identity': 2, 'score': 4\}"):
         ModelSaliency.from_maps(maps, None, face, ["a", "b"], score=[1, 2, 3, 4], label=[0, 0, 1])
@@ -145,7 +145,7 @@ def test_maps_of_other_faces_networks_or_settings_do_not_add_up(tmp_path: Path, 
     assert (one + ModelSaliency.from_maps(torch.ones(2, 1, SIZE, SIZE), None, nearly)).n == 10
 
 
-def test_a_streamed_result_says_that_it_cannot(face: CanonicalFace, run: Path) -> None:
+def test_streamed_results_have_no_single_maps(face: CanonicalFace, run: Path) -> None:
     metric = CanonicalModelSaliency(face)
     metric.update(torch.ones(3, 1, SIZE, SIZE))
     for result in (metric.compute(), ModelSaliency.load(run / "summary.npz")):

@@ -19,7 +19,7 @@ from simulated_maps import SIZE, people, smooth_noise
 FACE_SIZE = SIZE
 
 
-def test_the_mean_is_found_where_it_is(face: CanonicalFace) -> None:
+def test_an_effect_is_found_where_it_is(face: CanonicalFace) -> None:
     maps = smooth_noise(40, torch.Generator().manual_seed(1))
     maps[:, :, face.region_mask("chin")] += 1.5
     result = ModelSaliency.from_maps(maps, None, face)
@@ -54,12 +54,12 @@ def test_people_not_photographs_are_flipped(face: CanonicalFace) -> None:
     assert naive.mask.sum() > clustered.mask.sum()
 
 
-def test_too_few_people_are_said_to_be_too_few(face: CanonicalFace) -> None:
+def test_too_few_people_for_a_test(face: CanonicalFace) -> None:
     maps = torch.ones(5, 1, SIZE, SIZE)
     found = ModelSaliency.from_maps(maps, None, face).significance()
     assert not found.mask.any() and found.smallest == 2 / 2**5
     assert found.sentence == (
-        "5 photographs are too few for a test: no p value can be below 0.0625, and 0.05 is asked for."
+        "5 photographs are too few for a test: no p value can be below 0.0625, and 0.05 is required."
     )
     assert ModelSaliency.from_maps(torch.ones(6, 1, SIZE, SIZE), None, face).significance().mask.all()
     for clusters in (False, True):

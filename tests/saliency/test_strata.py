@@ -101,12 +101,12 @@ def test_bins_by_number_hold_equally_many_and_every_photograph_once(scores: list
     assert all(high < low for (_, high), (low, _) in pairwise(ends))
 
 
-def test_bins_of_a_network_that_is_always_sure_keep_apart() -> None:
+def test_names_of_narrow_bins_differ() -> None:
     scores = [0.99903, 0.99911, 0.99920, 0.99928, 0.99939, 0.99947]  # all of them 0.999
     assert list(strata_of({"score": scores}, 6, "confidence").values()) == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_what_is_no_number_is_not_known_and_tensors_are_entries() -> None:
+def test_nan_is_not_known_and_tensors_are_entries() -> None:
     many = [number + 0.5 for number in range(20)]
     found = strata_of({"age": [*many, math.nan]}, 21, "age")
     assert [len(each) for each in found.values()] == [7, 6, 7, 1] and found["not known"] == [20]
