@@ -13,10 +13,8 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions.arguments import prefix_of
 from captum_canonical.attributions.base import CanonicalAttribution, innermost, map_dtype
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
-from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
 from captum_canonical.attributions.run import AttributionMaps, networks_of, on_face, run_attribution
 from captum_canonical.benchmarking.photos import BenchmarkPhotos, rows_of
@@ -80,12 +78,12 @@ class BenchmarkMethod:
         self.failure: str | None = None
         self.seconds = 0.0
         self._networks = networks + networks_of(attribution)
-        self._counter, self._points = EvaluationCounter(), 0
+        self._counter, self._foreseen = EvaluationCounter(), 0
 
     @property
     def evaluations(self) -> int | None:
         """Images that the network has seen so far; None if they could not be counted."""
-        return self._points or self._counter.count
+        return self._foreseen or self._counter.count
 
     def maps(self, row: int, seed: int) -> MethodMaps | None:
         """The maps of one image; None if that failed."""
@@ -111,8 +109,10 @@ class BenchmarkMethod:
         arguments = self._arguments(photos, rows, inspect.signature(method.attribute).parameters)
         canonical = isinstance(inner, CanonicalAttribution)
         reduce = "sum" if canonical else arguments.pop("reduce", "sum")
-        if method is inner and isinstance(inner, CanonicalOcclusion):
-            self._count_points(x, mesh, arguments)
+        if method is inner and isinstance(inner, CanonicalAttribution):
+            sizes = {name: arguments[name] for name in ("patch_size", "num_points") if name in arguments}
+            known = inner.num_evaluations(x, faces=mesh, **sizes)
+            self._foreseen += 0 if known is None else int(known)
         # Global hooks would make canonical occlusion dense.
         counting = nullcontext() if isinstance(inner, CanonicalOcclusion) else self._counter.counting()
         check_reduce(reduce)
@@ -153,12 +153,6 @@ class BenchmarkMethod:
     def _per_image(self, value: Tensor, photos: BenchmarkPhotos) -> bool:
         count = len(photos.kept) + len(photos.left_out)
         return tuple(value.shape) == (count, *photos.images.shape[1:])
-
-    def _count_points(self, x: Tensor, mesh: FaceMesh, arguments: dict[str, Any]) -> None:
-        """Canonical occlusion evaluates each point that is seen, and the image itself, whatever its inference."""
-        geometry = PointGeometry.of(self.photos.face, (x,), (mesh,), arguments.get("patch_size"), None, "canonical")
-        wanted = geometry.seen & prefix_of(self.photos.face, arguments.get("num_points")).to(geometry.seen.device)
-        self._points += 1 + int(wanted.sum())
 
 
 def _aligned_for(name: str, method: Attribution, photos: BenchmarkPhotos) -> BenchmarkPhotos:
