@@ -10,8 +10,7 @@ from captum_canonical.comparisons.result import NO_DIFFERENCE, GroupComparison
 from captum_canonical.reporting.findings import COLUMNS, Findings, Strata
 from captum_canonical.reporting.page import ComparisonView, Section, Tab
 from captum_canonical.reporting.pictures import Panel, RegionNames, Scale, panel_of, seen_values, signed_scale
-from captum_canonical.reporting.region_section import on_page
-from captum_canonical.reporting.words import counted, number
+from captum_canonical.reporting.words import counted, number, on_page
 
 
 def group_section(findings: Findings, unit: str, regions: RegionNames | None) -> Section:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from captum_canonical.reporting.findings import Findings
 from captum_canonical.reporting.page import Section
-from captum_canonical.reporting.words import NOTHING, interval, number
+from captum_canonical.reporting.words import NOTHING, interval, number, on_page, region_name
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.region_table import RegionTable
 from captum_canonical.tables import Column, Table
@@ -37,24 +35,6 @@ def leading_regions(table: RegionTable, count: int = 3) -> str:
     rows = [row for row in table.sorted() if row.density == row.density][:count]
     names = [f"{region_name(row.region)} ({_density(row.density, row.density_interval)})" for row in rows]
     return f"Most positive mass for their size: {', '.join(names)}." if names else ""
-
-
-def region_name(name: str) -> str:
-    """A region's name without underscores."""
-    return name.replace("_", " ")
-
-
-def on_page(table: Table, **headings: str) -> Table:
-    """A result's table as a page shows it: region names as words, three significant digits, other headings."""
-    columns = [
-        replace(
-            column,
-            heading=headings.get(column.name, column.heading),
-            format=region_name if column.name == "region" else column.format,
-        )
-        for column in table.columns
-    ]
-    return replace(table, columns=columns).with_numbers(number, NOTHING)
 
 
 def _density(density: float, ends: tuple[float, float]) -> str:

@@ -1,9 +1,12 @@
-"""Numbers as a page writes them."""
+"""Numbers, names and tables as a page writes them."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
+
+from captum_canonical.tables import Table
 
 MINUS = "\u2212"
 NOTHING = "\u2013"
@@ -50,3 +53,21 @@ def percent(share: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Such as "1 photograph" and "2 photographs"."""
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def region_name(name: str) -> str:
+    """A region's name without underscores."""
+    return name.replace("_", " ")
+
+
+def on_page(table: Table, **headings: str) -> Table:
+    """A result's table as a page shows it: region names as words, three significant digits, other headings."""
+    columns = [
+        replace(
+            column,
+            heading=headings.get(column.name, column.heading),
+            format=region_name if column.name == "region" else column.format,
+        )
+        for column in table.columns
+    ]
+    return replace(table, columns=columns).with_numbers(number, NOTHING)
