@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from captum_canonical.attributions.arguments import prefix_of
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
-from captum_canonical.attributions.points import PointGeometry
 from captum_canonical.cli.align import load_photographs
 from captum_canonical.cli.console import CommandResult, escape, format_duration, format_size, handle_log
 from captum_canonical.cli.methods import OCCLUSION
@@ -30,7 +27,6 @@ SAMPLE = 64  # photographs in which faces are searched
 TIME_LIMIT = 6.0  # seconds; of a batch that takes longer, only a part of the points is timed
 TIMED_BATCHES = 2
 FIRST_POINTS = 64
-EXTRA_PASSES = 2  # of each photograph: the prediction and the clean score
 POINT_ARGUMENTS = ("num_points", "patch_size", "baselines")
 
 
@@ -114,7 +110,7 @@ def estimate(arguments: Namespace, session: Session, call: dict[str, Any], start
         photographs=len(rows),
         found=found,
         finished=finished,
-        forward_passes=round(_forward_passes(arguments, session, call) / len(sample) * remaining),
+        forward_passes=round(_forward_passes(session, call) / len(sample) * remaining),
         exact=len(chosen) == len(rows) and not finished,
         align_seconds=align_seconds,
         explain_seconds=explain_seconds,
@@ -135,39 +131,26 @@ def _inference(arguments: Namespace, log: list[str]) -> str | None:
 
 
 # -------------------------------------------------------------------------------------------------- forward passes
-def _forward_passes(arguments: Namespace, session: Session, call: dict[str, Any]) -> int:
-    """Number of images that go through the network for all photographs of the session."""
-    if arguments.method != OCCLUSION:
-        return len(session.data) * (1 + _count_passes(session, call["method"]))
-    total = 0
-    for index in range(len(session.data)):
-        record = session.data[index]
-        boxes = PointGeometry.of(
-            session.face, (record.image[None],), (record.faces,), call.get("patch_size"), None, "canonical"
-        )
-        wanted = boxes.seen & prefix_of(session.face, call.get("num_points"))
-        assert boxes.boxes[0] is not None  # one input, with a mesh
-        total += EXTRA_PASSES + len(torch.unique(boxes.boxes[0][wanted], dim=0))
-    return total
+def _forward_passes(session: Session, call: dict[str, Any]) -> int:
+    """Number of images that go through the network for all photographs of the session: predictions and evaluations."""
+    count = len(session.data)
+    if "method" in call:
+        return count * (1 + _count_evaluations(session, call["method"]))
+    method = CanonicalOcclusion(session.confidence, None, session.face)
+    own = {name: call[name] for name in ("num_points", "patch_size") if name in call}
+    records = (session.data[index] for index in range(count))
+    return count + sum(int(method.num_evaluations(record.image[None], faces=record.faces, **own)) for record in records)
 
 
-def _count_passes(session: Session, method: Any) -> int:
+def _count_evaluations(session: Session, method: Any) -> int:
     """Number of images that a method runs through the network for one photograph."""
-    if not isinstance(session.network, nn.Module):
-        return 1
-    rows = 0
+    from captum_canonical.benchmarking.methods import EvaluationCounter
 
-    def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        nonlocal rows
-        rows += len(inputs[0])
-
-    batch = _batch(session, 1)
-    handle = session.network.register_forward_pre_hook(count)
-    try:
-        method.attribute(batch.images, target=_target(session, batch), faces=batch.faces)
-    finally:
-        handle.remove()
-    return rows
+    batch, counter = _batch(session, 1), EvaluationCounter()
+    target = _target(session, batch)
+    with counter.counting():
+        method.attribute(batch.images, target=target, faces=batch.faces)
+    return counter.count or 1
 
 
 # ------------------------------------------------------------------------------------------------------- duration

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import captum_canonical as cc
+from captum_canonical.benchmarking.methods import EvaluationCounter
 from captum_canonical.cli.command import main
 from captum_canonical.run_folder.folder import RunFolder
 from command_tools import SIDE, Capture, Counting, DrawnAligner, explain_command, run_json, write_photos
@@ -39,6 +40,10 @@ def test_forward_passes_of_other_methods(method: str, photos: Path, tmp_path: Pa
     arguments = explain_command(photos, tmp_path / "run", "--method", method, *layer, "--dry-run", points=None)
     estimated = run_json(arguments, capsys)
     assert estimated["inference"] is None
+    counter = EvaluationCounter()
+    with counter.counting():
+        run_json([word for word in arguments if word != "--dry-run"], capsys)
+    assert estimated["forward_passes"] == counter.count
     each = {"score-cam": 1 + 8, "integrated-gradients": 50}[method]  # rows: the photo and 8 channels; 50 steps
     assert estimated["forward_passes"] >= 6 * (1 + each)
     assert estimated["forward_passes"] <= 6 * (4 + each)
