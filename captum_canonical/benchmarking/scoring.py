@@ -78,14 +78,7 @@ class BenchmarkJob:
     def _try_scoring(self) -> None:
         """Scores one photograph, so that fills and fractions that do not fit are found early."""
         photo = self.photos.first()
-        score_row(
-            BenchmarkRow("uniform", "per image", True),
-            self.forward_func,
-            photo.area.float(),
-            photo,
-            self.settings,
-            self.percent,
-        )
+        self._fill_in(BenchmarkRow("uniform", "per image", True), photo.area.float(), photo)
 
     def _try_all(self, runs: list[BenchmarkMethod]) -> dict[str, MethodMaps | None]:
         """Runs every method on the first photograph, so that mistakes are found early."""
@@ -138,89 +131,73 @@ class BenchmarkJob:
 
     def _score(self, row: BenchmarkRow, maps: Callable[[], Tensor]) -> None:
         try:
-            score_row(row, self.forward_func, maps(), self.photos, self.settings, self.percent)
+            self._fill_in(row, maps(), self.photos)
         except Exception as error:  # this row's: the others go on
             row.failure = f"{type(error).__name__}: {error}"
             row.per_image, row.explained, row.curves, row.canonical_curves = {}, {}, {}, {}
+
+    def _fill_in(self, row: BenchmarkRow, maps: Tensor, photos: BenchmarkPhotos) -> None:
+        """Fills in the scores of a row from its maps (N, 1, H, W) in image space.
+
+        Raises:
+            CanonicalError: a score is not finite.
+        """
+        before = self.forward_func.count
+        flags: list[set[str]] = [set() for _ in range(len(photos))]
+        for fill in self.settings.fills:
+            name = fill_name(fill)
+            masks = explanation_masks(
+                maps, photos.area, mass=self.settings.masses[name], budget=self.settings.budget, sign=self.settings.sign
+            )
+            explained = {
+                explanation: score_explanations(
+                    self.forward_func,
+                    photos.images,
+                    masks,
+                    photos.target,
+                    additional_forward_args=photos.args,
+                    explanation=explanation,
+                    fill=fill,
+                    clean_scores=photos.clean,
+                    batch_size=self.settings.batch_size,
+                )
+                for explanation in EXPLANATIONS
+            }
+            curves = {space: self._curves(maps, photos, fill, space) for space in self.settings.spaces}
+            row.explained |= {(explanation, name): scores for explanation, scores in explained.items()}
+            for space, kept in (("image", row.curves), ("canonical", row.canonical_curves)):
+                kept.update({name: curves[space]} if space in curves else {})
+            scores = FillScores(photos.clean, explained, curves, self.settings.unbounded)
+            for measure in MEASURES:
+                values = MEASURES[measure].values(scores) if self.percent or not MEASURES[measure].percent else None
+                if values is not None:
+                    row.per_image[measure, name] = values
+            for found, *new in zip(flags, masks.flags, *(curve.flags for curve in curves.values()), strict=True):
+                found.update(new)
+        row.flags = dict(sorted(Counter(flag for found in flags for flag in found if flag).items()))
+        row.scoring_evaluations = self.forward_func.count - before
+
+    def _curves(self, maps: Tensor, photos: BenchmarkPhotos, fill: FillLike, space: Space) -> RemovalCurves:
+        if space == "canonical":  # of all rows on one face, however their maps were aligned
+            where = {"faces": photos.faces, "canonical_face": photos.face}
+            maps = CanonicalProjector(None, canonical_face=photos.face).project(maps, photos.faces)  # type: ignore[assignment]
+        else:
+            where = {"area": photos.area}
+        return removal_curves(
+            self.forward_func,
+            photos.images,
+            maps,
+            photos.target,
+            additional_forward_args=photos.args,
+            space=space,
+            fill=fill,
+            fractions=self.settings.fractions,
+            clean_scores=photos.clean,
+            batch_size=self.settings.batch_size,
+            **where,  # type: ignore[arg-type]
+        )
 
 
 def percentages_apply(photos: BenchmarkPhotos, settings: BenchmarkSettings) -> bool:
     """Whether drops may be given in percent of the scores: these are confidences, or the user says so."""
     return settings.unbounded or bool(((photos.clean >= 0) & (photos.clean <= 1)).all())
-
-
-def score_row(
-    row: BenchmarkRow,
-    forward_func: CountedForward,
-    maps: Tensor,
-    photos: BenchmarkPhotos,
-    settings: BenchmarkSettings,
-    percent: bool,
-) -> None:
-    """Fills in the scores of a row from its maps (N, 1, H, W) in image space; ``percent``: with percentages.
-
-    Raises:
-        CanonicalError: a score is not finite.
-    """
-    before = forward_func.count
-    flags: list[set[str]] = [set() for _ in range(len(photos))]
-    for fill in settings.fills:
-        name = fill_name(fill)
-        masks = explanation_masks(
-            maps, photos.area, mass=settings.masses[name], budget=settings.budget, sign=settings.sign
-        )
-        explained = {
-            explanation: score_explanations(
-                forward_func,
-                photos.images,
-                masks,
-                photos.target,
-                additional_forward_args=photos.args,
-                explanation=explanation,
-                fill=fill,
-                clean_scores=photos.clean,
-                batch_size=settings.batch_size,
-            )
-            for explanation in EXPLANATIONS
-        }
-        curves = {space: _curves(forward_func, maps, photos, settings, fill, space) for space in settings.spaces}
-        row.explained |= {(explanation, name): scores for explanation, scores in explained.items()}
-        for space, kept in (("image", row.curves), ("canonical", row.canonical_curves)):
-            kept.update({name: curves[space]} if space in curves else {})
-        scores = FillScores(photos.clean, explained, curves, settings.unbounded)
-        for measure in MEASURES:
-            values = MEASURES[measure].values(scores) if percent or not MEASURES[measure].percent else None
-            if values is not None:
-                row.per_image[measure, name] = values
-        for found, *new in zip(flags, masks.flags, *(curve.flags for curve in curves.values()), strict=True):
-            found.update(new)
-    row.flags = dict(sorted(Counter(flag for found in flags for flag in found if flag).items()))
-    row.scoring_evaluations = forward_func.count - before
-
-
-def _curves(
-    forward_func: CountedForward,
-    maps: Tensor,
-    photos: BenchmarkPhotos,
-    settings: BenchmarkSettings,
-    fill: FillLike,
-    space: Space,
-) -> RemovalCurves:
-    if space == "canonical":  # of all rows on one face, however their maps were aligned
-        where = {"faces": photos.faces, "canonical_face": photos.face}
-        maps = CanonicalProjector(None, canonical_face=photos.face).project(maps, photos.faces)  # type: ignore[assignment]
-    else:
-        where = {"area": photos.area}
-    return removal_curves(
-        forward_func,
-        photos.images,
-        maps,
-        photos.target,
-        additional_forward_args=photos.args,
-        space=space,
-        fill=fill,
-        fractions=settings.fractions,
-        clean_scores=photos.clean,
-        batch_size=settings.batch_size,
-        **where,  # type: ignore[arg-type]
-    )
