@@ -202,7 +202,7 @@ class DenseInference:
     def occluded_scores(self, patches: Patches, tick: Callable[[], object] = lambda: None) -> Tensor:
         """(J,) float64, the score with each patch hidden; ``tick`` is called after each forward call."""
         count = min(self.rows, len(patches))
-        batches = [_Batch(x, fill, count) for x, fill in zip(self.inputs, self.fills, strict=True)]
+        batches = [_OccludedRows(x, fill, count) for x, fill in zip(self.inputs, self.fills, strict=True)]
 
         def run(part: slice) -> Tensor:
             some = patches[part]
@@ -232,7 +232,7 @@ def check_finite(scores: Tensor, images: Tensor, which: str) -> None:
         )
 
 
-class _Batch:
+class _OccludedRows:
     """Rows of one input, filled again for each forward call.
 
     Whole images are copied each time. Undoing only the patches saves next to nothing, and would go wrong as soon as a
