@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from captum_canonical.run_folder.folder import Records, RunFolder
 from captum_canonical.run_folder.lock import FolderLock
-from captum_canonical.run_folder.manifest import Manifest, Photographs, write_photographs
+from captum_canonical.run_folder.manifest import Manifest, PhotoColumns, write_photographs
 from captum_canonical.run_folder.writer import RunWriter, begin_run
 
 __all__ = [
     "FolderLock",
     "Manifest",
-    "Photographs",
+    "PhotoColumns",
     "Records",
     "RunFolder",
     "RunWriter",

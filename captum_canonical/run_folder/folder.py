@@ -16,7 +16,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import read_json
 from captum_canonical.run_folder.layout import COLUMNS, FACE, MANIFEST, STOPPING, RunFiles
-from captum_canonical.run_folder.manifest import Manifest, Photographs, read_photographs
+from captum_canonical.run_folder.manifest import Manifest, PhotoColumns, read_photographs
 
 CHUNK = 8  # rows that are read at once: enough to keep a processor busy, and no more memory than that
 Records = dict[str, list[Any]]
@@ -134,7 +134,7 @@ class RunFolder:
         return CanonicalFace.load(self.path / FACE)
 
     @cached_property
-    def photographs(self) -> Photographs | None:
+    def photographs(self) -> PhotoColumns | None:
         """All photographs of the source, those without a map too; None for folders that do not know."""
         return read_photographs(self.path)
 

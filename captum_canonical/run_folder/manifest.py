@@ -117,13 +117,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 PHOTOGRAPHS = "photographs.json"
 PHOTO_COLUMNS = ("place", "name", "group", "path", "box", "left_out")
-Photographs = Mapping[str, Sequence[Any]]
+PhotoColumns = Mapping[str, Sequence[Any]]
 """Column -> one entry for each photograph of the source: ``place``, ``name``, ``group``, ``path`` (absolute; None for
 what came as tensors), ``box`` (left, top, right, bottom of the face in pixels of the file, or None) and ``left_out``
 (None, or the kind of reason for which it takes no part: "no face", "not aligned", "unreadable")."""
 
 
-def write_photographs(root: Path, photographs: Photographs) -> None:
+def write_photographs(root: Path, photographs: PhotoColumns) -> None:
     """Writes them into a run folder, or over what an earlier call wrote: photographs may have moved since.
 
     They decide nothing about the maps, so that a folder without this file is a run all the same.
@@ -131,7 +131,7 @@ def write_photographs(root: Path, photographs: Photographs) -> None:
     write_json(root / PHOTOGRAPHS, {name: list(photographs[name]) for name in PHOTO_COLUMNS})
 
 
-def read_photographs(root: Path) -> Photographs | None:
+def read_photographs(root: Path) -> PhotoColumns | None:
     """What :func:`write_photographs` wrote; None where there is no such file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The method of a run."""
+"""explain_dataset: one call from a network and photographs to a finished run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from captum_canonical.checks import check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.fingerprint import describe, module_digest
+from captum_canonical.fingerprint import module_digest
 from captum_canonical.restore import random_state_kept
 from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.runs.job import Job
 from captum_canonical.runs.photo_maps import PhotoMaps
 from captum_canonical.runs.processes import Processes, joined
-from captum_canonical.runs.sources import Data, Source, source_of
+from captum_canonical.runs.sources import PhotoSource, RunData, source_of
 from captum_canonical.runs.stopping import Rule, SplitHalf, StandardError
 from captum_canonical.saliency.result import ModelSaliency
 
@@ -70,7 +70,7 @@ Target = Literal["predicted", "given"] | int | tuple[int, ...] | None
 
 def explain_dataset(
     forward_func: Callable[..., Any],
-    data: Data,
+    data: RunData,
     out: str | PathLike[str],
     *,
     target: Target = "predicted",
@@ -171,22 +171,18 @@ def explain_dataset(
     with joined(timeout) as processes, random_state_kept():
         if isinstance(data, AlignedFaces):
             processes.together(lambda: _align(data, processes, show_progress))
-        source: Source = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
-        settings = {
-            "method": describe(chosen, network=forward_func),
-            "arguments": describe(arguments, network=forward_func),
-            "target": describe(target),
-            "batch_size": batch_size,
-            "seed": seed,
-            "order": source.order,
-        }
-        fingerprint = network_fingerprint(forward_func, network_key)
-        count = source.batches[-1].stop
-        manifest = Manifest(
-            count, face.size, settings, fingerprint, source.fingerprint, source.left_out, classes=source.classes
-        )
+        source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         where = _device(forward_func) if device is None else torch.device(device)
         maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed))
+        manifest = Manifest(
+            count=source.batches[-1].stop,
+            size=face.size,
+            settings=maps.settings | {"batch_size": batch_size, "order": source.order},
+            network=network_fingerprint(forward_func, network_key),
+            data=source.fingerprint,
+            left_out=source.left_out,
+            classes=source.classes,
+        )
         job = Job(Path(out), source, maps, manifest, processes, until, symmetric)
         job.run(num_workers, show_progress)
     return ModelSaliency.open(out, symmetric)

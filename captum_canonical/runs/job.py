@@ -1,4 +1,4 @@
-"""A run under way."""
+"""A run: the folder is locked and begun, batches are explained and written, a stopping rule is judged."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from captum_canonical.run_folder.manifest import Manifest, write_photographs
 from captum_canonical.run_folder.writer import RunWriter, begin_run
 from captum_canonical.runs.photo_maps import PhotoMaps
 from captum_canonical.runs.processes import Processes
-from captum_canonical.runs.sources import Loaded, Source
-from captum_canonical.runs.stopping import Measure, Rule, Verdict, checkpoints
+from captum_canonical.runs.sources import LoadedBatch, PhotoSource
+from captum_canonical.runs.stopping import Monitor, Rule, Verdict, checkpoints
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.saliency.result import ModelSaliency
 
-ROUND = 8  # batches of each process between two times that processes wait for each other
+ROUND = 8  # batches of each process between two synchronisation points
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Batches between two places where processes meet.
+class Segment:
+    """Batches between two synchronisation points.
 
     Attributes:
         batches: their numbers.
@@ -46,17 +46,17 @@ class Job:
     """One call of :func:`explain_dataset`."""
 
     root: Path
-    source: Source
+    source: PhotoSource
     maps: PhotoMaps
     manifest: Manifest
     processes: Processes
     until: Rule | None
     symmetric: bool
     _verdicts: list[Verdict] = field(default_factory=list)
-    _measured: int = 0
+    _monitored: int = 0
 
     def run(self, num_workers: int, show_progress: bool) -> None:
-        """All of it; KeyboardInterrupt names the folder."""
+        """Runs it to the end, or until the stopping rule is met."""
         try:
             with self._locked():
                 writer = self._begin()
@@ -104,23 +104,23 @@ class Job:
 
     # ------------------------------------------------------------------------------------------------ the work
     def _explain(self, writer: RunWriter, num_workers: int, show_progress: bool) -> None:
-        stretches = self._stretches()
+        segments = self._segments()
         batches, (rank, count) = self.source.batches, (self.processes.rank, self.processes.count)
         mine = []
-        for stretch in stretches:
-            todo = [number for number in stretch.batches if not writer.finished(batches[number])]
+        for segment in segments:
+            todo = [number for number in segment.batches if not writer.finished(batches[number])]
             mine.append(todo[rank::count])
         numbers = [number for part in mine for number in part]
         loads = self.source.load(numbers, num_workers) if numbers else iter(())
-        measure = self.until.begin(self.maps.face, self.symmetric, self.maps.seed) if self.until else None
+        monitor = self.until.begin(self.maps.face, self.symmetric, self.maps.seed) if self.until else None
         with self._bar(writer, numbers, show_progress) as bar:
-            for stretch, part in zip(stretches, mine, strict=True):
-                self.processes.together(lambda part=part: self._stretch(part, loads, writer, bar))  # type: ignore[misc]
-                if stretch.judged and measure and self._judge(measure, batches[stretch.batches[-1]].stop):
+            for segment, part in zip(segments, mine, strict=True):
+                self.processes.together(lambda part=part: self._explain_segment(part, loads, writer, bar))  # type: ignore[misc]
+                if segment.judged and monitor and self._judge(monitor, batches[segment.batches[-1]].stop):
                     return
 
-    def _stretches(self) -> list[Stretch]:
-        """Cut where a rule is judged, and with many processes where they meet."""
+    def _segments(self) -> list[Segment]:
+        """They end where a rule is judged and, with many processes, after each round."""
         batches = self.source.batches
         judged = {len(batches)}
         if self.until is not None:
@@ -129,13 +129,13 @@ class Job:
                 if number is None:
                     break
                 judged.add(number)
-        meetings = range(0, len(batches), ROUND * self.processes.count) if self.processes.count > 1 else ()
-        cuts = sorted({0, *judged, *meetings})
+        rounds = range(0, len(batches), ROUND * self.processes.count) if self.processes.count > 1 else ()
+        cuts = sorted({0, *judged, *rounds})
         return [
-            Stretch(range(start, stop), stop in judged and self.until is not None) for start, stop in pairwise(cuts)
+            Segment(range(start, stop), stop in judged and self.until is not None) for start, stop in pairwise(cuts)
         ]
 
-    def _stretch(self, numbers: list[int], loads: Iterator[Loaded], writer: RunWriter, bar: Any) -> None:
+    def _explain_segment(self, numbers: list[int], loads: Iterator[LoadedBatch], writer: RunWriter, bar: Any) -> None:
         for number in numbers:
             found = self.maps.of(next(loads), number)
             if number == 0 and len(found.records) > 1 and found.all_failed:
@@ -156,18 +156,18 @@ class Job:
         return tqdm(total=finished + todo, initial=finished, desc=name, unit="photo", disable=hidden)
 
     # ----------------------------------------------------------------------------------------------- afterwards
-    def _judge(self, measure: Measure, rows: int) -> bool:
-        """Whether the rule is met by the first rows, which are finished in all processes; process 0 looks at them."""
+    def _judge(self, monitor: Monitor, rows: int) -> bool:
+        """Whether the first rows, which are finished in all processes, meet the rule; process 0 decides."""
 
         def first() -> str:
             run = RunFolder.open(self.root)
-            for maps, coverage in run.chunks(self._measured, rows):
-                measure.update(maps, coverage)
-            self._measured = rows
-            verdict = measure.verdict()
+            for maps, coverage in run.chunks(self._monitored, rows):
+                monitor.update(maps, coverage)
+            self._monitored = rows
+            verdict = monitor.verdict()
             self._verdicts.append(verdict)
-            told = [each.as_json() for each in self._verdicts]
-            write_json(self.root / STOPPING, {"stopped_at": rows if verdict.met else None, "verdicts": told})
+            verdicts = [each.as_json() for each in self._verdicts]
+            write_json(self.root / STOPPING, {"stopped_at": rows if verdict.met else None, "verdicts": verdicts})
             return "met" if verdict.met else "not met"
 
         return self.processes.from_first(first) == "met"

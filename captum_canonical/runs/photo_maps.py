@@ -1,4 +1,4 @@
-"""Where a head is turned, from its mesh."""
+"""The maps of photographs, batch by batch, with what is recorded about each: target, score, pose of the head."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.fingerprint import describe
 from captum_canonical.inference.dense import Scorer
 from captum_canonical.restore import network_kept, seed_generators
-from captum_canonical.runs.sources import Loaded, facts_of, rows_of
+from captum_canonical.runs.sources import LoadedBatch, facts_of, rows_of
 
 FLAT = 1e-3  # depth as a share of height, below which a shape says nothing about turns
 
@@ -113,7 +114,17 @@ class PhotoMaps:
     device: torch.device | None
     seed: int
 
-    def of(self, loaded: Loaded, number: int) -> BatchMaps:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the maps, beside the network and the photographs, as JSON can hold it."""
+        return {
+            "method": describe(self.method, network=self.forward_func),
+            "arguments": describe(self.arguments, network=self.forward_func),
+            "target": describe(self.target),
+            "seed": self.seed,
+        }
+
+    def of(self, loaded: LoadedBatch, number: int) -> BatchMaps:
         """The photographs of the batch of this number, at once if that goes well, else one by one."""
         count = len(loaded.kept) + len(loaded.unread)
         result = BatchMaps(np.zeros((count, 1, *self.face.size)), np.zeros((count, 1, *self.face.size)), [{}] * count)
@@ -163,8 +174,8 @@ class PhotoMaps:
                 result.records[kept[row]] = _failed(record, reason)
                 continue
             result.maps[kept[row]], result.coverage[kept[row]] = own, hits
-            told = {"target": _of_row(target, place), "score": scores[place], "status": "done", "reason": None}
-            result.records[kept[row]] = record | told
+            found = {"target": _of_row(target, place), "score": scores[place], "status": "done", "reason": None}
+            result.records[kept[row]] = record | found
 
     def _output(self, images: Tensor) -> Tensor:
         with torch.no_grad():

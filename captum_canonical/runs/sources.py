@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,11 @@ from captum_canonical.data.records import FaceBatch, FaceRecord
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import fingerprint
-from captum_canonical.run_folder.manifest import Photographs
+from captum_canonical.run_folder.manifest import PhotoColumns
 
 
 @dataclass(frozen=True)
-class Unread:
+class UnreadPhoto:
     """A photograph of a batch that could not be read: what is known about it, and why."""
 
     facts: dict[str, Any]
@@ -27,7 +28,7 @@ class Unread:
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedBatch:
     """A batch of photographs.
 
     Attributes:
@@ -38,36 +39,37 @@ class Loaded:
 
     batch: FaceBatch | None
     kept: list[int]
-    unread: dict[int, Unread] = field(default_factory=dict)
+    unread: dict[int, UnreadPhoto] = field(default_factory=dict)
 
 
-class Source(Protocol):
-    """What a run needs of its photographs.
+class PhotoSource(ABC):
+    """The photographs of a run.
 
     Attributes:
         batches: for each batch its rows in the run.
         fingerprint: of all that decides the inputs.
         left_out: place in the user's data -> why a photograph is not used at all.
-        order: what the order of the rows is, in words.
+        order: of the rows, in words.
         photographs: all of the user's, those that are left out too.
         classes: their names, or None.
     """
 
     batches: list[range]
     fingerprint: str
-    left_out: Mapping[int, str]
+    left_out: Mapping[int, str] = {}
     order: str
-    photographs: Photographs
-    classes: Sequence[str] | None
+    photographs: PhotoColumns
+    classes: Sequence[str] | None = None
 
-    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+    @abstractmethod
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """The batches of these numbers, in ascending order."""
 
 
-Data = AlignedFaces | FaceBatch | tuple[Any, ...] | Iterable[FaceBatch]
+RunData = AlignedFaces | FaceBatch | tuple[Any, ...] | Iterable[FaceBatch]
 
 
-def source_of(data: Data, batch_size: int, seed: int) -> Source:
+def source_of(data: RunData, batch_size: int, seed: int) -> PhotoSource:
     """The photographs that a user gives.
 
     Raises:
@@ -123,8 +125,7 @@ def _photographs(places: Sequence[int], names: list[str], groups: list[str | Non
     return {"place": list(places), "name": names, "group": groups, **nothing}
 
 
-# --------------------------------------------------------------------------------------------------- photo files
-class FileSource:
+class FileSource(PhotoSource):
     """Photographs of a data set in random order; one that cannot be read any more does not stop the others."""
 
     def __init__(self, data: AlignedFaces, batch_size: int, seed: int) -> None:
@@ -133,20 +134,16 @@ class FileSource:
         self._data = data
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = data.fingerprint
-        self.classes: Sequence[str] | None = data.classes
-        self.left_out: Mapping[int, str] = {
-            place: f"{left.path.name}: {left.reason}" for place, left in data.left_out.items()
-        }
+        self.classes = data.classes
+        self.left_out = {place: f"{left.path.name}: {left.reason}" for place, left in data.left_out.items()}
         places, left_out = range(len(data.rows)), data.left_out
-        self.photographs: Photographs = _photographs(
-            places, [row.name for row in data.rows], [row.group for row in data.rows]
-        ) | {
+        self.photographs = _photographs(places, [row.name for row in data.rows], [row.group for row in data.rows]) | {
             "path": [str(row.path.absolute()) for row in data.rows],
             "box": [data.face_box(place) for place in places],
             "left_out": [left_out[place].kind if place in left_out else None for place in places],
         }
 
-    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """With workers, the next batches are read while one is explained."""
         chosen = [[self._order[row] for row in self.batches[number]] for number in numbers]
         return iter(
@@ -160,45 +157,41 @@ class FileSource:
         )
 
 
-class _Readable(Dataset["FaceRecord | Unread"]):
+class _Readable(Dataset["FaceRecord | UnreadPhoto"]):
     def __init__(self, data: AlignedFaces) -> None:
         self._data = data
 
-    def __getitem__(self, index: int) -> FaceRecord | Unread:
+    def __getitem__(self, index: int) -> FaceRecord | UnreadPhoto:
         try:
             return self._data[index]
         except Exception as error:  # readers of damaged files raise nearly anything
             place = self._data.places[index]
             row = self._data.rows[place]
             facts = {"name": row.name, "place": place, "group": row.group, "identity": row.identity}
-            return Unread({**facts, "label": row.target}, str(error))
+            return UnreadPhoto({**facts, "label": row.target}, str(error))
 
 
-def _collate(items: list[FaceRecord | Unread]) -> Loaded:
+def _collate(items: list[FaceRecord | UnreadPhoto]) -> LoadedBatch:
     kept = [place for place, item in enumerate(items) if isinstance(item, FaceRecord)]
     records = [item for item in items if isinstance(item, FaceRecord)]
-    unread = {place: item for place, item in enumerate(items) if isinstance(item, Unread)}
-    return Loaded(AlignedFaces.collate(records) if records else None, kept, unread)
+    unread = {place: item for place, item in enumerate(items) if isinstance(item, UnreadPhoto)}
+    return LoadedBatch(AlignedFaces.collate(records) if records else None, kept, unread)
 
 
-# ------------------------------------------------------------------------------------------------------- tensors
-class TensorSource:
+class TensorSource(PhotoSource):
     """Photographs in memory, in random order."""
-
-    left_out: Mapping[int, str] = {}
-    classes: Sequence[str] | None = None
 
     def __init__(self, data: FaceBatch, batch_size: int, seed: int) -> None:
         self._data = data
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = _batch_fingerprint(data)
-        self.photographs: Photographs = _photographs(data.places.tolist(), data.names, data.groups)
+        self.photographs = _photographs(data.places.tolist(), data.names, data.groups)
 
-    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """Copies of the rows; workers would not help."""
         for number in numbers:
             rows = [self._order[row] for row in self.batches[number]]
-            yield Loaded(rows_of(self._data, rows), list(range(len(rows))))
+            yield LoadedBatch(rows_of(self._data, rows), list(range(len(rows))))
 
 
 def _batch_of(images: Tensor, faces: Any = None, targets: Tensor | None = None, *more: Any) -> FaceBatch:
@@ -228,15 +221,12 @@ def _shuffled(count: int, batch_size: int, seed: int) -> tuple[list[int], list[r
     return order, batches, f"random, seed {seed}"
 
 
-# ------------------------------------------------------------------------------------------------------- streams
-class StreamSource:
+class StreamSource(PhotoSource):
     """Batches that come one after the other, in the order in which they come.
 
     They are gone through once before the run, to count the photographs and to recognise them.
     """
 
-    left_out: Mapping[int, str] = {}
-    classes: Sequence[str] | None = None
     order = "as given"
 
     def __init__(self, data: Iterable[FaceBatch]) -> None:
@@ -264,9 +254,9 @@ class StreamSource:
         if not start:
             raise CanonicalError("data: expected at least one photograph, got an iterable of none.")
         self.fingerprint = fingerprint(fingerprints)
-        self.photographs: Photographs = _photographs(places, names, groups)
+        self.photographs = _photographs(places, names, groups)
 
-    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[Loaded]:
+    def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """Goes through the data again."""
         wanted = iter(numbers)
         next_number = next(wanted, None)
@@ -275,7 +265,7 @@ class StreamSource:
                 continue
             if len(batch) != len(self.batches[number]):
                 break
-            yield Loaded(batch, list(range(len(batch))))
+            yield LoadedBatch(batch, list(range(len(batch))))
             next_number = next(wanted, None)
         if next_number is not None:
             raise CanonicalError(

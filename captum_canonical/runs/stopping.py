@@ -1,8 +1,8 @@
-"""How many photographs are enough: rules that are judged while a run goes on.
+"""Stopping rules: how many photographs are enough, judged during a run.
 
 The paper explains 22,000 photographs, sees the trend after 100 and a stable map after 1,000 (its Fig. 5). Here a number
 decides. Both rules rest on one ratio, the variance of a single photograph's map, mean over the pixels, to the variance
-of the true mean map over its pixels; with it they foretell how many photographs are needed.
+of the true mean map over its pixels; it predicts how many photographs are needed.
 
 A rule is judged at a few fixed numbers of photographs only. What it reads when it stops the run is still a little
 optimistic: it is met sooner where chance favours it. For a figure to be reported, take more photographs than the rule
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from captum_canonical.checks import check_number
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.files import finite
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 
 FIRST = 32  # photographs before a rule is judged for the first time
@@ -50,8 +51,8 @@ def checkpoints() -> Iterator[int]:
 class StandardError:
     """Stop when the map's standard error is small beside the map's own differences from pixel to pixel.
 
-    Judged is the root mean square of the standard error over the standard deviation of the mean map, both over the
-    pixels that at least half of the photographs cover. Photographs of one person count as independent here.
+    The value judged is the root mean square of the standard error over the standard deviation of the mean map, both
+    over the pixels that at least half of the photographs cover. Photographs of one person count as independent here.
 
     Args:
         limit: above 0 and below 1; 0.05 for a standard error of a twentieth of the map's spread.
@@ -82,18 +83,18 @@ class StandardError:
         """The photographs that bring the expected value to the limit."""
         return math.ceil(noise * (1 - self.limit**2) / self.limit**2)
 
-    def begin(self, face: CanonicalFace, symmetric: bool, seed: int) -> Measure:
-        """A measure to be fed with maps."""
-        return _ErrorMeasure(self, face, symmetric)
+    def begin(self, face: CanonicalFace, symmetric: bool, seed: int) -> Monitor:
+        """A monitor for the maps of one run."""
+        return _ErrorMonitor(self, face, symmetric)
 
 
 @dataclass(frozen=True)
 class SplitHalf:
-    """Stop when the map would come out alike from other photographs.
+    """Stop when other photographs would give nearly the same map.
 
-    Judged is the correlation, over the pixels that at least half of the photographs cover, of the mean maps of two
-    random halves (mean of 32 splits), carried over to maps of twice as many by the formula of Spearman and Brown: what
-    to expect between this map and one of as many other photographs.
+    The value judged is the correlation of the mean maps of two random halves (mean of 32 splits), over the pixels that
+    at least half of the photographs cover. The formula of Spearman and Brown extends it to maps of twice as many: it
+    is the correlation to expect between this map and one of as many other photographs.
 
     Args:
         correlation: above 0 and below 1.
@@ -124,9 +125,9 @@ class SplitHalf:
         """The photographs that bring the expected value to the limit."""
         return math.ceil(round(noise * self.correlation / (1 - self.correlation), 9))
 
-    def begin(self, face: CanonicalFace, symmetric: bool, seed: int) -> Measure:
-        """A measure to be fed with maps."""
-        return _HalvesMeasure(self, face, symmetric, seed)
+    def begin(self, face: CanonicalFace, symmetric: bool, seed: int) -> Monitor:
+        """A monitor for the maps of one run."""
+        return _HalvesMonitor(self, face, symmetric, seed)
 
 
 Rule = StandardError | SplitHalf
@@ -139,7 +140,7 @@ class Verdict:
     Attributes:
         rule: that was judged.
         photos: with a map, so far.
-        value: what the rule looks at; NaN where it cannot be told yet.
+        value: that the rule judges; NaN where it is not defined yet.
         noise: variance of one photograph's map, mean over the pixels, over that of the true mean map over its pixels,
             as estimated so far; None if no pattern stands out yet.
 
@@ -169,21 +170,20 @@ class Verdict:
         return None if self.noise is None else self.rule.expected(self.noise, photos)
 
     def __str__(self) -> str:
-        told = f"{self.rule}: {self.value:.3g} after {self.photos} photographs, {'met' if self.met else 'not met'}; "
+        start = f"{self.rule}: {self.value:.3g} after {self.photos} photographs, {'met' if self.met else 'not met'}; "
         twice = self.expected(2 * self.photos)
         if twice is None:
-            return told + "no pattern stands out yet, so that it cannot be said how many are needed"
+            return start + "no pattern stands out yet, so the number needed is unknown"
         if self.met:
-            return told + f"{2 * self.photos} would bring {twice:.3g}"
-        return told + f"about {self.needed} are needed, and {2 * self.photos} would bring {twice:.3g}"
+            return start + f"{2 * self.photos} would bring {twice:.3g}"
+        return start + f"about {self.needed} are needed, and {2 * self.photos} would bring {twice:.3g}"
 
     def as_json(self) -> dict[str, Any]:
-        """For a file."""
-        value = self.value if math.isfinite(self.value) else None
+        """As a JSON object; what is not defined is None."""
         return {
             "rule": str(self.rule),
             "photos": self.photos,
-            "value": value,
+            "value": finite(self.value),
             "met": self.met,
             "noise": self.noise,
             "needed": self.needed,
@@ -191,17 +191,17 @@ class Verdict:
         }
 
 
-class Measure(Protocol):
-    """What a rule looks at, of the maps that it has been fed with."""
+class Monitor(Protocol):
+    """Follows the value that a rule judges while maps come in."""
 
     def update(self, maps: Tensor, coverage: Tensor) -> None:
-        """Adds maps (N, 1, H, W) and their coverage; rows without any are passed over."""
+        """Adds maps (N, 1, H, W) and their coverage; rows without coverage are skipped."""
 
     def verdict(self) -> Verdict:
-        """Of all maps so far."""
+        """The rule's verdict on all maps so far."""
 
 
-class _ErrorMeasure:
+class _ErrorMonitor:
     def __init__(self, rule: StandardError, face: CanonicalFace, symmetric: bool) -> None:
         self._rule = rule
         self._metric = CanonicalModelSaliency(face, symmetric, sync_on_compute=False)
@@ -223,7 +223,7 @@ class _ErrorMeasure:
         return Verdict(self._rule, photos, value, noise)
 
 
-class _HalvesMeasure:
+class _HalvesMonitor:
     """Sums of random halves: of two photographs that follow each other one goes into each half of a split."""
 
     def __init__(self, rule: SplitHalf, face: CanonicalFace, symmetric: bool, seed: int) -> None:

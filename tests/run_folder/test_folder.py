@@ -56,20 +56,20 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_real_limit_of_the_system(tmp_path: Path) -> None:
-    process = start(tmp_path / "told.txt", "run_of_small_files", out=tmp_path / "run")
+    process = start(tmp_path / "output.txt", "run_of_small_files", out=tmp_path / "run")
     process.join()
-    told = (tmp_path / "told.txt").read_text()
-    assert process.exitcode == 1 and "the folder of the run cannot be made" in told and "File too large" in told
+    output = (tmp_path / "output.txt").read_text()
+    assert process.exitcode == 1 and "the folder of the run cannot be made" in output and "File too large" in output
     assert explain(tmp_path / "run").n == COUNT  # what was left there is no hindrance
 
 
 # -------------------------------------------------------------------------------------------------- one at a time
 def test_two_runs_into_one_folder(tmp_path: Path) -> None:
     """The second is refused while the first one works; when that has been killed, its lock counts no more."""
-    out, told = tmp_path / "run", tmp_path / "told.txt"
-    process = start(told, "slow_run", out=out, seconds=0.05)
+    out, output = tmp_path / "run", tmp_path / "output.txt"
+    process = start(output, "slow_run", out=out, seconds=0.05)
     while not list(out.glob("records*")):
-        assert process.is_alive(), told.read_text()
+        assert process.is_alive(), output.read_text()
     with pytest.raises(cc.CanonicalError, match=f"another run is writing into this folder: process {process.pid} on"):
         explain(out)
     reading = cc.ModelSaliency.open(out)  # reading is allowed at any time
@@ -100,9 +100,9 @@ def test_locks_of_others(tmp_path: Path) -> None:
 
 def test_a_lock_that_children_of_a_dead_process_hold_is_waited_for(tmp_path: Path) -> None:
     """As workers of a DataLoader do, until they notice that their parent was killed."""
-    process = start(tmp_path / "told.txt", "locked_and_killed", out=tmp_path / "run", seconds=2.0)
+    process = start(tmp_path / "output.txt", "locked_and_killed", out=tmp_path / "run", seconds=2.0)
     process.join()
-    assert process.exitcode == -9, (tmp_path / "told.txt").read_text()
+    assert process.exitcode == -9, (tmp_path / "output.txt").read_text()
     with FolderLock(tmp_path / "run") as lock:
         assert lock is not None
     assert not (tmp_path / "run/lock.json").exists()

@@ -39,20 +39,24 @@ def test_files_are_remembered_with_their_faces_and_why_some_take_no_part(tmp_pat
     source = [(tmp_path / f"{name}.png", None, group, None) for name, group in zip("abc", "xxy", strict=True)]
     with pytest.warns(UserWarning, match="1 unreadable"):
         data = AlignedFaces(source, faces=lambda _: face_mesh(32), size=16, crop=None).align()
-    told = explain(data, tmp_path / "run").photographs
-    assert told is not None
-    assert (told["place"], told["group"], told["left_out"]) == ([0, 1, 2], ["x", "x", "y"], [None, "unreadable", None])
-    assert told["path"] == [str(tmp_path / f"{name}.png") for name in "abc"]
+    columns = explain(data, tmp_path / "run").photographs
+    assert columns is not None
+    assert (columns["place"], columns["group"], columns["left_out"]) == (
+        [0, 1, 2],
+        ["x", "x", "y"],
+        [None, "unreadable", None],
+    )
+    assert columns["path"] == [str(tmp_path / f"{name}.png") for name in "abc"]
     vertices = face_mesh(32).vertices[0, :, :2].float()
     box = [*vertices.min(0).values.tolist(), *vertices.max(0).values.tolist()]
-    assert [told["box"][0], told["box"][1], told["box"][2]] == [pytest.approx(box), None, pytest.approx(box)]
+    assert [columns["box"][0], columns["box"][1], columns["box"][2]] == [pytest.approx(box), None, pytest.approx(box)]
 
 
 def test_tensors_have_names_but_no_files(tmp_path: Path) -> None:
     faces = FaceMesh.cat([face_mesh(16)] * 3)
-    told = explain((torch.rand(3, 3, 16, 16), faces), tmp_path).photographs
-    assert told is not None
-    assert (told["name"], told["path"]) == (["image 0", "image 1", "image 2"], [None, None, None])
+    columns = explain((torch.rand(3, 3, 16, 16), faces), tmp_path).photographs
+    assert columns is not None
+    assert (columns["name"], columns["path"]) == (["image 0", "image 1", "image 2"], [None, None, None])
 
 
 def test_a_damaged_or_missing_file_spoils_no_run(tmp_path: Path) -> None:

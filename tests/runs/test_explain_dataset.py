@@ -49,10 +49,10 @@ def test_equals_a_loop_over_the_photographs(finished: Path) -> None:
         assert_close(torch.tensor(result.photos.maps[row].copy()), one[0], rtol=1e-5, atol=1e-6)
         assert_close(torch.tensor(result.photos.coverage[row].copy()).double(), hits[0].double())
         total, seen = total + one[0] * (hits[0] > 0), seen + (hits[0] > 0)
-        told = {name: column[row] for name, column in records.items()}
-        assert (told["name"], told["label"], told["target"]) == (f"image {place}", int(labels[place]), target)
-        assert (told["predicted"], told["status"], told["reason"]) == (target, "done", None)
-        assert told["score"] == pytest.approx(float(scores[target]), rel=1e-5) and abs(told["yaw"]) < 1e-2
+        record = {name: column[row] for name, column in records.items()}
+        assert (record["name"], record["label"], record["target"]) == (f"image {place}", int(labels[place]), target)
+        assert (record["predicted"], record["status"], record["reason"]) == (target, "done", None)
+        assert record["score"] == pytest.approx(float(scores[target]), rel=1e-5) and abs(record["yaw"]) < 1e-2
     assert_close(result.mean, total / seen.clamp(min=1), rtol=1e-5, atol=1e-6)
     assert result.n == COUNT and result.run.complete and result.run.missing == ""
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0)).tolist()
@@ -402,8 +402,8 @@ def test_progress_says_photographs_per_second_and_the_time_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     explain(tmp_path / "run", show_progress=True)
-    told = capsys.readouterr().err
-    assert "13/13" in told and "photo/s" in told and "Explaining" in told
+    output = capsys.readouterr().err
+    assert "13/13" in output and "photo/s" in output and "Explaining" in output
     explain(tmp_path / "run", show_progress=True)
     assert "13/13" in capsys.readouterr().err
 

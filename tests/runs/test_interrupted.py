@@ -17,35 +17,35 @@ from run_tools import COUNT, Network, explain, start, summary
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in one go, in a process with one thread like the others."""
     folder = tmp_path_factory.mktemp("runs")
-    process = start(folder / "told.txt", "explain", out=folder / "run")
+    process = start(folder / "output.txt", "explain", out=folder / "run")
     process.join()
-    assert process.exitcode == 0, (folder / "told.txt").read_text()
+    assert process.exitcode == 0, (folder / "output.txt").read_text()
     return folder / "run"
 
 
-def finish(out: Path, told: Path) -> None:
-    process = start(told, "explain", out=out)
+def finish(out: Path, output: Path) -> None:
+    process = start(output, "explain", out=out)
     process.join()
-    assert process.exitcode == 0, told.read_text()
+    assert process.exitcode == 0, output.read_text()
 
 
 def test_killed_at_five_random_moments(undisturbed: Path, tmp_path: Path) -> None:
     moments = random.Random(2021)
-    out, told, killed = tmp_path / "run", tmp_path / "told.txt", 0
+    out, output, killed = tmp_path / "run", tmp_path / "output.txt", 0
     begun = time.perf_counter()
-    start(told, "slow_run", out=tmp_path / "rehearsal").join()
+    start(output, "slow_run", out=tmp_path / "rehearsal").join()
     whole = time.perf_counter() - begun
     while killed < 5:
-        process = start(told, "slow_run", out=out)
+        process = start(output, "slow_run", out=out)
         time.sleep(moments.uniform(0.05, 0.35) * whole)
         process.kill()
         process.join()
         killed += process.exitcode == -9
-        assert process.exitcode == -9 or (out / "summary.npz").exists(), told.read_text()
+        assert process.exitcode == -9 or (out / "summary.npz").exists(), output.read_text()
         if process.exitcode == 0:  # it was faster: begin anew
             for path in out.iterdir():
                 path.unlink()
-    finish(out, told)
+    finish(out, output)
     assert summary(out) == summary(undisturbed)
     assert not list(out.glob("lock*"))
 
@@ -58,10 +58,10 @@ def test_killed_at_five_random_moments(undisturbed: Path, tmp_path: Path) -> Non
     ],
 )
 def test_killed_in_the_middle_of_a_write(undisturbed: Path, tmp_path: Path, what: str, times: int) -> None:
-    out, told = tmp_path / "run", tmp_path / "told.txt"
-    process = start(told, "run_that_dies_writing", out=out, what=what, times=times)
+    out, output = tmp_path / "run", tmp_path / "output.txt"
+    process = start(output, "run_that_dies_writing", out=out, what=what, times=times)
     process.join()
-    assert process.exitcode == -9, told.read_text()
+    assert process.exitcode == -9, output.read_text()
     if (out / "manifest.json").exists():
         # The first write of maps and coverage makes the file.
         batches = {"maps": times - 1, "coverage": times - 1, "records": times, "photographs": 0, "summary": 7}[what]
@@ -70,7 +70,7 @@ def test_killed_in_the_middle_of_a_write(undisturbed: Path, tmp_path: Path, what
         assert partial.n == COUNT or f"{COUNT - partial.n} of {COUNT} photographs" in partial.run.missing
     else:
         assert what in ("maps", "manifest") and times == 0
-    finish(out, told)
+    finish(out, output)
     assert summary(out) == summary(undisturbed)
     records = cc.ModelSaliency.open(out).run.records
     assert records == cc.ModelSaliency.open(undisturbed).run.records and len(records["name"]) == COUNT

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run in one process with one thread, as the others have."""
     folder = tmp_path_factory.mktemp("alone")
-    start(folder / "told.txt", "explain", out=folder / "run").join()
+    start(folder / "output.txt", "explain", out=folder / "run").join()
     return folder / "run"
 
 
@@ -36,8 +36,8 @@ def check_same(out: Path, alone: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_same_map_as_one_process(alone: Path, tmp_path: Path, ranks: int) -> None:
-    codes, told = together(tmp_path, "explain", ranks, out=tmp_path / "run")
-    assert codes == [0] * ranks, told
+    codes, output = together(tmp_path, "explain", ranks, out=tmp_path / "run")
+    assert codes == [0] * ranks, output
     check_same(tmp_path / "run", alone)
     shares = [len((tmp_path / f"run/records-{rank}.jsonl").read_text().splitlines()) for rank in range(ranks)]
     assert sum(shares) == COUNT and max(shares) - min(shares) <= 3  # seven batches, the last of one photograph
@@ -45,18 +45,18 @@ def test_same_map_as_one_process(alone: Path, tmp_path: Path, ranks: int) -> Non
 
 def test_a_process_without_photographs(tmp_path: Path) -> None:
     explain(tmp_path / "alone", batch_size=7)
-    codes, told = together(tmp_path, "explain", 3, out=tmp_path / "run", batch_size=7)  # two batches for three
-    assert codes == [0] * 3, told
+    codes, output = together(tmp_path, "explain", 3, out=tmp_path / "run", batch_size=7)  # two batches for three
+    assert codes == [0] * 3, output
     check_same(tmp_path / "run", tmp_path / "alone")
     assert not (tmp_path / "run/records-2.jsonl").exists()
 
 
 def test_photographs_that_fail_on_one_process_only(tmp_path: Path) -> None:
-    start(tmp_path / "told.txt", "run_that_fails_on", out=tmp_path / "alone", numbers=(3, 8)).join()
-    codes, told = together(
+    start(tmp_path / "output.txt", "run_that_fails_on", out=tmp_path / "alone", numbers=(3, 8)).join()
+    codes, output = together(
         tmp_path, "run_that_fails_on", 2, out=tmp_path / "run", numbers=(), by_rank=[{}, {"numbers": tuple(range(20))}]
     )
-    assert codes == [0, 0], told
+    assert codes == [0, 0], output
     result = cc.ModelSaliency.open(tmp_path / "run")
     assert result.run.complete and 0 < len(result.run.left_out) < COUNT
     assert result.n == COUNT - len(result.run.left_out)
@@ -71,42 +71,42 @@ def test_a_process_that_dies_ends_the_others_and_the_run_goes_on_with_any_number
     alone: Path, tmp_path: Path, after: int
 ) -> None:
     deadly = int(cc.ModelSaliency.open(alone).run.records["place"][2 * 3])  # the fourth batch, of process 1
-    codes, told = together(
+    codes, output = together(
         tmp_path, "run_that_dies_on", 2, out=tmp_path / "run", number=-1, by_rank=[{}, {"number": deadly}]
     )
-    assert codes == [1, -9], told
-    assert "another process of this run has ended" in told[0] and "the same call goes on from there" in told[0]
+    assert codes == [1, -9], output
+    assert "another process of this run has ended" in output[0] and "the same call goes on from there" in output[0]
     partial = cc.ModelSaliency.open(tmp_path / "run")
     assert partial.n == 6 and not partial.run.complete
     assert "7 of 13 photographs are not finished (3 behind the first gap" in partial.run.missing
-    codes, told = together(tmp_path, "explain", after, out=tmp_path / "run")
-    assert codes == [0] * after, told
+    codes, output = together(tmp_path, "explain", after, out=tmp_path / "run")
+    assert codes == [0] * after, output
     check_same(tmp_path / "run", alone)
 
 
 def test_an_error_of_one_process_is_one_of_all(alone: Path, tmp_path: Path) -> None:
     full = int(cc.ModelSaliency.open(alone).run.records["place"][2 * 3])
-    codes, told = together(
+    codes, output = together(
         tmp_path, "run_that_raises_on", 2, out=tmp_path / "run", number=-1, by_rank=[{}, {"number": full}]
     )
     assert codes == [1, 1]
-    assert "process 1 of 2 failed: CanonicalError" in told[0] and "No space left on device" in told[0]
-    assert "make room and make the same call again" in told[1]
-    start(tmp_path / "told.txt", "explain", out=tmp_path / "run").join()
+    assert "process 1 of 2 failed: CanonicalError" in output[0] and "No space left on device" in output[0]
+    assert "make room and make the same call again" in output[1]
+    start(tmp_path / "output.txt", "explain", out=tmp_path / "run").join()
     check_same(tmp_path / "run", alone)
 
 
 def test_different_calls_are_refused_before_any_work(tmp_path: Path) -> None:
-    codes, told = together(tmp_path, "different_calls", 2, out=tmp_path / "run")
+    codes, output = together(tmp_path, "different_calls", 2, out=tmp_path / "run")
     assert codes == [1, 1]
-    assert "expected the same call in all processes, got" in told[1] and "seed: 0 there, 1 now" in told[1]
+    assert "expected the same call in all processes, got" in output[1] and "seed: 0 there, 1 now" in output[1]
     assert not list((tmp_path / "run").glob("records*"))
 
 
 def test_stopping_rules_are_judged_on_the_state_of_all(tmp_path: Path) -> None:
-    codes, told = together(tmp_path, "stopped_run", 2, out=tmp_path / "run")
-    assert codes == [0, 0], told
-    start(tmp_path / "told.txt", "stopped_run", out=tmp_path / "alone").join()
+    codes, output = together(tmp_path, "stopped_run", 2, out=tmp_path / "run")
+    assert codes == [0, 0], output
+    start(tmp_path / "output.txt", "stopped_run", out=tmp_path / "alone").join()
     result, alone = cc.ModelSaliency.open(tmp_path / "run"), cc.ModelSaliency.open(tmp_path / "alone")
     assert result.run.stopping == alone.run.stopping and result.run.stopping["stopped_at"] == 64
     assert result.n == 64 and summary(tmp_path / "run") == summary(tmp_path / "alone")
@@ -114,8 +114,8 @@ def test_stopping_rules_are_judged_on_the_state_of_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("work", ["twice", "in_a_group_of_its_own"])
 def test_groups_of_the_script_and_several_calls(tmp_path: Path, work: str) -> None:
-    codes, told = together(tmp_path, work, 2, out=tmp_path / "run")
-    assert codes == [0, 0], told
+    codes, output = together(tmp_path, work, 2, out=tmp_path / "run")
+    assert codes == [0, 0], output
 
 
 def test_torchrun(tmp_path: Path, alone: Path) -> None:
@@ -137,8 +137,8 @@ def test_faces_are_found_by_one_process_each(tmp_path: Path) -> None:
     from dataset_tools import write_photos
 
     photos = write_photos(tmp_path / "photos", 6)
-    codes, told = together(tmp_path, "aligned_run", 2, out=tmp_path / "run", photos=tmp_path / "photos")
-    assert codes == [0, 0], told
+    codes, output = together(tmp_path, "aligned_run", 2, out=tmp_path / "run", photos=tmp_path / "photos")
+    assert codes == [0, 0], output
     found = [(tmp_path / f"aligned-{rank}.txt").read_text().split() for rank in range(2)]
     assert sorted({*found[0], *found[1]}) == [path.name for path in photos]
     assert found[0][0] == "00.png" and found[1][0] == "03.png"

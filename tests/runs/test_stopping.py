@@ -52,13 +52,13 @@ def test_standard_error_beside_the_spread_of_the_map(face: cc.CanonicalFace) -> 
     maps = Population(4.0, 0).maps(50)
     coverage = torch.ones_like(maps)
     coverage[:30, :, :, :4] = 0  # seen in 20 of 50, too few to be judged
-    measure = cc.StandardError(0.1).begin(face, False, 0)
+    monitor = cc.StandardError(0.1).begin(face, False, 0)
     for part in (slice(0, 7), slice(7, 50)):
-        measure.update(maps[part], coverage[part])
+        monitor.update(maps[part], coverage[part])
     judged = maps[:, 0, :, 4:]
     errors = judged.var(0) / 50
     expected = math.sqrt(float(errors.mean()) / float(judged.mean(0).var(correction=0)))
-    verdict = measure.verdict()
+    verdict = monitor.verdict()
     assert verdict.value == pytest.approx(expected, rel=1e-9) and verdict.photos == 50
     assert verdict.noise == pytest.approx(4.0, rel=0.5)
 
@@ -67,14 +67,14 @@ def test_split_half_is_that_of_the_statistics(face: cc.CanonicalFace) -> None:
     """Other halves at random, so alike only."""
     maps = Population(30.0, 1).maps(80)
     coverage = torch.ones_like(maps)
-    measure = cc.SplitHalf(0.9).begin(face, False, 3)
+    monitor = cc.SplitHalf(0.9).begin(face, False, 3)
     for start in range(0, 80, 5):
-        measure.update(maps[start : start + 5], coverage[start : start + 5])
+        monitor.update(maps[start : start + 5], coverage[start : start + 5])
     expected = split_half_correlation(maps, splits=200).spearman_brown
-    assert measure.verdict().value == pytest.approx(expected, abs=0.05)
+    assert monitor.verdict().value == pytest.approx(expected, abs=0.05)
     again = cc.SplitHalf(0.9).begin(face, False, 3)
     again.update(maps, coverage)
-    assert again.verdict().value == pytest.approx(measure.verdict().value, rel=1e-12)  # whatever the chunks
+    assert again.verdict().value == pytest.approx(monitor.verdict().value, rel=1e-12)  # whatever the chunks
 
 
 @pytest.mark.parametrize("rule", [cc.StandardError(0.2), cc.SplitHalf(0.6)])
@@ -84,21 +84,21 @@ def test_pooled_maps_need_fewer(face: cc.CanonicalFace, rule: Rule) -> None:
     maps = population.maps(64)
     verdicts = []
     for symmetric in (False, True):
-        measure = rule.begin(face, symmetric, 0)
-        measure.update(maps, torch.ones_like(maps))
-        verdicts.append(measure.verdict())
+        monitor = rule.begin(face, symmetric, 0)
+        monitor.update(maps, torch.ones_like(maps))
+        verdicts.append(monitor.verdict())
     assert verdicts[1].needed < 0.8 * verdicts[0].needed
 
 
 @pytest.mark.parametrize("rule", [cc.StandardError(0.2), cc.SplitHalf(0.6)])
-def test_where_nothing_can_be_told(face: cc.CanonicalFace, rule: Rule) -> None:
+def test_where_nothing_is_known_yet(face: cc.CanonicalFace, rule: Rule) -> None:
     few, constant, unseen = (rule.begin(face, False, 0) for _ in range(3))
     few.update(torch.rand(1, 1, SIDE, SIDE), torch.ones(1, 1, SIDE, SIDE))
     constant.update(torch.ones(40, 1, SIDE, SIDE), torch.ones(40, 1, SIDE, SIDE))
     unseen.update(torch.zeros(40, 1, SIDE, SIDE), torch.zeros(40, 1, SIDE, SIDE))
-    for measure in (few, constant, unseen):
-        verdict = measure.verdict()
-        assert not verdict.met and verdict.needed is None and "cannot be said how many" in str(verdict)
+    for monitor in (few, constant, unseen):
+        verdict = monitor.verdict()
+        assert not verdict.met and verdict.needed is None and "the number needed is unknown" in str(verdict)
         json.dumps(verdict.as_json(), allow_nan=False)
 
 
@@ -117,32 +117,32 @@ def test_arguments_and_checkpoints() -> None:
 
 # --------------------------------------------------------------------------------------------- what they foretell
 @pytest.mark.parametrize(("rule", "noise"), [(cc.SplitHalf(0.95), 10.0), (cc.StandardError(0.1), 3.0)])
-def test_foretold_and_true_number_agree_within_a_quarter(face: cc.CanonicalFace, rule: Rule, noise: float) -> None:
-    """Foretold from the first 96; the true number is where the same run meets the rule, 8 at a time."""
+def test_predicted_and_true_number_agree_within_a_quarter(face: cc.CanonicalFace, rule: Rule, noise: float) -> None:
+    """Predicted from the first 96; the true number is where the same run meets the rule, 8 at a time."""
     shares = []
     for seed in range(20):
-        population, measure, foretold = Population(noise, seed), rule.begin(face, False, seed), None
+        population, monitor, predicted = Population(noise, seed), rule.begin(face, False, seed), None
         for photos in range(8, 1000, 8):
             maps = population.maps(8)
-            measure.update(maps, torch.ones_like(maps))
+            monitor.update(maps, torch.ones_like(maps))
             if photos == 96:
-                foretold = measure.verdict().needed
-            if photos >= 96 and measure.verdict().met:
+                predicted = monitor.verdict().needed
+            if photos >= 96 and monitor.verdict().met:
                 break
-        assert photos > 130 and foretold is not None
-        shares.append(foretold / photos)
+        assert photos > 130 and predicted is not None
+        shares.append(predicted / photos)
     agree = torch.tensor(shares)
     assert float(((agree - 1).abs() <= 0.25).double().mean()) >= 0.9, shares
     assert abs(float(agree.median()) - 1) <= 0.15, shares
 
 
 @pytest.mark.parametrize("rule", [cc.SplitHalf(0.9), cc.StandardError(0.2)])
-def test_what_is_foretold_of_partly_covered_faces_is_what_is_read(face: cc.CanonicalFace, rule: Rule) -> None:
+def test_what_is_predicted_for_partly_covered_faces_is_what_is_read(face: cc.CanonicalFace, rule: Rule) -> None:
     """Photographs that show 60 % of the pixels each: as many more are needed as if each were as much noisier."""
-    population, measure = Population(4.0, 7), rule.begin(face, False, 0)
+    population, monitor = Population(4.0, 7), rule.begin(face, False, 0)
     coverage = (torch.rand(96, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) < 0.6).double()
-    measure.update(population.maps(96) * coverage, coverage)
-    verdict = measure.verdict()
+    monitor.update(population.maps(96) * coverage, coverage)
+    verdict = monitor.verdict()
     assert verdict.expected(96) == pytest.approx(verdict.value, rel=0.02)
 
 
@@ -185,5 +185,5 @@ def test_the_expression_network_stops_early_and_other_photographs_agree(shared: 
     agreement = float(torch.corrcoef(torch.stack([stopped.mean[0][both], fresh.mean[0][both]]))[0, 1])
     print(f"stopped at {stopped.n} with {verdict['value']:.3f}; {fresh.n} others: {agreement:.3f}")
     noise = verdict["noise"]
-    foretold = 1 / math.sqrt((1 + noise / stopped.n) * (1 + noise / fresh.n))
-    assert agreement > 0.8 and abs(agreement - foretold) < 0.1
+    predicted = 1 / math.sqrt((1 + noise / stopped.n) * (1 + noise / fresh.n))
+    assert agreement > 0.8 and abs(agreement - predicted) < 0.1
