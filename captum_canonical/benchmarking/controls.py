@@ -1,4 +1,4 @@
-"""Maps that know nothing of the network: what any method must beat."""
+"""Controls: maps that do not depend on the network, which any method must beat."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def uniform_maps(photos: BenchmarkPhotos) -> Tensor:
 
 
 def prior_maps(photos: BenchmarkPhotos) -> Tensor:
-    """(N, 1, H, W), in what share of the photos of the other folds each pixel shows the face: the mean face mask.
+    """(N, 1, H, W), the mean face mask of the other folds: the share of their photos in which a pixel shows the face.
 
     Raises:
         CanonicalError: there are no other folds.

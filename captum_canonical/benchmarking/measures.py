@@ -1,4 +1,4 @@
-"""The measures of a benchmark: what is computed from a network's scores, one number for each image.
+"""The measures of a benchmark: functions from a network's scores to one number for each image.
 
 A new measure is one entry of :data:`MEASURES`; tables, intervals, comparisons, figures and JSON follow it.
 """
@@ -25,7 +25,7 @@ Space = Literal["image", "canonical"]
 
 @dataclass(frozen=True, eq=False)
 class FillScores:
-    """The network's scores of N images and of what becomes of them with one fill.
+    """The network's scores of N images, and of the images that are made from them with one fill.
 
     Attributes:
         clean: (N,) float64, of the images themselves.

@@ -172,7 +172,7 @@ def _check_names(methods: Mapping[str, MethodArgument]) -> None:
 def _facts_of(
     photos: BenchmarkPhotos, runs: Sequence[BenchmarkMethod], identified: bool, controls: bool
 ) -> dict[str, Any]:
-    """What the settings do not say: the data, the methods, and the versions of everything."""
+    """Provenance beside the settings: the data, the methods, and the versions of packages."""
     import captum_canonical
 
     described_methods = {}
@@ -211,7 +211,7 @@ def _described_face(face: CanonicalFace) -> dict[str, Any]:
 
 
 def _scale(method: Any) -> str | None:
-    """What the numbers of maps from elsewhere mean; None for Captum's methods and ours."""
+    """The scale of maps of other packages; None for Captum's methods and ours."""
     while method is not None:
         if isinstance(method, ExternalAttribution):
             return method.scale
@@ -226,7 +226,7 @@ def notes_of(
     by_identity: bool,
     runs: Sequence[BenchmarkMethod] = (),
 ) -> list[str]:
-    """Sentences about n, intervals, tests and what is missing."""
+    """Sentences about n, intervals, tests and missing percentages."""
     count, people = len(photos), int(photos.units.max()) + 1
     notes = [f"n = {count} images; {len(photos.left_out)} left out because no face was seen in them."]
     if by_identity:

@@ -86,7 +86,7 @@ def _wins(result: BenchmarkScores) -> list[dict[str, Any]]:
 
 
 def images_of(result: BenchmarkScores) -> dict[str, Any]:
-    """What tests and intervals need: the values of single images, as what JSON can hold (NaN as None)."""
+    """The values of single images, which tests and intervals need, as values for JSON (NaN as None)."""
     return {
         "clean_scores": result.clean_scores.tolist(),
         "units": result.units.tolist(),

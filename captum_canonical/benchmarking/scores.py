@@ -1,4 +1,4 @@
-"""The rows of a benchmark, and what they say: values, intervals, paired comparisons, ranks and wins."""
+"""The rows of a benchmark: their values, intervals, paired comparisons, ranks and wins."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class BenchmarkScores:
 
     @property
     def smallest_corrected_p(self) -> float:
-        """What a corrected p value cannot be below, however much rows differ: pairs of rows times the smallest p."""
+        """The smallest corrected p value that any difference can have: pairs of rows times the smallest p."""
         rows, units = len(self.scored), int(self.units.max()) + 1
         smallest = smallest_p_value(units, self.settings["permutations"])
         return min(1.0, rows * (rows - 1) / 2 * smallest)
@@ -167,7 +167,7 @@ class BenchmarkScores:
         )
 
     def ranks(self, measure: str, fill: str) -> dict[str, str]:
-        """For each row its rank, such as ``"2"``, or ``"no difference detected (1-4)"``: what the tests leave open."""
+        """For each row its rank, such as ``"2"``, or the range that tests leave: ``"no difference detected (1-4)"``."""
         rows = [row.label for row in self.scored if (measure, fill) in row.per_image]
         return ranks_of(rows, self.comparisons(measure, fill))
 
@@ -245,7 +245,7 @@ def compare(
 
 
 def ranks_of(labels: Sequence[str], comparisons: Sequence[RowComparison]) -> dict[str, str]:
-    """The rank of each row: a number if every other row is told from it, else what the tests leave open.
+    """The rank of each row: a number if it differs from every other row, else the range that the tests leave.
 
     Example::
 

@@ -38,7 +38,7 @@ class CountedForward:
         self.count = 0
 
     def __call__(self, *inputs: Any) -> Any:
-        """What the function returns."""
+        """Calls the function."""
         self.count += len(inputs[0])
         return self.forward_func(*inputs)
 

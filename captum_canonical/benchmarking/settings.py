@@ -43,7 +43,7 @@ class BenchmarkSettings:
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> BenchmarkSettings:
-        """The settings among the arguments of :func:`benchmark`: those called as the fields are."""
+        """The arguments of :func:`benchmark` that have the names of fields."""
         given = {field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}
         if given["fractions"] is None:
             given["fractions"] = [step / STEPS for step in range(STEPS + 1)]
@@ -62,7 +62,7 @@ class BenchmarkSettings:
 
     @property
     def fill_names(self) -> tuple[str, ...]:
-        """What the fills are called in tables."""
+        """The names of the fills in tables."""
         return tuple(fill_name(fill) for fill in self.fills)
 
     @property
@@ -71,6 +71,6 @@ class BenchmarkSettings:
         return {fill_name(fill): "top" if as_fill(fill).uses_hidden else "budget" for fill in self.fills}
 
     def described(self) -> dict[str, Any]:
-        """The settings as what JSON can hold."""
+        """The settings as values for JSON."""
         lists = {"fills": list(self.fill_names), "fractions": list(self.fractions), "spaces": list(self.spaces)}
         return {**vars(self), **lists, "masses": self.masses}

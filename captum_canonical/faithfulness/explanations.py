@@ -1,4 +1,4 @@
-"""Explanation images: photographs in which what a map points at is hidden, or alone shown; and their scores."""
+"""Explanation images, in which the pixels that a map marks are hidden or alone shown, and their scores."""
 
 from __future__ import annotations
 

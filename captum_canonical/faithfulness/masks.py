@@ -64,7 +64,7 @@ def explanation_masks(
     budget: float = 0.1,
     sign: Sign = "positive",
 ) -> ExplanationMasks:
-    r"""Masks H whose sum is the same share of the face whatever the map: clip(a h, 0, 1), with the a that makes it so.
+    r"""Masks H whose sum is the same share of the face whatever the map: clip(a h, 0, 1) with a fitting a.
 
     Eq. 10 gives all maps of an image one sum, but which one depends on the maps that are compared. Here it is a fixed
     share of the area, so another method changes no other method's numbers, and water-filling keeps H in 0..1 (the

@@ -26,7 +26,7 @@ from captum_canonical.faithfulness.wins import Wins, count_wins, scores_of, wins
 
 
 class FaithfulnessMetric(Metric):
-    """What the metrics below share: sums in float64 whatever they are cast to, merged only with their like.
+    """Base class of the metrics below: sums stay in float64 under casts, and only equal settings are merged.
 
     Args:
         explanation: which explanation images are scored.
@@ -54,7 +54,7 @@ class FaithfulnessMetric(Metric):
         return self.direction == "higher"
 
     def settings(self) -> tuple[Any, ...]:
-        """What must agree for two metrics to be merged."""
+        """The settings that must agree for two metrics to be merged."""
         return (self.explanation,)
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
@@ -182,7 +182,7 @@ class WinRate(FaithfulnessMetric):
         self._add_sum("images")
 
     def settings(self) -> tuple[Any, ...]:
-        """What must agree for two metrics to be merged."""
+        """The settings that must agree for two metrics to be merged."""
         return self.explanation, self.methods, self.tolerance
 
     def update(self, explained: Mapping[str, Tensor]) -> None:
@@ -231,7 +231,7 @@ class MeanCurves(FaithfulnessMetric):
         self._add_sum("images")
 
     def settings(self) -> tuple[Any, ...]:
-        """What must agree for two metrics to be merged."""
+        """The settings that must agree for two metrics to be merged."""
         return self._curve_settings
 
     def update(self, curves: RemovalCurves) -> None:

@@ -75,7 +75,7 @@ def win_shares(
     unbounded: bool = False,
     tolerance: float = TOLERANCE,
 ) -> Tensor:
-    """(M, N) float64, what each of M methods wins of each image: 1, 0, or 1 / k where k of them tie; as win_rates.
+    """(M, N) float64, the share of each image that each of M methods wins: 1, 0, or 1 / k if k tie; as win_rates.
 
     Example::
 

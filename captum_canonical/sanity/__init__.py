@@ -1,4 +1,4 @@
-"""Sanity checks of maps: what becomes of them when the network's weights are drawn anew."""
+"""Sanity checks of maps: how they change when the weights of the network are randomised."""
 
 from captum_canonical.sanity.randomization import model_randomization
 from captum_canonical.sanity.result import RandomizationTest, Summary

@@ -50,7 +50,7 @@ def top_share(first: Tensor, second: Tensor) -> float:
 
 
 def mass_overlap(first: Tensor, second: Tensor) -> float:
-    """What the positive parts of two vectors, as shares of their sums, have in common, 0..1; NaN if one has none.
+    """Overlap of the positive parts of two vectors, as shares of their sums, 0..1; NaN if one has none.
 
     Example::
 
@@ -130,7 +130,7 @@ def _window(maps: Tensor) -> int:
 
 @dataclass(frozen=True, eq=False)
 class MapComparison:
-    """The unrandomised maps, (N, C, H, W) float64, and what others are compared on."""
+    """The unrandomised maps, (N, C, H, W) float64, and the values of them that others are compared with."""
 
     original: Tensor
     area: Tensor

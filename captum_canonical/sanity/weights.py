@@ -46,7 +46,7 @@ def plan_of(
 
 
 def _called_layers(model: nn.Module, calls: Mapping[int, int]) -> list[Layer]:
-    """Each module with weights of its own, by its first call; one without a call stays with the one before it."""
+    """Modules with weights of their own, in the order of first calls; uncalled ones follow the module before."""
     call, found = -1, []
     for name, module in model.named_modules():
         call = calls.get(id(module), call)

@@ -41,7 +41,7 @@ class Cluster:
 
 @dataclass(frozen=True, eq=False)
 class ClusterTest:
-    """What a test of clusters has found.
+    """Result of a test of clusters.
 
     Attributes:
         clusters: of the observed map, those with the smallest p value first.

@@ -185,7 +185,7 @@ def _side(sums: Tensor, squares: Tensor, count: Tensor, size: Tensor, share: flo
 
 @dataclass(frozen=True, eq=False)
 class MaxT:
-    """What a max-T test has found.
+    """Result of a max-T test.
 
     Attributes:
         t: (P,) observed statistics (of two samples normal deviates); 0 for pixels that are not tested.

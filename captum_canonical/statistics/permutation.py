@@ -23,7 +23,7 @@ FLIPS_AT_ONCE = 2048  # likewise, of signs as floats
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """What might have been observed under the null hypothesis.
+    """Patterns that are equally likely under the null hypothesis.
 
     Attributes:
         rows: (B, U) int8; signs -1 and 1, or 0 and 1 where 1 says that the unit is in the first group. The first row is
@@ -130,7 +130,7 @@ def sign_flip_p_values(totals: Tensor, *, permutations: int = 10_000, seed: int 
 
 
 def smallest_p_value(units: int, permutations: int) -> float:
-    """What :func:`sign_flip_p_values` cannot be below: two of all patterns, or the observed one among the random ones.
+    """The smallest p value of :func:`sign_flip_p_values`: two of all patterns, or the observed one of random ones.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""What is resampled: the identity of each image, as a number, or each image for itself."""
+"""Units of resampling: identities as codes, sums and means of each unit, and values that count as equal."""
 
 from __future__ import annotations
 
