@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 import captum_canonical
 from captum_canonical import CanonicalFace, FaceMesh, attributions
+from captum_canonical.attributions.base import CanonicalAttribution
 
 SIZE = (32, 32)
 NAMES = sorted(attributions.__all__)
@@ -65,7 +66,7 @@ def make(name: str, net: Net, faces: FaceMesh, face: CanonicalFace) -> Attributi
 
 
 def writes_canonical_maps(method: Attribution) -> bool:
-    return hasattr(method, "canonical_face")
+    return isinstance(method, CanonicalAttribution)
 
 
 pytestmark = [
