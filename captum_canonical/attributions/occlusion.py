@@ -246,7 +246,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             call.evaluate(points, f"{self.get_name()} refinement, {points} points", show_progress)
             maps, coverage = call.maps(points)
             coarser, _ = call.maps(points // 2)
-            change = expected_change(_tuple(maps), _tuple(coarser), points, everything)
+            change = expected_change(as_tuple(maps), as_tuple(coarser), points, everything)
             yield RefinedMaps(maps, coverage, points, points < everything, change)
             if points == everything or bool((change <= tolerance).all()):
                 return
@@ -270,7 +270,6 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         space: Literal["canonical", "image"] = "canonical",
         perturbations_per_eval: int | None = None,
     ) -> _Call:
-        """Checks the arguments and gets ready to evaluate points."""
         photos = as_tuple(inputs)
         face, geometry = self._geometry(photos, faces, patch_size, canonical_patch_size, space)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
@@ -290,7 +289,6 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         canonical_patch_size: float | Literal["mesh"] | None,
         space: str,
     ) -> tuple[CanonicalFace, PointGeometry]:
-        """The canonical face of a call, and what its points hide and paint."""
         meshes = meshes_of(photos, self.faces if faces is None else faces)
         face = face_for(self.canonical_face, meshes)
         return face, PointGeometry.of(face, photos, meshes, patch_size, canonical_patch_size, space)
@@ -307,7 +305,6 @@ class _Call:
     drops: Drops
 
     def evaluate(self, num_points: int | None, name: str, show_progress: bool) -> None:
-        """Finds the drops of the first ``num_points`` points, or of all that are wanted."""
         self.drops.evaluate(prefix_of(self.face, num_points), name, show_progress)
 
     def maps(self, num_points: int | None = None) -> tuple[Maps, Maps]:
@@ -321,7 +318,3 @@ class _Call:
         ]
         maps, coverage = (tuple(part) for part in zip(*results, strict=True))
         return (maps[0], coverage[0]) if self.single else (maps, coverage)
-
-
-def _tuple(maps: Maps) -> tuple[Tensor, ...]:
-    return (maps,) if isinstance(maps, Tensor) else maps

@@ -80,7 +80,7 @@ class Processes:
         return result
 
     def from_first(self, work: Callable[[], str]) -> str:
-        """What process 0 finds, told to all."""
+        """What process 0 finds, sent to all processes."""
         text = ""
 
         def first() -> None:
