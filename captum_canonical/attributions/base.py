@@ -48,6 +48,10 @@ class CanonicalAttribution(Attribution):
         """How often ``attribute`` will run the network for each image, (N,); None where that is not known before."""
         return None
 
+    def attribute_future(self) -> None:
+        """Not implemented, as for most of Captum's methods."""
+        raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
+
 
 def with_wrapped(method: Any) -> Iterator[Any]:
     """The method, and the methods inside wrappers such as NoiseTunnel, outermost first."""

@@ -93,10 +93,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         inference evaluates each copy in part; the patches that ``"auto"`` tries beforehand do not count.
 
         Args:
-            inputs: as in :meth:`attribute`, as are
-            faces: and
-            patch_size: and
-            num_points: which must be the same as there.
+            inputs, faces, patch_size, num_points: as in :meth:`attribute`.
 
         Returns:
             (N,) int64 on the CPU.
@@ -251,10 +248,6 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             if points == everything or bool((change <= tolerance).all()):
                 return
             points *= 2
-
-    def attribute_future(self) -> None:
-        """Not implemented, as for most of Captum's methods."""
-        raise NotImplementedError("attribute_future is not implemented for CanonicalOcclusion")
 
     def _begin(
         self,

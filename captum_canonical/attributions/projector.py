@@ -216,10 +216,6 @@ class CanonicalProjector(CanonicalAttribution):
         images, covered = (torch.cat(part) for part in zip(*rows, strict=True))
         return (images, covered.to(images.dtype)) if return_coverage else images
 
-    def attribute_future(self) -> None:
-        """Not implemented, as for most of Captum's methods."""
-        raise NotImplementedError("attribute_future is not implemented for CanonicalProjector")
-
     # ------------------------------------------------------------------------------------------------ as a wrapper
     @property
     def multiplies_by_inputs(self) -> bool:
