@@ -127,5 +127,5 @@ def test_inputs_and_random_state_are_unchanged() -> None:
 
 @pytest.mark.parametrize("argument", [{"on_missing": "ignore"}, {"face": "biggest"}])
 def test_unknown_words_are_errors(argument: dict[str, str]) -> None:
-    with pytest.raises(CanonicalError, match=r"'raise' or 'skip'|'largest' or 'all'"):
+    with pytest.raises(CanonicalError, match=r"'raise' or 'skip'|'largest' or 'central' or 'surest' or 'all'"):
         Rectangles(**argument)

@@ -67,7 +67,7 @@ def test_narrow_numbers_become_single_precision(dtype: type, photos: Tensor) -> 
 
 
 @pytest.mark.parametrize(
-    ("returned", "told"),
+    ("returned", "message"),
     [
         (np.zeros((3, 8, 8)), r"expected 4 maps.*got shape \(3, 1, 8, 8\)"),
         (np.zeros((8, 8)), r"got shape \(8, 8\)"),
@@ -80,12 +80,12 @@ def test_narrow_numbers_become_single_precision(dtype: type, photos: Tensor) -> 
         (np.zeros((4, 0, 8)), "got shape"),
     ],
 )
-def test_what_is_no_map_is_told(returned: Any, told: str, photos: Tensor) -> None:
-    with pytest.raises(CanonicalError, match=told):
+def test_what_is_no_map_is_an_error(returned: Any, message: str, photos: Tensor) -> None:
+    with pytest.raises(CanonicalError, match=message):
         ExternalAttribution(lambda x, target: returned, "raw").attribute(photos)
 
 
-def test_wrong_arguments_are_told(photos: Tensor) -> None:
+def test_wrong_arguments_are_errors(photos: Tensor) -> None:
     with pytest.raises(CanonicalError, match="scale: expected 'raw', or 'normalised'"):
         ExternalAttribution(brightness, "normalized")  # type: ignore[arg-type]
     with pytest.raises(CanonicalError, match="explain: expected a function"):
@@ -140,8 +140,8 @@ def test_a_benchmark_records_the_scale(net: FeatureNet, face: CanonicalFace, fac
     methods = {"cam": scaled, "projected": CanonicalProjector(scaled), "raw": raw, "captum": Saliency(net)}
     score = ClassConfidence(net)
     result = benchmark(score, photos, methods, 1, faces=faces, canonical_face=face, fills=["mean"], **QUICK)
-    told = json.loads(result.to_json())["settings"]["methods"]
-    assert {name: facts.get("scale") for name, facts in told.items()} == {
+    methods = json.loads(result.to_json())["settings"]["methods"]
+    assert {name: facts.get("scale") for name, facts in methods.items()} == {
         "cam": "normalised",
         "projected": "normalised",
         "raw": "raw",

@@ -118,8 +118,8 @@ def test_grad_cam_in_a_benchmark_is_told_to_be_scaled_and_scored_as_captums(
         fills=["mean"],
         **QUICK,
     )
-    told = result.settings["methods"]
-    assert told["package"]["scale"] == "normalised" and "scale" not in told["captum"]
+    described = result.settings["methods"]
+    assert described["package"]["scale"] == "normalised" and "scale" not in described["captum"]
     assert any("scaled image by image: package." in note for note in result.notes)
     theirs, ours = (result[f"{name}, per image"] for name in ("package", "captum"))
     assert theirs.failure is None and theirs.evaluations == ours.evaluations == 4
@@ -248,7 +248,7 @@ def test_the_example_of_grad_cam(
 ) -> None:
     _run("interop_grad_cam", tmp_path, monkeypatch, "--copies", "3")
     methods = json.loads((tmp_path / "grad_cam.json").read_text())["settings"]["methods"]
-    assert [told.get("scale") for told in methods.values()] == ["normalised", "normalised", None, None]
+    assert [each.get("scale") for each in methods.values()] == ["normalised", "normalised", None, None]
     said = capsys.readouterr().out
     assert "pytorch-grad-cam: GradCAM: normalised" in said and "failed" not in said
     assert _is_drawn(tmp_path / "grad_cam.png")

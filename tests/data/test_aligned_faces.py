@@ -143,7 +143,7 @@ def test_copies_for_other_processes_leave_the_aligner_behind(folder: Path) -> No
             super().__init__()
             self.function = lambda: None
 
-    data = dataset(folder, Unpicklable())  # its settings cannot be told, which only a cache needs
+    data = dataset(folder, Unpicklable())  # it has no cache key, which only a cache needs
     copy = pickle.loads(pickle.dumps(data))
     assert len(copy) == 7 and copy.fingerprint == data.fingerprint
     torch.testing.assert_close(copy[4].image, data[4].image, rtol=0, atol=0)
