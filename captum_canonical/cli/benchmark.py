@@ -82,7 +82,7 @@ def run(arguments: Namespace) -> CommandResult:
     session.probe()
     if arguments.dry_run:
         return _estimate(arguments, session, time.perf_counter() - start)
-    batch = _batch(session, len(session.data))
+    batch = session.batch(len(session.data))
     identities = None if None in batch.identities else batch.identities
     result = _benchmark(arguments, session, batch, arguments.folds, identities, not arguments.quiet)
     _write(result, arguments.out)
@@ -108,7 +108,7 @@ def run(arguments: Namespace) -> CommandResult:
 def _estimate(arguments: Namespace, session: Session, align_seconds: float) -> CommandResult:
     """Benchmarks a few photographs, and multiplies the cost by the number of the others."""
     found = len(session.data)
-    batch = _batch(session, min(DRY_RUN_PHOTOS, found))
+    batch = session.batch(DRY_RUN_PHOTOS)
     start = time.perf_counter()
     result = _benchmark(arguments, session, batch, 2, None, False)
     factor = found / len(batch.images)
@@ -136,10 +136,6 @@ def _load_fill(text: str) -> Fill:
     from captum_canonical.faithfulness.fills import as_fill
 
     return as_fill(load_plugin(text, FILLS, "--fills"))
-
-
-def _batch(session: Session, count: int) -> FaceBatch:
-    return session.data.collate([session.data[index] for index in range(count)]).to(session.device)
 
 
 def _benchmark(

@@ -146,7 +146,7 @@ def _count_evaluations(session: Session, method: Any) -> int:
     """Number of images that a method runs through the network for one photograph."""
     from captum_canonical.benchmarking.methods import EvaluationCounter
 
-    batch, counter = _batch(session, 1), EvaluationCounter()
+    batch, counter = session.batch(1), EvaluationCounter()
     target = _target(session, batch)
     with counter.counting():
         method.attribute(batch.images, target=target, faces=batch.faces)
@@ -155,7 +155,7 @@ def _count_evaluations(session: Session, method: Any) -> int:
 
 # ------------------------------------------------------------------------------------------------------- duration
 def _seconds_per_photo(arguments: Namespace, session: Session, call: dict[str, Any]) -> float:
-    batch = _batch(session, arguments.batch_size)
+    batch = session.batch(arguments.batch_size)
     target = _target(session, batch)  # warms the network up, too
     if arguments.method == OCCLUSION:
         batch_seconds = _extrapolated_batch_seconds(session, call, batch, target)
@@ -197,11 +197,6 @@ def _timed(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
-
-
-def _batch(session: Session, size: int) -> FaceBatch:
-    count = min(size, len(session.data))
-    return session.data.collate([session.data[index] for index in range(count)]).to(session.device)
 
 
 def _target(session: Session, batch: FaceBatch) -> Any:

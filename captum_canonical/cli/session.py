@@ -17,6 +17,7 @@ from captum_canonical.cli.network_files import first_line
 from captum_canonical.cli.networks import load_network
 from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 
@@ -46,6 +47,11 @@ class Session:
     target: Any
     layer: nn.Module | None
     device: torch.device
+
+    def batch(self, size: int) -> FaceBatch:
+        """The first photographs, at most ``size`` of them, on the network's device."""
+        first = range(min(size, len(self.data)))
+        return self.data.collate([self.data[index] for index in first]).to(self.device)
 
     def probe(self) -> None:
         """Runs the network on one photograph, so that errors are found before hours of work.

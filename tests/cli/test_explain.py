@@ -68,7 +68,7 @@ def test_methods_and_layers_that_do_not_fit(photos: Path, tmp_path: Path, capsys
     assert "--inference: of occlusion only" in line("--method", "saliency", "--inference", "dense")
 
 
-def test_a_stopping_rule_is_told(tmp_path: Path, capsys: Capture) -> None:
+def test_the_verdict_of_a_stopping_rule_is_reported(tmp_path: Path, capsys: Capture) -> None:
     photos = write_photos(tmp_path / "photos", [f"{number:02}.png" for number in range(40)])
     values = run_json(
         explain_command(photos, tmp_path / "run", "--until", "split-half=0.01", "--batch-size", 16), capsys
