@@ -2,6 +2,7 @@
 
 References:
     Davison, Hinkley: Bootstrap Methods and their Application, 1997 (percentile intervals, clusters).
+    Searle, Casella, McCulloch: Variance Components, 1992 (the variance between means of unequal numbers).
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def bootstrap_interval(
     return low, high
 
 
+ROUNDING = 1e-9
+
+
 def check_level(level: object) -> None:
     """Raises CanonicalError unless a level of intervals is a number above 0 and below 1."""
     check_number("level", level, above=0, below=1)
@@ -65,13 +69,22 @@ class Estimate(NamedTuple):
     high: Tensor
 
 
-def ratios(numerators: Tensor, denominators: Tensor, level: float = 0.95) -> Estimate:
+def ratios(
+    numerators: Tensor,
+    denominators: Tensor,
+    level: float = 0.95,
+    units: Tensor | None = None,
+    covering: Tensor | None = None,
+) -> Estimate:
     """The ratios of means of K pairs of numbers, with intervals by unit.
 
     Args:
-        numerators: (U, K), one number for each unit.
-        denominators: (U, K) or (U, 1), whose means are above 0; elsewhere all is NaN.
+        numerators: (N, K), one number for each unit, or for each photograph.
+        denominators: (N, K) or (N, 1), whose means are above 0; elsewhere all is NaN.
         level: coverage that is aimed at.
+        units: (N,) int64, the unit of each row from 0 to U - 1, see :func:`variance_of_mean`. None: its own.
+        covering: (K,) effective number of units behind each ratio, if some units say nothing about it. Below 2 there
+            is no interval. None: all.
 
     Example::
 
@@ -80,15 +93,57 @@ def ratios(numerators: Tensor, denominators: Tensor, level: float = 0.95) -> Est
         >>> [round(float(value), 2) for value in estimate]  # 2 +- 4.30 x 1 / sqrt(3)
         [2.0, 0.58, -0.48, 4.48]
     """
-    units = len(numerators)
     below = denominators.mean(0)
     value = torch.where(below > 0, numerators.mean(0) / below, torch.nan)
-    if units < 2:
+    units = torch.arange(len(numerators)) if units is None else units
+    count = len(units.unique())
+    if count < 2:
         unknown = torch.full_like(value, torch.nan)
         return Estimate(value, unknown, unknown, unknown)
-    error = influences(numerators, denominators).square().sum(0).div(units * (units - 1)).sqrt()
-    margin = float(stats.t.ppf((1 + level) / 2, units - 1)) * error
+    variance = variance_of_mean(influences(numerators, denominators), units)
+    some = torch.full_like(value, count) if covering is None else covering.to(value).clamp(max=count)
+    # Units that say nothing have no influence: they are no evidence that units are alike.
+    variance = variance * (some * (count - 1)) / ((some - 1).clamp(min=1) * count)
+    error = torch.where(some >= 2 - ROUNDING, variance, torch.nan).sqrt()
+    margin = torch.from_numpy(stats.t.ppf((1 + level) / 2, (some - 1).clamp(min=1).numpy())) * error
     return Estimate(value, error, value - margin, value + margin)
+
+
+def variance_of_mean(values: Tensor, units: Tensor) -> Tensor:
+    """Squared standard error of the mean over N photographs of U people, some of whom may have most of them.
+
+    The people are taken for a sample: one with many photographs differs from others as much as anybody does. With the
+    variance S2 between the means of people, w the share of each in the photographs, and n their numbers, it is
+
+        S2 sum(w^2) - W (sum(w^2) mean(1 / n) - 1 / N).
+
+    The first term is that of 1 / sum(w^2) people with equally many photographs. The second corrects for means of few
+    photographs being noisier; W is the mean square within people, but at most so much that noise makes half of S2.
+    Where all people have equally many photographs, this is S2 / U. The squared deviations from the mean over
+    photographs, which the common estimators sum up by person, are small for exactly the person who dominates that mean.
+
+    Args:
+        values: (N, K) float64.
+        units: (N,) int64, the person on each photograph, from 0 to U - 1, none left out; at least two.
+
+    Returns:
+        (K,) float64; U - 1 are its degrees of freedom.
+
+    Example::
+
+        >>> variance_of_mean(torch.tensor([[1.0], [2.0], [3.0], [3.0]]).double(), torch.tensor([0, 1, 2, 2]))
+        tensor([0.3750], dtype=torch.float64)
+    """
+    sizes = units.bincount().double()[:, None]
+    people, photographs = len(sizes), len(values)
+    means = torch.zeros(people, values.shape[1], dtype=torch.float64).index_add_(0, units, values) / sizes
+    between = (means - means.mean(0)).square().sum(0) / (people - 1)
+    together = (sizes / photographs).square().sum()  # one over the effective number of people
+    if photographs == people:
+        return between * together
+    within = (values - means[units]).square().sum(0) / (photographs - people)
+    once = (1 / sizes).mean()
+    return between * together - (together * once - 1 / photographs) * torch.minimum(within, between / (2 * once))
 
 
 def influences(numerators: Tensor, denominators: Tensor) -> Tensor:
@@ -96,6 +151,20 @@ def influences(numerators: Tensor, denominators: Tensor) -> Tensor:
     below = denominators.mean(0)
     value = torch.where(below > 0, numerators.mean(0) / below, torch.nan)
     return (numerators - value * denominators) / below
+
+
+def effective_number(weights: Tensor) -> Tensor:
+    """(K,) of how many equal units U unequal ones are worth: sum(w)^2 / sum(w^2); 0 where all weights are 0.
+
+    Args:
+        weights: (U, K), 0 or more.
+
+    Example::
+
+        >>> effective_number(torch.tensor([[40.0, 1.0]] + 10 * [[1.0, 1.0]]))
+        tensor([ 1.5528, 11.0000])
+    """
+    return (weights.sum(0).square() / weights.square().sum(0)).nan_to_num(0.0)
 
 
 def difference(first: Estimate, second: Estimate, freedom: tuple[int, int], level: float = 0.95) -> Estimate:
