@@ -140,8 +140,8 @@ def test_a_benchmark_records_the_scale(net: FeatureNet, face: CanonicalFace, fac
     methods = {"cam": scaled, "projected": CanonicalProjector(scaled), "raw": raw, "captum": Saliency(net)}
     score = ClassConfidence(net)
     result = benchmark(score, photos, methods, 1, faces=faces, canonical_face=face, fills=["mean"], **QUICK)
-    methods = json.loads(result.to_json())["settings"]["methods"]
-    assert {name: facts.get("scale") for name, facts in methods.items()} == {
+    described = json.loads(result.to_json())["settings"]["methods"]
+    assert {name: facts.get("scale") for name, facts in described.items()} == {
         "cam": "normalised",
         "projected": "normalised",
         "raw": "raw",
