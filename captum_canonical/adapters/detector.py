@@ -23,7 +23,7 @@ Finder = Callable[[np.ndarray], "list[np.ndarray]"]
 class DetectorAligner(Aligner):
     """Base class of aligners that look for faces: a subclass only says where the faces of one image are.
 
-    A subclass sets :attr:`topology` and :attr:`num_vertices` and implements :meth:`open`. Everything else is done
+    A subclass sets ``topology`` and ``num_vertices`` and implements :meth:`open`. Everything else is done
     here: turning tensors into images, choosing faces, images without one, and the depth test.
 
     Args:
