@@ -124,7 +124,7 @@ def to_first_forward(photos: Path, cache: Path, aligner: Any) -> float:
 def cache(arguments: argparse.Namespace) -> dict[str, Any]:
     import mediapipe
 
-    from captum_canonical.adapters.mediapipe import MediaPipeAligner
+    from captum_canonical.adapters.face_mesh import FaceMeshAligner
 
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
@@ -135,11 +135,9 @@ def cache(arguments: argparse.Namespace) -> dict[str, Any]:
                     smaller = image.convert("RGB").resize((image.width - copy, image.height - copy))
                     smaller.save(photos / f"{copy}-{path.stem}.jpg", quality=95)
         count = len(list(photos.iterdir()))
-        aligner = MediaPipeAligner(on_missing="skip")
+        aligner = FaceMeshAligner(on_missing="skip")
         first = to_first_forward(photos, Path(folder) / "faces", aligner)
-        again = [
-            to_first_forward(photos, Path(folder) / "faces", MediaPipeAligner(on_missing="skip")) for _ in range(5)
-        ]
+        again = [to_first_forward(photos, Path(folder) / "faces", FaceMeshAligner(on_missing="skip")) for _ in range(5)]
     second = statistics.median(again)
     return {
         "photos": count,

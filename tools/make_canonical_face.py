@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import canonical_geometry as geometry
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.photos import list_photos, read_photo
 from draw_face import draw_face
@@ -25,7 +25,7 @@ FACE_HEIGHT = 0.88  # share of the image's height
 
 def meshes_of(folder: Path) -> np.ndarray:
     """(B, 468, 3) float64, the largest face of each photograph in which one is found."""
-    aligner = MediaPipeAligner(on_missing="skip", visibility=False)
+    aligner = FaceMeshAligner(on_missing="skip", visibility=False)
     meshes = [aligner([read_photo(path)]) for path in list_photos(folder)]
     return np.stack([mesh.vertices[0].double().numpy() for mesh in meshes if not mesh.missing])
 

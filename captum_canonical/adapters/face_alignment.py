@@ -30,7 +30,7 @@ class FaceAlignmentAligner(DetectorAligner):
 
     The package downloads its weights, some 400 MB, when the first image is aligned, and keeps them in
     ``torch.hub.get_dir()``. The meshes are those of :func:`fit_landmarks_68`, so they share the canonical face with
-    :class:`MediaPipeAligner`.
+    :class:`FaceMeshAligner`.
 
     Args:
         canonical_face: whose vertices are fitted. Default: the shipped one.
@@ -165,5 +165,5 @@ def _missing_weights(detector: str, error: OSError) -> str:
     return (
         f"FaceAlignmentAligner: the weights of the package face-alignment cannot be downloaded ({error}). On a machine "
         f"with a network, fetch {', '.join(files) or 'them again'}, and put them into {folder}; or use "
-        "MediaPipeAligner, which needs no download."
+        "FaceMeshAligner, which needs no download."
     )

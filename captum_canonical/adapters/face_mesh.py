@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -85,6 +86,12 @@ class FaceMeshAligner(DetectorAligner):
     def triangles(self) -> Tensor | None:
         """Those of the default canonical face, unless visibility is not asked for."""
         return CanonicalFace.default().triangles if self.visibility else None
+
+    def cache_key(self) -> str:
+        """See :meth:`Aligner.cache_key`; device and size of batches do not move vertices."""
+        same = copy.copy(self)
+        same.device, same.batch_size = None, 1
+        return super(FaceMeshAligner, same).cache_key()
 
     def find_all(self, images: Sequence[np.ndarray], device: torch.device) -> list[list[np.ndarray]]:
         """The vertices of all faces in each image, surest first, a batch at a time."""

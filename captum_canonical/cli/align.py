@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_canonical.adapters.aligner import Aligner, CallableAligner, make_aligner
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.cli.console import CommandResult, count, escape, first_lines, format_duration
 from captum_canonical.cli.networks import call_factory, load_plugin
 from captum_canonical.cli.options import add_common, add_photos, examples
@@ -74,7 +74,7 @@ def aligner_of(arguments: Namespace) -> Aligner:
         "on_missing": "skip",
         "device": arguments.device,
         "model_asset_path": arguments.face_landmarker,
-        "aligner": MediaPipeAligner(arguments.face_landmarker, on_missing="skip"),  # whose points others align by
+        "aligner": FaceMeshAligner(on_missing="skip", device=arguments.device),  # whose points others align by
     }
     source = load_plugin(arguments.aligner, ALIGNERS, "--aligner")
     given = {name: value for name, value in options.items() if value is not None}

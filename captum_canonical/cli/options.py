@@ -125,8 +125,8 @@ def add_photos(parser: ArgumentParser) -> None:
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep the meshes found, for any later command")
     group.add_argument(
         "--aligner",
-        default="mediapipe",
-        help="mediapipe (default), face-alignment, face-mesh, a name from another package, or package.module:object: "
+        default="face-mesh",
+        help="face-mesh (default), mediapipe, face-alignment, a name from another package, or package.module:object: "
         "an aligner, a function of images, or a class or function that makes one without arguments",
     )
     group.add_argument("--face-landmarker", type=Path, metavar="FILE", help="face_landmarker.task for newer mediapipe")

@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset, get_worker_info
 
 from captum_canonical.adapters.aligner import Aligner, as_aligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.data.alignment import Alignment, Find, GroupCount, LeftOut
 from captum_canonical.data.mesh_cache import MeshCache
 from captum_canonical.data.photo_list import PhotoRow, Source, class_names, list_rows, with_targets
@@ -40,9 +41,9 @@ class AlignedFaces(Dataset[FaceRecord]):
         source: a folder (the photographs in it and in its sub-folders in order of their names, hidden ones left out);
             a CSV file in UTF-8 with a column ``path`` and perhaps ``target``, ``group`` and ``identity``; or a list of
             paths, tuples (path, target, group, identity), dicts of these, or :class:`PhotoRow`.
-        aligner: an :class:`~captum_canonical.adapters.Aligner` such as
-            :class:`~captum_canonical.adapters.MediaPipeAligner`, with either ``on_missing``, or any callable
-            ``aligner([photo], names=[name])`` that returns a :class:`FaceMesh` of one row.
+        aligner: an :class:`~captum_canonical.adapters.Aligner`, with either ``on_missing``, or any callable
+            ``aligner([photo], names=[name])`` that returns a :class:`FaceMesh` of one row. Default:
+            :class:`~captum_canonical.adapters.FaceMeshAligner`.
         faces: meshes that are there already, in place of an aligner: a callable from a path to a mesh of one row, or a
             mesh with one row for each photograph of the source. They are not cached.
         size: (H, W) of the network's input, or one number for a square.
@@ -120,13 +121,13 @@ class AlignedFaces(Dataset[FaceRecord]):
             0.0 if mean is None else mean,
             1.0 if std is None else std,
         )
-        if (aligner is None) == (faces is None):
-            raise CanonicalError("AlignedFaces: expected either an aligner or faces=, got both or neither.")
+        if aligner is not None and faces is not None:
+            raise CanonicalError("AlignedFaces: expected either an aligner or faces=, got both.")
         self._settings, meshes = None, None
-        if aligner is None:
+        if faces is not None:
             find = _look_up(faces, len(self.rows))
         else:
-            made = as_aligner(aligner)
+            made = FaceMeshAligner(on_missing="skip") if aligner is None else as_aligner(aligner)
             find, meshes = _find_with(made), MeshCache(None if cache is None else Path(cache))
             self._settings = _key_of(made, cache) if cache_key is None else f"key {cache_key}"
         self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels)
@@ -235,7 +236,9 @@ def _key_of(aligner: Aligner, cache: PathType | None) -> str | None:
 
 def _find_with(aligner: Aligner) -> Find:
     if aligner.face == "all":
-        raise CanonicalError('aligner: expected one face for each photograph, face="largest", got face="all".')
+        raise CanonicalError(
+            'aligner: expected one face for each photograph, face="largest", "central" or "surest", got face="all".'
+        )
     return lambda place, row, photo: aligner([photo], names=[row.name])
 
 

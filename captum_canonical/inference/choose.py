@@ -16,8 +16,10 @@ from captum_canonical.inference.plan import dense_work
 
 logger = logging.getLogger("captum_canonical")
 DENSE_ROWS = 16  # complete images fill a processor's caches sooner than windows do
-DENSE_ROWS_GPU = 32
-LEAST_RATIO = 1.3  # of multiply-adds, below which bookkeeping eats the gain
+DENSE_ROWS_GPU = 64
+# Of multiply-adds, below which bookkeeping eats the gain. A GPU loses more: it runs large maps nearer to its limits
+# than many small windows (benchmarks/results/gpu.json: ratios of 2 to 3 gained nothing, 8 ran 3.5 times faster).
+LEAST_RATIO, LEAST_RATIO_GPU = 1.3, 4.0
 FEWEST, FEWEST_TURNED = 30, 80  # patches that are worth a trace, and a comparison of two layouts in memory
 # Dense runs that must be saved: about 1.5 times what tracing, planning and checking cost, as measured on the networks
 # of benchmarks/incremental.py. Python takes most of it, in which a small network would have run more often.
@@ -36,8 +38,8 @@ def choose_inference(
     """The inference that a user asked for, or the one that is worth it.
 
     Args:
-        inference: ``"auto"``: incremental where it is exact and at least 1.3 times less work, else dense, and the
-            log (level INFO) says why; ``"incremental"``; ``"dense"``.
+        inference: ``"auto"``: incremental where it is exact and at least 1.3 times less work (4 times on a GPU), else
+            dense, and the log (level INFO) says why; ``"incremental"``; ``"dense"``.
         scorer: as for both, as are
         inputs: and
         fills: and
@@ -121,7 +123,7 @@ def _check_gain(engine: IncrementalInference, patches: Patches) -> None:
     if len(patches) < least:  # whatever the plan
         raise _NoGainError(f"{len(patches)} patches are too few to gain anything")
     ratio = engine.plan(patches).ratio
-    if ratio <= LEAST_RATIO:
+    if ratio <= (LEAST_RATIO_GPU if engine.inputs[0].is_cuda else LEAST_RATIO):
         raise _NoGainError(f"windows soon cover the maps, {ratio:.2f} times fewer multiply-adds gain nothing")
     if len(patches) * (1 - 1 / ratio) < least:
         raise _NoGainError(f"{len(patches)} patches are too few to gain anything")

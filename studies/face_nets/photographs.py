@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.faces.images import crop_to_face, to_tensor
 from captum_canonical.faces.photos import read_photo
 from studies.face_nets.networks import LUMA
@@ -33,7 +33,7 @@ class Face:
 
 def find_faces(paths: list[Path], identities: list[str] | None = None, which: str = "largest") -> list[Face]:
     """The largest face of each photograph, or all of them; photographs without one are left out."""
-    aligner = MediaPipeAligner(on_missing="skip", face=which)
+    aligner = FaceMeshAligner(on_missing="skip", face=which)
     faces = []
     for path, identity in zip(paths, identities or [""] * len(paths), strict=True):
         photo = read_photo(path)

@@ -61,9 +61,9 @@ def drawn_face() -> Source:
 
 def photographed(photos: Sequence[np.ndarray]) -> list[Source]:
     """The faces that are found in photographs (H, W, 3) uint8."""
-    from captum_canonical.adapters.mediapipe import MediaPipeAligner
+    from captum_canonical.adapters.face_mesh import FaceMeshAligner
 
-    aligner = MediaPipeAligner(on_missing="skip")
+    aligner = FaceMeshAligner(on_missing="skip")
     found = []
     for photo in photos:
         mesh = aligner([photo])

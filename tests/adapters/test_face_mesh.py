@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, NoFaceError
@@ -211,6 +212,12 @@ def test_arguments_out_of_range(argument: dict[str, object], message: str) -> No
         FaceMeshAligner(**argument)  # type: ignore[arg-type]
 
 
+def test_what_does_not_move_vertices_is_not_in_the_cache_key() -> None:
+    key = FaceMeshAligner().cache_key()
+    assert FaceMeshAligner(device="cpu", batch_size=3).cache_key() == key
+    assert FaceMeshAligner(turned=False).cache_key() != key != FaceMeshAligner(face="central").cache_key()
+
+
 def test_random_state_and_images_are_left_alone(drawn: np.ndarray) -> None:
     before, copy = torch.random.get_rng_state(), drawn.copy()
     FaceMeshAligner()(drawn[None])
@@ -223,4 +230,7 @@ def test_the_weights_are_those_of_mediapipe(tmp_path: Path) -> None:
     made = tmp_path / "made.safetensors"
     command = [sys.executable, str(ROOT / "tools/convert_face_networks.py"), "--out", str(made)]
     assert "706,075 weights" in subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert made.read_bytes() == (ROOT / "captum_canonical/adapters" / WEIGHTS).read_bytes()
+    shipped = load_file(ROOT / "captum_canonical/adapters" / WEIGHTS)
+    assert load_file(made).keys() == shipped.keys()
+    for name, tensor in load_file(made).items():
+        assert tensor.dtype == torch.float16 and torch.equal(tensor, shipped[name])

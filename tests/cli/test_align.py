@@ -115,7 +115,7 @@ def test_aligners_that_options_name(named: str, text: str, kind: type) -> None:
     if not text.startswith(named):
         inner = aligner.aligner if isinstance(aligner, KeypointAligner) else aligner
         assert inner.on_missing == "skip"
-        assert getattr(inner, "device", "cuda") == "cuda"
+        assert str(getattr(inner, "device", "cuda")) == "cuda"
         assert getattr(inner, "model_asset_path", Path("face.task")) == Path("face.task")
 
 

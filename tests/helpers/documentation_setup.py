@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.faces.images import to_tensor
 from captum_canonical.faces.photos import read_photo
 
@@ -82,7 +82,7 @@ class TinyNetwork(nn.Sequential):
 @lru_cache
 def _small_photos() -> tuple[Tensor, cc.FaceMesh]:
     photos = F.interpolate(to_tensor(drawn_photos()), (SIZE, SIZE), mode="bilinear", antialias=True)
-    return photos, MediaPipeAligner()(photos)
+    return photos, FaceMeshAligner()(photos)
 
 
 def names_of(folder: Path) -> dict[str, Any]:
