@@ -25,6 +25,7 @@ from captum_canonical.checks import check_integer, check_number
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import Patches, Scorer
+from captum_canonical.inference.per_image import check_per_image
 
 Maps = Tensor | tuple[Tensor, ...]
 Inference = Literal["auto", "incremental", "dense"]
@@ -90,7 +91,8 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
 
         They are the image itself, and an occluded copy for each point that counts in it. Points whose patches cover
         the same pixels share a copy. :meth:`refine` takes as many in all if it goes on to ``num_points``. Incremental
-        inference evaluates each copy in part; the patches that ``"auto"`` tries beforehand do not count.
+        inference evaluates each copy in part; the patches that ``"auto"`` tries beforehand do not count, nor do the
+        few evaluations that check additional arguments with N rows.
 
         Args:
             inputs, faces, patch_size, num_points: as in :meth:`attribute`.
@@ -141,7 +143,8 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             baselines: what hidden pixels become, as in Captum: a number, or a tensor that broadcasts against the input
                 (a blurred copy, a mean face); a tuple of these for several inputs. Default: 0.
             additional_forward_args: as in Captum. Tensors whose first dimension is N are taken as one entry per
-                image; everything else is passed on as it is.
+                image; everything else is passed on as it is. A tensor that all images share but that has N rows by
+                chance (a gallery) is found by trying a few images in two orders, and refused.
             faces: as in the constructor.
             patch_size: side of the patch in pixels of the input. Default: the paper's 15 at 224, scaled to the
                 input's height and made odd.
@@ -267,6 +270,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         face, geometry = self._geometry(photos, faces, patch_size, canonical_patch_size, space)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
         fills, rows = fills_for(baselines, photos), rows_for(perturbations_per_eval, len(photos[0]))
+        check_per_image(scorer, photos)
 
         def choose(patches: Patches) -> Engine:
             return choose_inference(self.inference, scorer, photos, fills, rows, patches)

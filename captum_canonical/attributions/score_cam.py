@@ -24,6 +24,7 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.inference.dense import Scorer, check_finite
+from captum_canonical.inference.per_image import check_per_image
 
 ROWS_PER_FORWARD = 32
 Weighting = Literal["increase", "softmax"]
@@ -124,6 +125,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         num_images = len(photos[0])
         rows = rows_for(perturbations_per_eval, num_images) or num_images * max(1, ROWS_PER_FORWARD // num_images)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), num_images)
+        check_per_image(scorer, photos)
         tensors = self._activations(photos, additional_forward_args, attribute_to_layer_input)
         runs = [_MaskedScores(scorer, photos, fills, tensor, rows) for tensor in tensors]
         _warn_of_constant_images(runs)

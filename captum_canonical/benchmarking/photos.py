@@ -18,6 +18,7 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faithfulness.explanations import score_batches
 from captum_canonical.inference.dense import Scorer
+from captum_canonical.inference.per_image import check_per_image
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.units import factorize, names_of
 
@@ -113,7 +114,7 @@ def prepare(
         )
     count = len(data)
     names = names_of(identities, count)
-    images = data.detach()
+    images, given = data.detach(), format_forward_args(additional_forward_args)
     mesh = _aligned(images, faces)
     face = face_for(canonical_face, [mesh])
     area, left_out = _areas(mesh, face)
@@ -121,7 +122,8 @@ def prepare(
     if not len(kept):
         raise CanonicalError("faces: expected a face in at least one image, found none.")
     images, area = (x[kept.to(x.device)].clone() for x in (images, area))
-    args = _args_of(format_forward_args(additional_forward_args), kept, count)
+    check_per_image(Scorer(forward_func, target, given, count), (images,))
+    args = _args_of(given, kept, count)
     chosen = rows_of(target, kept, count)
     units = factorize([names[row] for row in kept.tolist()])
     groups = _targets(chosen, len(kept)) if settings.per_target else (ONE_TARGET,) * len(kept)

@@ -28,6 +28,7 @@ from captum_canonical.faithfulness.fills import FillLike, fill_name, fill_pixels
 from captum_canonical.faithfulness.masks import check_maps, removal_order
 from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.inference.dense import Scorer
+from captum_canonical.inference.per_image import check_per_image
 
 STEPS = 20
 
@@ -94,6 +95,7 @@ def removal_curves(
     else:
         raise CanonicalError(f"space: expected 'image' or 'canonical', got {space!r}.")
     scorer = Scorer(forward_func, target, format_forward_args(additional_forward_args), len(images))
+    check_per_image(scorer, (images,))
     jobs = _jobs(order, shares)
     make_images = _HiddenImages(images, order, shares, fill)
     check_integer("batch_size", batch_size, 1)

@@ -15,6 +15,7 @@ from captum_canonical.faithfulness.fills import FillLike, fill_pixels, filled_on
 from captum_canonical.faithfulness.masks import ExplanationMasks
 from captum_canonical.faithfulness.measures import Explanation, check_explanation
 from captum_canonical.inference.dense import Scorer
+from captum_canonical.inference.per_image import check_per_image
 
 
 def explanation_images(
@@ -105,6 +106,7 @@ def score_explanations(
             "inputs."
         )
     scorer = Scorer(forward_func, target, format_forward_args(additional_forward_args), len(inputs))
+    check_per_image(scorer, (inputs,))
     copied = masks.empty.cpu() & (clean is not None and explanation == "negative")
     images = torch.nonzero(~copied).flatten()
     _check_masked(inputs, masks.values)

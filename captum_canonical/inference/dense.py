@@ -47,7 +47,10 @@ class Scorer:
             inputs: for each input of the model R rows.
             images: (R,) int64 on the CPU, the image of each row.
         """
-        args = tuple(self._of(arg, images) for arg in self.additional_forward_args)
+        return self.score(inputs, images, tuple(self.of_rows(arg, images) for arg in self.additional_forward_args))
+
+    def score(self, inputs: tuple[Tensor, ...], images: Tensor, args: tuple[Any, ...]) -> Tensor:
+        """Scores of rows with these additional arguments, which are passed on as they are."""
         output = run_forward(self.forward_func, inputs, args)
         rows = len(images)
         if not isinstance(output, Tensor):
@@ -63,11 +66,13 @@ class Scorer:
             )
         return self._select(output, images)
 
-    def _of(self, value: Any, images: Tensor) -> Any:
-        """A per-image tensor brought to the rows; anything else as it is."""
-        if isinstance(value, Tensor) and value.ndim and len(value) == self.num_images:
-            return value[images.to(value.device)]
-        return value
+    def is_per_image(self, value: Any) -> bool:
+        """Whether an additional argument is taken as one entry per image."""
+        return isinstance(value, Tensor) and bool(value.ndim) and len(value) == self.num_images
+
+    def of_rows(self, value: Any, images: Tensor | None) -> Any:
+        """A per-image tensor brought to the rows; anything else, or without rows, as it is."""
+        return value[images.to(value.device)] if images is not None and self.is_per_image(value) else value
 
     def _select(self, output: Tensor, images: Tensor) -> Tensor:
         if self.target is None:

@@ -101,7 +101,8 @@ def test_the_number_of_evaluations_is_known_beforehand(
         CanonicalOcclusion(spied, moved).attribute(
             given, faces=meshes, additional_forward_args=torch.arange(2), **arguments
         )
-        assert torch.cat(rows).bincount().tolist() == expected.tolist()
+        checks = 4  # calls beforehand, with which the argument of as many rows as images is checked
+        assert torch.cat(rows[checks:]).bincount().tolist() == expected.tolist()
         rows.clear()
 
 
