@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,11 +41,11 @@ def people(
     face: CanonicalFace,
     count: int,
     generator: torch.Generator,
-    photos: int = 1,
+    photos: int | Sequence[int] = 1,
     noise: float = 0.3,
     elsewhere: float = 0.1,
 ) -> tuple[Tensor, list[str]]:
-    """Maps (count * photos, 1, H, W) of so many people, and who is on each.
+    """Maps (N, 1, H, W) of so many people, with as many photographs each as ``photos`` says, and who is on each.
 
     A person's map is the true one times an exponentially distributed number (some networks' scores hardly move for
     most, and a lot for some people) plus smooth noise; with several photographs, half of the noise's variance is the
@@ -53,7 +55,9 @@ def people(
     size = face.size[0]
     strength = torch.empty(count, 1, 1, 1).exponential_(generator=generator)
     own = smooth_noise(count, generator, size)
-    maps = (strength * truth + noise * own * (0.5**0.5 if photos > 1 else 1)).repeat_interleave(photos, 0)
-    if photos > 1:
-        maps = maps + noise * 0.5**0.5 * smooth_noise(count * photos, generator, size)
-    return maps, [f"person {number}" for number in range(count) for _ in range(photos)]
+    numbers = torch.tensor(photos).expand(count)
+    several = int(numbers.max()) > 1
+    maps = (strength * truth + noise * own * (0.5**0.5 if several else 1)).repeat_interleave(numbers, 0)
+    if several:
+        maps = maps + noise * 0.5**0.5 * smooth_noise(len(maps), generator, size)
+    return maps, [f"person {number}" for number, each in enumerate(numbers.tolist()) for _ in range(each)]

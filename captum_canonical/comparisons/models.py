@@ -44,9 +44,9 @@ def compare_models(
     """Whether two networks, or a network and a given map, look at different places of the same photographs.
 
     The two maps of a photograph are a pair. Their differences are tested by random signs for each person and corrected
-    by the largest t, in the same two families as :func:`compare_groups`. Photographs are paired by their place if both
-    runs are of the same data, else by their names, else (if neither side has names) in order; photographs that only
-    one side has are left out and counted.
+    by the largest t, in the same two families as :func:`compare_groups`; as there, people count equally. Photographs
+    are paired by their place if both runs are of the same data, else by their names, else (if neither side has names)
+    in order; photographs that only one side has are left out and counted.
 
     ``b`` may be a single map on the same canonical face, such as where people look (fixations, Bubbles). It is treated
     as known exactly, and both maps are normalised, because its unit has no meaning.
@@ -87,7 +87,7 @@ def compare_models(
         a, b, left_out = _paired(a, b)
         notes += left_out
     else:
-        b, notes = _result_of_map(b, face, a.symmetric), []
+        a, b, notes = a.weighted("people"), _result_of_map(b, face, a.symmetric), []
     normalised = is_map if normalise is None else bool(normalise)
     scales = _scales(a, b, names) if normalised else [1.0, 1.0]
     units = units_of(a.single_maps("compare_models"))
@@ -140,7 +140,7 @@ def _paired(a: ModelSaliency, b: ModelSaliency) -> tuple[ModelSaliency, ModelSal
     known = next((photos for photos in pair if units_of(photos).people), pair[0])
     people = known.records.get("identity", [None] * len(rows))  # of one side: they are the same photographs
     one, other = (
-        ModelSaliency.of_photos(photos.with_column("identity", people), a.face("compare_models"), a.symmetric)
+        ModelSaliency.of_photos(photos.with_column("identity", people), a.face("compare_models"), a.symmetric, "people")
         for photos in pair
     )
     left_out = len(first) - len(rows), len(second) - len(rows)
@@ -211,12 +211,13 @@ def _region_numbers(
         tested = one - other
     rounding = tested.new_tensor([_rounding(a, b, scales), SAME]).repeat_interleave(len(regions.names))
     ones = torch.ones(len(mean), 1, dtype=torch.float64)
+    covering = own[0].covering if is_map else torch.minimum(own[0].covering, own[1].covering)
     return RegionNumbers(
         names=regions.names,
         means=(own[0].means.mean(0) * scales[0], own[1].means.mean(0) * scales[1]),
         shares=(shares[0], shares[1]),
-        mean_difference=ratios(mean, ones, level),
-        share_difference=ratios(share, ones, level),
+        mean_difference=ratios(mean, ones, level, None, covering[:-1]),
+        share_difference=ratios(share, ones, level, None, covering[:-1]),
         sample=mean,
         tested=torch.where(tested.abs() > rounding, tested, tested * 0),
     )

@@ -57,9 +57,15 @@ class Concentration:
 
     @classmethod
     def with_intervals(cls, mean: Tensor, covered: Tensor, bands: Bands, units: Units, level: float) -> Concentration:
-        """From a mean map (P,) and the bands of the single maps behind it, as of ``units.photo_bands``."""
-        if units.count < FEWEST_IDENTITIES:
+        """From a mean map (P,) and the rows behind it that count equally, as of ``units.row_bands``."""
+        if units.effective < FEWEST_IDENTITIES:
             note = f"No intervals: {units.description}, and {FEWEST_IDENTITIES} are needed."
+            if units.count >= FEWEST_IDENTITIES:
+                note = (
+                    f"No intervals: {units.description} with unequal numbers of photographs are worth "
+                    f"{units.effective:.1f} with equal ones, and {FEWEST_IDENTITIES} are needed: "
+                    'weighted("people") counts every person once.'
+                )
             return cls.of(mean, covered, note, level)
         corrected, ends = jackknife(bands, units, covered, level)
         note = f"Intervals ({level:.0%}) leave out some of {units.description} at a time. {units.caveat}".strip()
@@ -125,7 +131,8 @@ def jackknife(
     without = measures(_shrunk(means, noise * groups / (groups - 1)), covered)
     corrected = groups * whole - (groups - 1) * without.mean(0)
     error = ((groups - 1) / groups * (without - without.mean(0)).square().sum(0)).sqrt()
-    margin = float(stats.t.ppf((1 + level) / 2, groups - 1)) * error
+    freedom = min(groups, round(units.effective, 6)) - 1
+    margin = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     largest = (math.log(max(2, int(covered.sum()))), 1.0, 1.0)
     intervals = {
         name: (max(0.0, float(middle - half)), min(most, float(middle + half)))

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import write_file
-from captum_canonical.saliency.moments import Pixels
+from captum_canonical.saliency.moments import WEIGHTS, Pixels, Weights
 
 FACE = "canonical_face"
 PIXELS = ("mean", "variance", "count", "coverage")
@@ -46,11 +47,14 @@ def read_summary(path: str | PathLike[str]) -> dict[str, Any]:
         pixels = {name: torch.from_numpy(arrays[name]) for name in PIXELS}
         face = CanonicalFace.load(io.BytesIO(arrays[FACE].tobytes())) if FACE in arrays else None
         _check(pixels, face)
+        weights = str(arrays.get("weights", "photographs"))
+        check_choice("weights", weights, WEIGHTS)
         return {
             **pixels,
             "n": int(arrays["n"]),
             "symmetric": bool(arrays["symmetric"]),
             "canonical_face": face,
+            "weights": weights,
         }
     except Exception as error:  # of a damaged archive zipfile, its decompressors and numpy raise a dozen kinds
         raise CanonicalError(f"{path}: expected a file written by ModelSaliency.save, but {error}.") from error
@@ -74,6 +78,7 @@ class MeanMap:
         n: photographs in which any pixel was covered.
         canonical_face: the face that the maps are written on, None where it is not known.
         symmetric: whether each map was pooled with its mirror image, left with right.
+        weights: what counts equally: ``"photographs"``, or ``"people"``, however many photographs there are of each.
 
     Example::
 
@@ -93,25 +98,27 @@ class MeanMap:
         *,
         canonical_face: CanonicalFace | None = None,
         symmetric: bool = False,
+        weights: Weights = "photographs",
     ) -> None:
         self._pixels: Pixels | None = Pixels(mean, variance, count, coverage)
         self.n = n
         self.canonical_face = canonical_face
         self.symmetric = symmetric
+        self.weights = weights
 
     @property
     def mean(self) -> Tensor:
-        """(1, H, W) float64, per pixel the mean over the images that cover it; 0 where none does."""
+        """(1, H, W) float64, per pixel the mean over the images (or people) that cover it; 0 where none does."""
         return self.pixels.mean
 
     @property
     def variance(self) -> Tensor:
-        """(1, H, W) float64, between the images that cover the pixel (ddof 1); NaN where fewer than two do."""
+        """(1, H, W) float64, between the images (or people) that cover the pixel (ddof 1); NaN for fewer than two."""
         return self.pixels.variance
 
     @property
     def count(self) -> Tensor:
-        """(1, H, W) int64, the number of images that cover each pixel."""
+        """(1, H, W) int64, the number of images (or people) that cover each pixel."""
         return self.pixels.images
 
     @property
@@ -121,7 +128,7 @@ class MeanMap:
 
     @property
     def standard_error(self) -> Tensor:
-        """(1, H, W) float64, of the mean, if the images are independent (photographs of one person are not)."""
+        """(1, H, W) float64, of the mean, if the images (or people) are independent, unlike those of one person."""
         return (self.variance / self.count).sqrt()
 
     @property
@@ -153,7 +160,10 @@ class MeanMap:
             CanonicalError: the file cannot be written; an existing file is kept.
         """
         names = ("mean", "standard_error", "variance", "count", "coverage", "n", "symmetric")
-        write_summary(Path(path), {name: getattr(self, name) for name in names}, self.canonical_face)
+        values = {name: getattr(self, name) for name in names}
+        if self.weights != "photographs":
+            values["weights"] = self.weights
+        write_summary(Path(path), values, self.canonical_face)
         return Path(path)
 
 

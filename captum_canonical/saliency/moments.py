@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -15,9 +15,16 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 
+Weights = Literal["photographs", "people"]
+"""What counts equally in a mean map: each photograph, or each person however many photographs there are of them."""
+WEIGHTS: tuple[str, ...] = get_args(Weights)
+
 
 class Pixels(NamedTuple):
-    """Per pixel (1, H, W): mean, variance and number of the images that cover it, and its hits in all of them."""
+    """Per pixel (1, H, W): mean, variance and number of the images that cover it, and its hits in all of them.
+
+    Where people count equally, mean, variance and number are those of the people, of the mean map of each.
+    """
 
     mean: Tensor
     variance: Tensor
@@ -122,7 +129,7 @@ def merge_moments(moments: Tensor) -> Tensor:
 
 
 def moments_of(values: Tensor, covered: Tensor) -> Tensor:
-    """Number, mean and sum of squared deviations of the covered values of (N, H, W) maps: (3, H, W)."""
+    """Number, mean and sum of squared deviations of the covered values of N maps (N, ...): (3, ...)."""
     weight = covered.sum(0).to(values)
     mean = (values * covered).sum(0) / weight.clamp(min=1)
     return torch.stack([weight, mean, ((values - mean).square() * covered).sum(0)])

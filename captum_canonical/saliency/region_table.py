@@ -10,9 +10,10 @@ import torch
 
 from captum_canonical.checks import check_choice
 from captum_canonical.files import finite
+from captum_canonical.saliency.moments import Weights
 from captum_canonical.saliency.regions import RegionMasks, RegionValues, region_values, regions_version
 from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency
-from captum_canonical.statistics.bootstrap import Estimate, check_level, ratios
+from captum_canonical.statistics.bootstrap import Estimate, check_level
 from captum_canonical.tables import Column, Interval, Table
 
 UNKNOWN: Interval = (math.nan, math.nan)
@@ -85,6 +86,7 @@ class RegionTable:
         asymmetries: one for each pair of regions; empty if maps were pooled with their mirror images.
         outside: share of the positive mass of the whole map that lies in no region, 0..1.
         n: number of photographs.
+        weights: what counts equally in the map, ``"photographs"`` or ``"people"``.
         level: nominal coverage of the intervals.
         notes: sentences about intervals, sides and mass.
         regions_version: identifies the regions, see :func:`regions_version`.
@@ -97,6 +99,7 @@ class RegionTable:
     level: float
     notes: tuple[str, ...]
     regions_version: str
+    weights: Weights = "photographs"
 
     def sorted(self) -> list[RegionRow]:
         """The rows in order of decreasing density."""
@@ -128,17 +131,26 @@ class RegionTable:
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready values; undefined ones are None."""
-        values = {name: getattr(self, name) for name in ("regions_version", "n", "level", "outside", "notes")}
+        values = {
+            name: getattr(self, name) for name in ("regions_version", "n", "weights", "level", "outside", "notes")
+        }
         rows = {"rows": list(map(asdict, self.rows)), "asymmetries": list(map(asdict, self.asymmetries))}
         return finite(values | rows)
 
 
-def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | None = None) -> RegionTable:
+def region_table(
+    result: ModelSaliency, level: float = 0.95, intervals: bool | None = None, weights: Weights | None = None
+) -> RegionTable:
     """How much of a mean map lies in which named region of the face.
 
     Shares are of the positive values of the mean map, which speak for the target (section IV of the paper). Intervals
     are by person where identities are known, else by photograph, from the influence of each on the mean map
-    (:mod:`~captum_canonical.statistics.bootstrap`); the pixels that count as positive are held fixed.
+    (:mod:`~captum_canonical.statistics.bootstrap`); the pixels that count as positive are held fixed. They are about
+    the map of the people that these people are a sample of.
+
+    The numbers are those of the map that is given: in ``region_table(result)`` photographs count equally, as in Eq. 6,
+    in ``region_table(result.weighted("people"))`` people do. If a person is on most of the photographs, the first is
+    mostly about that person, and its intervals are as wide as that makes them.
 
     95 % intervals of shares contained the true share in 95.3 % (100 people) and 95.9 % (40 people) of 1,000 simulated
     data sets, averaged over regions, and in 94.2 and 93.8 % if the true map is 0 on half of the face
@@ -148,10 +160,11 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
         result: on a canonical face with regions.
         level: nominal coverage of the intervals, above 0 and below 1.
         intervals: whether to compute intervals. Default: if there are single maps.
+        weights: ``"photographs"`` or ``"people"``, see :meth:`ModelSaliency.weighted`. Default: those of the result.
 
     Raises:
-        CanonicalError: the face has no regions or is not known, ``level`` is not valid, or intervals are requested
-            without single maps.
+        CanonicalError: the face has no regions or is not known, ``level`` or ``weights`` is not valid, or intervals or
+            other weights are requested without single maps.
 
     Example::
 
@@ -165,6 +178,7 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
         ('nose_tip', 2.0, 1.0, (nan, nan))
     """
     check_level(level)
+    result = result if weights is None else result.weighted(weights)
     face = result.face("a table of regions")
     regions = RegionMasks.of(face, "region_table")
     wanted = result.photos is not None if intervals is None else intervals
@@ -184,13 +198,15 @@ def region_table(result: ModelSaliency, level: float = 0.95, intervals: bool | N
     positive = result.mean.reshape(-1).clamp(min=0)
     whole = float(positive.sum())
     outside = float(positive[~regions.masks.any(0)].sum()) / whole if whole > 0 else math.nan
-    return RegionTable(rows, pairs, outside, result.n, level, tuple(notes), regions_version(face))
+    return RegionTable(rows, pairs, outside, result.n, level, tuple(notes), regions_version(face), result.weights)
 
 
 def _interval_note(result: ModelSaliency, values: RegionValues | None, level: float) -> str:
     units = None if values is None else values.units
     if units is not None and units.count > 1:
-        return f"Intervals ({level:.0%}) are by the influence of {units.description}. {units.caveat}".strip()
+        how = "Every person counts once." if result.weights == "people" and units.people else units.imbalance
+        about = f"Intervals ({level:.0%}) are by the influence of {units.description}."
+        return " ".join(part for part in (about, how, units.caveat) if part)
     if units is not None:
         return f"No intervals: {units.description}."
     return f"No intervals. {NO_SINGLE_MAPS}" if result.photos is None else "No intervals."
@@ -238,8 +254,7 @@ def _asymmetries(
         index = float(mass[left] - mass[right]) / both if both > 0 else math.nan
         interval = UNKNOWN
         if values is not None:
-            of_left, of_right = values.mass[:, [left]], values.mass[:, [right]]
-            (interval,) = _intervals(ratios(of_left - of_right, of_left + of_right, level), -1.0, 1.0)
+            (interval,) = _intervals(values.asymmetry_estimates([(name, left, right)], level), -1.0, 1.0)
         found.append(Asymmetry(name, index, interval))
     return tuple(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.result import ModelSaliency
-from captum_canonical.saliency.units import Units, photo_bands, units_of
-from captum_canonical.statistics.bootstrap import Estimate, ratios
-from captum_canonical.statistics.units import unit_sums
+from captum_canonical.saliency.units import Units, row_bands, units_of
+from captum_canonical.statistics.bootstrap import Estimate, effective_number, ratios
+from captum_canonical.statistics.units import unit_means
 
 
 def regions_version(face: CanonicalFace) -> str:
@@ -79,20 +80,22 @@ class RegionMasks:
 
 @dataclass(frozen=True, eq=False)
 class RegionValues:
-    """Numbers of U people (or photographs) in R regions, whose means are those of the mean map.
+    """Numbers of N photographs (of U people, where people count equally) in R regions, whose means are the mean map's.
 
     A pixel that a photograph does not cover counts as the value of the mean map: it neither raises nor lowers it.
 
     Attributes:
-        means: (U, R) float64 mean over the pixels of the region that any photograph covers; NaN if there are none.
-        mass: (U, R) sum over the pixels of the region at which the mean map is positive.
-        total: (U, 1) the same over all regions.
-        units: the people or photographs.
+        means: (N, R) float64 mean over the pixels of the region that any photograph covers; NaN if there are none.
+        mass: (N, R) sum over the pixels of the region at which the mean map is positive.
+        total: (N, 1) the same over all regions.
+        covering: (R + 1,) effective number of people that cover each region, and all regions together.
+        units: of the rows.
     """
 
     means: Tensor
     mass: Tensor
     total: Tensor
+    covering: Tensor
     units: Units
 
     def scaled(self, scale: float) -> RegionValues:
@@ -101,40 +104,52 @@ class RegionValues:
 
     def mean_estimates(self, level: float) -> Estimate:
         """The mean of each region in the mean map, with intervals by unit."""
-        return ratios(self.means, torch.ones_like(self.total), level)
+        return ratios(self.means, torch.ones_like(self.total), level, self.units.numbers, self.covering[:-1])
 
     def share_estimates(self, level: float) -> Estimate:
         """The share of each region in the positive mass of all regions, with intervals by unit."""
-        return ratios(self.mass, self.total, level)
+        return ratios(self.mass, self.total, level, self.units.numbers, self.covering[:-1])
+
+    def asymmetry_estimates(self, pairs: Sequence[tuple[str, int, int]], level: float) -> Estimate:
+        """(left - right) / (left + right) of the positive mass of each pair of regions, with intervals by unit."""
+        left, right = ([pair[side] for pair in pairs] for side in (1, 2))
+        one, other = self.mass[:, left], self.mass[:, right]
+        covering = torch.minimum(self.covering[left], self.covering[right])
+        return ratios(one - other, one + other, level, self.units.numbers, covering)
 
 
 def region_values(
-    result: ModelSaliency, regions: RegionMasks, mean: Tensor | None = None, photos_per_unit: Tensor | None = None
+    result: ModelSaliency, regions: RegionMasks, mean: Tensor | None = None, covering_share: Tensor | None = None
 ) -> RegionValues:
-    """The numbers of each unit of a result with single maps, which are read once.
+    """The numbers of each photograph or person of a result with single maps, which are read once.
 
     Args:
         result: with single maps.
         regions: of its face.
         mean: (P,) float64 mean map: the value of a photograph where it does not cover, and positive where a pixel
             counts as positive mass. Default: the result's own.
-        photos_per_unit: (P,) number of photographs that cover each pixel, per unit. Default: of the result's own
-            photographs; then the means over units are those over all photographs.
+        covering_share: (P,) share of the rows that cover each pixel, 0..1. Default: of the result's own; then the means
+            over rows are those of its mean map.
     """
     photos, size = result.single_maps("intervals of regions"), result.face("regions").size
-    units = units_of(photos)
+    units, bands = row_bands(photos, units_of(photos), size, result.symmetric, result.weights)
+    rows = len(units.numbers)
     mean = result.mean.reshape(-1) if mean is None else mean
-    if photos_per_unit is None:
-        photos_per_unit = result.count.reshape(-1).double() / max(1, units.count)
-    positive, seen = mean > 0, regions.masks & (photos_per_unit > 0)
+    if covering_share is None:
+        covering_share = result.count.reshape(-1).double() / max(1, rows)
+    positive, seen = mean > 0, regions.masks & (covering_share > 0)
     union = seen.any(0, keepdim=True)
     selected = torch.cat([seen, seen & positive, union & positive]).double()
-    sums = torch.zeros(units.count, len(selected), dtype=torch.float64)
-    for pixels, values, covered in photo_bands(photos, size, result.symmetric):
-        total, hits = unit_sums(values, covered, units.numbers)
-        weight = torch.where(photos_per_unit[pixels] > 0, 1 / photos_per_unit[pixels], 0.0)
-        contribution = mean[pixels] + (total - hits * mean[pixels]) * weight
+    places = torch.cat([seen, union]).double()
+    sums = torch.zeros(rows, len(selected), dtype=torch.float64)
+    covered_pixels = torch.zeros(rows, len(places), dtype=torch.float64)
+    for pixels, values, covered in bands:
+        weight = torch.where(covering_share[pixels] > 0, 1 / covering_share[pixels], 0.0)
+        contribution = mean[pixels] + torch.where(covered, values - mean[pixels], 0.0) * weight
         sums += contribution @ selected[:, pixels].T
+        covered_pixels += covered.double() @ places[:, pixels].T
     count, area = len(regions.names), seen.sum(1).double()
     means = torch.where(area > 0, sums[:, :count] / area, torch.nan)
-    return RegionValues(means, sums[:, count:-1], sums[:, -1:], units)
+    every = torch.ones_like(covered_pixels, dtype=torch.bool)
+    covering = effective_number(unit_means(covered_pixels, every, units.numbers)[0])
+    return RegionValues(means, sums[:, count:-1], sums[:, -1:], covering, units)

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.run_folder.folder import Records, RunFolder
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.mean_map import MeanMap, check_same_face, read_summary
-from captum_canonical.saliency.moments import Pixels, check_symmetric, merge_moments, pooled_pixels
+from captum_canonical.saliency.moments import WEIGHTS, Pixels, Weights, check_symmetric, merge_moments, pooled_pixels
 from captum_canonical.saliency.significance import Clusters, MaxTSettings, PermutationTest, Significance
 from captum_canonical.saliency.single_maps import (
     SingleMaps,
@@ -25,7 +26,7 @@ from captum_canonical.saliency.single_maps import (
     format_differences,
 )
 from captum_canonical.saliency.strata import Bins, By, strata_of
-from captum_canonical.saliency.units import photo_bands, unit_bands, units_of
+from captum_canonical.saliency.units import pixels_of_people, row_bands, unit_bands, units_of
 from captum_canonical.statistics.bootstrap import check_level
 
 SUMMARY = "summary.npz"
@@ -42,10 +43,14 @@ class ModelSaliency(MeanMap):
     :meth:`load`. Only results of a run folder or of maps in memory have single maps (:attr:`photos`), which tests,
     intervals and strata need. Immutable.
 
+    Photographs count equally, as in Eq. 6 and as maps that are streamed can only do: someone who is on half of them is
+    half of the map. :meth:`weighted` gives the map, and everything that is found from it, in which people do.
+
     Attributes:
         n: photographs in which any pixel was covered.
         canonical_face: the face that the maps are written on, None where it is not known.
         symmetric: whether each map was pooled with its mirror image, left with right.
+        weights: what counts equally, ``"photographs"`` or ``"people"``.
         photos: the maps of single photographs and the records of each (:class:`SingleMaps`), or None.
         run: the run folder of the result (:class:`~captum_canonical.run_folder.RunFolder`: ``complete``,
             ``missing``, ``left_out``, ``settings``, ``stopping`` and so on), or None.
@@ -121,19 +126,55 @@ class ModelSaliency(MeanMap):
         return result
 
     @classmethod
-    def of_photos(cls, photos: SingleMaps, canonical_face: CanonicalFace, symmetric: bool = False) -> ModelSaliency:
+    def of_photos(
+        cls,
+        photos: SingleMaps,
+        canonical_face: CanonicalFace,
+        symmetric: bool = False,
+        weights: Weights = "photographs",
+    ) -> ModelSaliency:
         """The result of single maps, which are read once, when :attr:`mean` or another array is needed."""
         if symmetric:
             check_symmetric(canonical_face, "ModelSaliency")
         empty = torch.zeros(0)
-        result = cls(empty, empty, empty, empty, len(photos), canonical_face=canonical_face)
+        result = cls(empty, empty, empty, empty, len(photos), canonical_face=canonical_face, weights=weights)
         result._pixels, result.symmetric, result.photos = None, symmetric, photos
         return result
 
     # ------------------------------------------------------------------------------------------- single maps
     def _compute_pixels(self) -> Pixels:
         photos, face = self.single_maps("the mean"), self.face("the mean")
-        return pooled_pixels(photos.chunks(), face, self.symmetric, "ModelSaliency")[0]
+        pixels, _ = pooled_pixels(photos.chunks(), face, self.symmetric, "ModelSaliency")
+        if self.weights == "photographs":
+            return pixels
+        return pixels_of_people(photos, face.size, self.symmetric, pixels.coverage)
+
+    def weighted(self, weights: Weights) -> ModelSaliency:
+        """The same result with other weights, which :meth:`concentration`, :func:`region_table` and reports follow.
+
+        ``"people"``: at each pixel the mean over people of the mean over their photographs; :attr:`count` and
+        :attr:`variance` are of people then. Intervals are narrower and need fewer assumptions where people have unequal
+        numbers of photographs, because no person can dominate the map. A photograph of an unknown person is a person of
+        its own. Where all people have equally many photographs, both maps are equal. :meth:`significance`,
+        :func:`compare_groups` and :func:`compare_models` count people equally in either case.
+
+        Raises:
+            CanonicalError: other weights than these two, or there are no single maps.
+
+        Example::
+
+            >>> maps = torch.tensor([1.0, 1.0, 1.0, 5.0])[:, None, None, None].expand(4, 1, 4, 4)
+            >>> result = ModelSaliency.from_maps(maps, None, CanonicalFace.default(4), ["Ann", "Ann", "Ann", "Bob"])
+            >>> float(result.mean[0, 0, 0]), float(result.weighted("people").mean[0, 0, 0])
+            (2.0, 3.0)
+        """
+        check_choice("weights", weights, WEIGHTS)
+        if weights == self.weights:
+            return self
+        photos, face = self.single_maps(f"weights={weights!r}"), self.face("a mean of people")
+        result = ModelSaliency.of_photos(photos, face, self.symmetric, weights)
+        result.run = self.run
+        return result
 
     @property
     def records(self) -> Records:
@@ -218,7 +259,7 @@ patterns of 40 photographs).
         photos, face = self.single_maps("strata"), self.face("strata")
         found = strata_of(photos.records, len(photos), by, bins)
         return {
-            name: ModelSaliency.of_photos(photos.subset(numbers), face, self.symmetric)
+            name: ModelSaliency.of_photos(photos.subset(numbers), face, self.symmetric, self.weights)
             for name, numbers in found.items()
         }
 
@@ -242,8 +283,8 @@ patterns of 40 photographs).
             note = NO_SINGLE_MAPS if self.photos is None else "Intervals were not requested."
             return Concentration.of(self.mean.reshape(-1), covered, note, level)
         photos, face = self.single_maps("intervals of the concentration"), self.face("concentration")
-        bands = photo_bands(photos, face.size, self.symmetric)
-        return Concentration.with_intervals(self.mean.reshape(-1), covered, bands, units_of(photos), level)
+        units, bands = row_bands(photos, units_of(photos), face.size, self.symmetric, self.weights)
+        return Concentration.with_intervals(self.mean.reshape(-1), covered, bands, units, level)
 
     # ------------------------------------------------------------------------------------------------- adding
     def __add__(self, other: ModelSaliency) -> ModelSaliency:
@@ -256,6 +297,9 @@ patterns of 40 photographs).
         if not isinstance(other, ModelSaliency):
             return NotImplemented
         self._check_addable(other)
+        if self.weights == "people":  # someone may be in both
+            photos = self.single_maps("a sum").joined(other.single_maps("a sum"))
+            return ModelSaliency.of_photos(photos, self.face("a sum"), self.symmetric, self.weights)
         moments = merge_moments(torch.stack([self.pixels.moments(), other.pixels.moments()]))
         total = ModelSaliency(
             *Pixels.of_moments(moments, (self.coverage + other.coverage)[0]),
@@ -270,6 +314,10 @@ patterns of 40 photographs).
     def _check_addable(self, other: ModelSaliency) -> None:
         who = "ModelSaliency + ModelSaliency"
         check_same_face(self, other, who)
+        if self.weights != other.weights:
+            raise CanonicalError(
+                f"{who}: expected the same weights, got {self.weights!r} and {other.weights!r}; use weighted()."
+            )
         different = differing_settings(self.photos, other.photos)
         if different:
             raise CanonicalError(
@@ -313,4 +361,5 @@ patterns of 40 photographs).
         elif self.photos is None:
             lines[0] += ", without single maps"
         lines[0] += ", pooled with their mirror images" if self.symmetric else ""
+        lines[0] += ", every person counted once" if self.weights == "people" else ""
         return "\n".join(lines)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from captum_canonical.saliency.moments import pool_with_mirror_image
+from captum_canonical.saliency.moments import Pixels, Weights, moments_of, pool_with_mirror_image
 from captum_canonical.saliency.single_maps import SingleMaps
+from captum_canonical.statistics.bootstrap import effective_number
 from captum_canonical.statistics.units import factorize, unit_means
 
 PIXELS_AT_ONCE = 2048
@@ -43,6 +44,26 @@ class Units:
         """Their number and what they are, such as "40 people" or "60 photographs"."""
         what = ("person", "people") if self.people else ("photograph", "photographs")
         return f"{self.count} {what[self.count != 1]}"
+
+    @property
+    def effective(self) -> float:
+        """How many people with equally many photographs these are worth in a mean over photographs."""
+        return float(effective_number(self.numbers.bincount().double()[:, None])) if self.count else 0.0
+
+    @property
+    def imbalance(self) -> str:
+        """A sentence if a mean over photographs depends on a few people; else empty."""
+        if self.effective >= self.count / 2:
+            return ""
+        largest = float(self.numbers.bincount().max()) / len(self.numbers)
+        return (
+            f"One person is on {largest:.0%} of the photographs: the mean map is worth that of {self.effective:.1f} "
+            f'people with equally many, not of {self.count}; weighted("people") counts every person once.'
+        )
+
+    def each_once(self) -> Units:
+        """The same units where there is one row for each."""
+        return replace(self, numbers=torch.arange(self.count))
 
     @property
     def caveat(self) -> str:
@@ -103,9 +124,33 @@ def photo_bands(photos: SingleMaps, size: tuple[int, int], symmetric: bool, pixe
         yield slice(start * width, stop * width), values.flatten(1), covered.flatten(1)
 
 
+def row_bands(
+    photos: SingleMaps, units: Units, size: tuple[int, int], symmetric: bool, weights: Weights
+) -> tuple[Units, Bands]:
+    """The rows that count equally in a mean map, one for each photograph or person, and the unit of each row."""
+    if weights == "photographs":
+        return units, photo_bands(photos, size, symmetric)
+    return units.each_once(), unit_bands(photos, units, size, symmetric)
+
+
 def unit_bands(
     photos: SingleMaps, units: Units, size: tuple[int, int], symmetric: bool, pixels: int | None = None
 ) -> Bands:
     """Like :func:`photo_bands`, for the mean map of each unit: (U, P); the photographs of a unit count equally."""
     for part, values, covered in photo_bands(photos, size, symmetric, pixels):
         yield part, *unit_means(values, covered, units.numbers)
+
+
+def pixels_of_people(photos: SingleMaps, size: tuple[int, int], symmetric: bool, coverage: Tensor) -> Pixels:
+    """Like :func:`~captum_canonical.saliency.moments.pooled_pixels`, of the mean map of each person.
+
+    Args:
+        photos: single maps.
+        size: (H, W).
+        symmetric: pool each map with its mirror image.
+        coverage: (1, H, W) hits in all photographs.
+    """
+    units, parts = units_of(photos), []
+    for _, values, covered in photo_bands(photos, size, symmetric):
+        parts.append(moments_of(*unit_means(values.double(), covered, units.numbers)))
+    return Pixels.of_moments(torch.cat(parts, 1).reshape(3, *size), coverage[0])

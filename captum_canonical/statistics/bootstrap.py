@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
@@ -61,12 +62,13 @@ def check_level(level: object) -> None:
 
 
 class Estimate(NamedTuple):
-    """K values with their standard errors and the ends of their intervals, all (K,) float64; NaN where not defined."""
+    """K values with standard errors, ends of intervals and degrees of freedom: (K,) float64, NaN where not defined."""
 
     value: Tensor
     standard_error: Tensor
     low: Tensor
     high: Tensor
+    freedom: Tensor
 
 
 def ratios(
@@ -91,7 +93,7 @@ def ratios(
         >>> mass = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
         >>> estimate = ratios(mass, torch.ones(3, 1, dtype=torch.float64))
         >>> [round(float(value), 2) for value in estimate]  # 2 +- 4.30 x 1 / sqrt(3)
-        [2.0, 0.58, -0.48, 4.48]
+        [2.0, 0.58, -0.48, 4.48, 2.0]
     """
     below = denominators.mean(0)
     value = torch.where(below > 0, numerators.mean(0) / below, torch.nan)
@@ -99,14 +101,20 @@ def ratios(
     count = len(units.unique())
     if count < 2:
         unknown = torch.full_like(value, torch.nan)
-        return Estimate(value, unknown, unknown, unknown)
+        return Estimate(value, unknown, unknown, unknown, unknown)
     variance = variance_of_mean(influences(numerators, denominators), units)
     some = torch.full_like(value, count) if covering is None else covering.to(value).clamp(max=count)
     # Units that say nothing have no influence: they are no evidence that units are alike.
     variance = variance * (some * (count - 1)) / ((some - 1).clamp(min=1) * count)
     error = torch.where(some >= 2 - ROUNDING, variance, torch.nan).sqrt()
-    margin = torch.from_numpy(stats.t.ppf((1 + level) / 2, (some - 1).clamp(min=1).numpy())) * error
-    return Estimate(value, error, value - margin, value + margin)
+    freedom = (some - 1).clamp(min=1)
+    margin = _quantiles(freedom, level) * error
+    return Estimate(value, error, value - margin, value + margin, freedom)
+
+
+def _quantiles(freedom: Tensor, level: float) -> Tensor:
+    """Of Student's t, for intervals of this level."""
+    return torch.from_numpy(np.asarray(stats.t.ppf((1 + level) / 2, freedom.numpy())))
 
 
 def variance_of_mean(values: Tensor, units: Tensor) -> Tensor:
@@ -167,18 +175,17 @@ def effective_number(weights: Tensor) -> Tensor:
     return (weights.sum(0).square() / weights.square().sum(0)).nan_to_num(0.0)
 
 
-def difference(first: Estimate, second: Estimate, freedom: tuple[int, int], level: float = 0.95) -> Estimate:
+def difference(first: Estimate, second: Estimate, level: float = 0.95) -> Estimate:
     """The first minus the second of independent estimates, by Welch's formula.
 
     Args:
         first, second: (K,) each.
-        freedom: degrees of freedom of both, units - 1.
         level: as in :func:`ratios`.
     """
     squares = torch.stack([first.standard_error, second.standard_error]).square()
     error = squares.sum(0).sqrt()
-    parts = squares.square() / torch.tensor(freedom, dtype=torch.float64)[:, None]
+    parts = squares.square() / torch.stack([first.freedom, second.freedom])
     degrees = (squares.sum(0).square() / parts.sum(0)).nan_to_num(1.0).clamp(min=1.0)
-    margin = torch.from_numpy(stats.t.ppf((1 + level) / 2, degrees.numpy())) * error
+    margin = _quantiles(degrees, level) * error
     value = first.value - second.value
-    return Estimate(value, error, value - margin, value + margin)
+    return Estimate(value, error, value - margin, value + margin, degrees)

@@ -23,7 +23,8 @@ def test_contributions_of_people_add_up_to_the_map(face: CanonicalFace) -> None:
     result = ModelSaliency.from_maps(maps, coverage.float(), face, who)
     values = region_values(result, RegionMasks.of(face, "test"))
     rows = region_table(result).rows
-    assert values.total.shape == (12, 1)
+    assert values.total.shape == (36, 1) and values.units.count == 12
+    assert region_values(result.weighted("people"), RegionMasks.of(face, "test")).total.shape == (12, 1)
     assert_close(values.means.mean(0), torch.tensor([row.mean for row in rows]).double(), rtol=1e-6, atol=1e-8)
     shares = values.mass.mean(0) / values.total.mean()
     assert_close(shares, torch.tensor([row.share for row in rows]).double(), rtol=1e-6, atol=1e-8)
