@@ -112,7 +112,7 @@ class RegionValues:
 
     def asymmetry_estimates(self, pairs: Sequence[tuple[str, int, int]], level: float) -> Estimate:
         """(left - right) / (left + right) of the positive mass of each pair of regions, with intervals by unit."""
-        left, right = ([pair[side] for pair in pairs] for side in (1, 2))
+        left, right = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
         one, other = self.mass[:, left], self.mass[:, right]
         covering = torch.minimum(self.covering[left], self.covering[right])
         return ratios(one - other, one + other, level, self.units.numbers, covering)
