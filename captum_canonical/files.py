@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -69,6 +71,31 @@ def _fill(file: IO[bytes], content: Content) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def open_regular(path: str | PathLike[str]) -> IO[bytes]:
+    """Opens a regular file, or a link to one, for reading; pipes and devices, which may never end, are refused.
+
+    Raises:
+        OSError: there is no such file, or it is a pipe, a socket or a device.
+
+    Example::
+
+        >>> open_regular(os.devnull)
+        Traceback (most recent call last):
+        OSError: [Errno 22] expected a regular file, but this is a pipe, a socket or a device: '/dev/null'
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open() has an error of its own for folders
+        problem = "expected a regular file, but this is a pipe, a socket or a device"
+        raise OSError(errno.EINVAL, problem, os.fspath(path))
+    return open(path, "rb")
+
+
+def read_regular(path: str | PathLike[str]) -> bytes:
+    """The bytes of a file; see :func:`open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def finite(value: Any) -> Any:
     """A value for JSON, which has no NaN and no infinity: None takes their place, also in nested values.
 
@@ -111,7 +138,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         CanonicalError: the file holds none.
     """
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(read_regular(path).decode("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -46,6 +46,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import open_regular
 
 _PLAIN = (type(None), bool, int, float, str)
 _BY_REPR = (bytes, complex, range, slice, torch.dtype, torch.device)
@@ -116,7 +117,7 @@ def _dtype_name(array: Tensor | np.ndarray) -> str:
 def file_digest(path: str | PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -14,7 +14,7 @@ import pytest
 
 from captum_canonical import files
 from captum_canonical.errors import CanonicalError
-from captum_canonical.files import json_text, read_json, write_file, write_json
+from captum_canonical.files import json_text, read_json, read_regular, write_file, write_json
 
 
 def fail_half_way(file: IO[bytes]) -> None:
@@ -93,3 +93,18 @@ def test_reading_says_which_file_is_wrong(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(CanonicalError, match=f"values.json: expected a JSON object.*{match}"):
             read_json(path)
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "good").symlink_to(tmp_path / "file")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="a pipe, a socket or a device"):
+            read_regular(tmp_path / name)
+        with pytest.raises(CanonicalError, match="cannot be read"):
+            read_json(tmp_path / name)
+    assert read_regular(tmp_path / "good") == b"abc"
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import RemovalCurves
-from captum_canonical.files import json_text, write_file
+from captum_canonical.files import json_text, read_regular, write_file
 
 FACTS = ("name", "kind", "control", "failure", "flags", "evaluations", "seconds", "scoring_evaluations")
 """Fields of a row that stand in the JSON as they are."""
@@ -112,7 +111,7 @@ def read(source: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         CanonicalError: it is none, or was written without the values of single images.
     """
-    text = source if isinstance(source, str) and source.lstrip().startswith("{") else Path(source).read_text("utf-8")
+    text = source if isinstance(source, str) and source.lstrip().startswith("{") else read_regular(source).decode("utf-8")
     try:
         document = json.loads(text)
         images = document["images"]

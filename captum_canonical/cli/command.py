@@ -22,7 +22,7 @@ from captum_canonical.cli.console import (
     use_option_names,
     warnings_as_messages,
 )
-from captum_canonical.cli.networks import current_folder_importable
+from captum_canonical.cli.networks import import_path_kept
 from captum_canonical.cli.options import Parser, examples
 from captum_canonical.errors import CanonicalError
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # after --help and --version, and for options that cannot be parsed
         return error.code if isinstance(error.code, int) else USER_ERROR
     with ExitStack() as stack:
-        stack.enter_context(current_folder_importable())
+        stack.enter_context(import_path_kept())
         stack.enter_context(warnings_as_messages())
         if arguments.verbose:
             stack.enter_context(handle_log(print_message))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_canonical.cli.exported_programs import check_program
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 
 EXPORTED = (".pt2",)
@@ -106,8 +107,9 @@ def load_script(path: Path) -> nn.Module:
 def load_exported(path: Path) -> nn.Module:
     """Loads a file of ``torch.export.save``.
 
-    ``torch.export.load`` by itself unpickles objects and loads machine code. So files that hold more than a graph and
-    tensors are refused before it is called, and it is restricted to tensors while it runs.
+    ``torch.export.load`` by itself unpickles objects, loads machine code and evaluates texts. So files that hold more
+    than a graph of torch's operations and tensors are refused before it is called, and it is restricted to tensors
+    while it runs.
 
     Raises:
         CanonicalError: the file cannot be read, or holds more than a graph and tensors.
@@ -135,6 +137,8 @@ def _check_exported(path: Path) -> None:
         if any(name.startswith(("data/weights/", "data/constants/")) and name.endswith(".pt") for name in inside):
             raise CanonicalError(f"--model {path}: the file is in an old format; export the network again.")
         for name, short in zip(names, inside, strict=True):
+            if short.startswith("models/") and short.endswith(".json"):
+                check_program(json.loads(archive.read(name)), f"--model {path}")
             if short.startswith("data/constants/") and short.endswith("_config.json"):
                 parts = json.loads(archive.read(name)).get("config", {}).values()
                 if not all(str(part.get("path_name", "")).startswith("tensor_") for part in parts):

@@ -32,10 +32,9 @@ _REFERENCE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-
 
 # -------------------------------------------------------------------------------------------- references to objects
 @contextmanager
-def current_folder_importable() -> Iterator[None]:
-    """Puts the current folder first on the import path, as ``python -m`` does, and restores the path afterwards."""
+def import_path_kept() -> Iterator[None]:
+    """Whatever :func:`load_reference` adds to the import path inside, the path is as before afterwards."""
     before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
     try:
         yield
     finally:
@@ -50,8 +49,9 @@ def is_reference(text: str) -> bool:
 def load_reference(text: str, option: str) -> Any:
     """Imports the object that ``package.module:object`` names.
 
-    The folder of the module is appended to the import path, so that a script finds the modules beside it as it does
-    when it is run.
+    The current folder and the folder of the module are appended to the import path, so that a script finds the modules
+    beside it as it does when it is run. They come last: a file there takes no other module's place, and commands that
+    are given no reference import nothing from them.
 
     Args:
         text: the reference.
@@ -75,7 +75,9 @@ def load_reference(text: str, option: str) -> Any:
             known = [each for each in dir(found) if not each.startswith("_")]
             own = [each for each in known if getattr(getattr(found, each), "__module__", None) == match["module"]]
             close = get_close_matches(name, known, n=3, cutoff=0.7) or own[:20] or known[:20]
-            raise CanonicalError(f"{option} {text}: {match['module']} has no {name!r}; it has {', '.join(close)}.")
+            file = getattr(sys.modules.get(match["module"]), "__file__", None)
+            place = f"{match['module']} ({file})" if file else match["module"]
+            raise CanonicalError(f"{option} {text}: {place} has no {name!r}; it has {', '.join(close)}.")
         found = getattr(found, name)
     return found
 
@@ -97,6 +99,9 @@ def load_plugin(text: str, registry: Registry, option: str) -> Any:
 
 
 def _import(name: str, option: str) -> ModuleType:
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
     try:
         spec = importlib.util.find_spec(name)
         if spec is None:

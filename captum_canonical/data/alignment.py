@@ -17,7 +17,7 @@ from captum_canonical.data.mesh_cache import FORMAT, MeshCache, MeshOnDisk, Stor
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import read_photo
+from captum_canonical.faces.photos import open_photo, read_photo
 from captum_canonical.fingerprint import file_digest
 
 NO_FACE, NOT_ALIGNED, UNREADABLE = "no face", "not aligned", "unreadable"
@@ -248,7 +248,7 @@ def _pixels_in_header(path: Path) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels is what counts
-            with Image.open(path) as image:
+            with open_photo(path) as image:
                 return image.width * image.height
     except Exception:  # decoders of damaged files raise nearly anything
         return 0

@@ -12,7 +12,7 @@ import torch
 
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.files import write_file
+from captum_canonical.files import read_regular, write_file
 from captum_canonical.fingerprint import fingerprint
 
 FORMAT = "captum_canonical mesh 2"
@@ -90,7 +90,7 @@ class MeshOnDisk:
         """
         path = path_of(self.folder, self.key)
         try:
-            return decode(path.read_bytes(), self.key)
+            return decode(read_regular(path), self.key)
         except (OSError, CanonicalError) as error:
             raise CanonicalError(
                 f"cache: expected {path}, a mesh that was found before, but it cannot be read any more ({error}); "
@@ -134,7 +134,7 @@ class MeshCache:
             return self._memory.get(key)
         path = path_of(self.folder, key)
         try:
-            return decode(path.read_bytes(), key)
+            return decode(read_regular(path), key)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, CanonicalError) as error:

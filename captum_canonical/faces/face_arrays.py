@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from os import PathLike
 from typing import IO, Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.files import write_file
+from captum_canonical.files import read_regular, write_file
 
 File = str | PathLike[str] | IO[bytes]
 REGION = "region/"
@@ -52,7 +53,8 @@ def read_fields(path: File) -> dict[str, Any]:
         CanonicalError: the file is missing, damaged or no canonical face.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        source = BytesIO(read_regular(path)) if isinstance(path, (str, PathLike)) else path
+        with np.load(source, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         picture = cv2.imdecode(arrays["image_png"], cv2.IMREAD_COLOR)[..., ::-1]
         indices = {name: torch.from_numpy(arrays[name]).long() for name in ("triangles", "point_vertices")}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 PathType = str | PathLike[str]
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are read, whatever a file is called. Pillow decodes them itself; for others (EPS) it starts programs."""
 
 
 def list_photos(source: PathType | Sequence[PathType]) -> list[Path]:
@@ -52,17 +58,33 @@ def list_photos(source: PathType | Sequence[PathType]) -> list[Path]:
     return files
 
 
+@contextmanager
+def open_photo(path: PathType) -> Iterator[Image.Image]:
+    """The image in a regular file of one of the :data:`FORMATS`, with its header read.
+
+    Raises:
+        OSError: there is no such file, it is no regular one, or it has another format.
+    """
+    from PIL import Image
+
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]  # AVIF: Pillow 11.3 and later
+    with open_regular(path) as file, Image.open(file, formats=known) as image:
+        yield image
+
+
 def read_photo(path: PathType) -> np.ndarray:
     """A photograph as it is meant to be looked at: upright, in colour, on white where it is transparent.
 
-    The EXIF orientation is applied; grey (8 or 16 bits), palette and CMYK images become RGB.
+    The EXIF orientation is applied; grey (8 or 16 bits), palette and CMYK images become RGB. Only regular files of the
+    :data:`FORMATS` are read: no pipes and devices, and nothing that needs another program.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        CanonicalError: the file is missing, empty, truncated, suspiciously large or no image; the message names the
-            file and says which.
+        CanonicalError: the file is missing, empty, truncated, suspiciously large, no regular file or no image; the
+            message names the file and says which.
 
     Example::
 
@@ -75,10 +97,10 @@ def read_photo(path: PathType) -> np.ndarray:
         ((20, 30, 3), dtype('uint8'))
         >>> folder.cleanup()
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
-        with Image.open(path) as image:
+        with open_photo(path) as image:
             return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except CanonicalError as error:
         raise CanonicalError(f"{path}: {error}") from None
@@ -93,6 +115,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return "expected a photograph, but there is no such file."
     if path.is_dir():
         return "expected a photograph, got a folder; photos.list_photos lists its files."
+    if not path.is_file():
+        return "expected a photograph in a regular file, but this is a pipe, a socket or a device."
     if path.stat().st_size == 0:
         return "expected a photograph, but the file is empty (0 bytes)."
     if isinstance(error, Image.DecompressionBombError):
@@ -101,7 +125,10 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             "PIL.Image.MAX_IMAGE_PIXELS."
         )
     if isinstance(error, Image.UnidentifiedImageError):
-        return "the file is not an image in a format that Pillow knows."
+        return (
+            f"the file is not an image in a format that is read ({', '.join(FORMATS)}), whatever its name says; convert "
+            "it."
+        )
     return f"the photograph cannot be read ({error or type(error).__name__}); the file is damaged or incomplete."
 
 

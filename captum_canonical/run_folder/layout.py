@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from captum_canonical.errors import CanonicalError
+from captum_canonical.files import open_regular
 from captum_canonical.run_folder.lock import GUARD, HOLDER
 
 
@@ -44,7 +45,7 @@ class RowFile:
     def check(self) -> None:
         """Raises CanonicalError unless the file is there, whole, and of this shape and type."""
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 header, size = file.read(len(self._header)), os.fstat(file.fileno()).st_size
         except OSError as error:
             raise CanonicalError(f"{self.path}: expected an array of the run, but {error}.") from error
@@ -142,7 +143,11 @@ def check_folder(root: Path) -> None:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """The records in a file; a line that was cut off by a crash is none: its photograph is computed again."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    try:
+        opened = open_regular(path)
+    except OSError as error:
+        raise CanonicalError(f"{path}: expected the records of a run, but {error}.") from error
+    with io.TextIOWrapper(opened, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
                 record = json.loads(line)

@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.files import write_file
+from captum_canonical.files import open_regular, write_file
 from captum_canonical.saliency.moments import WEIGHTS, Pixels, Weights
 
 FACE = "canonical_face"
@@ -42,7 +42,7 @@ def read_summary(path: str | PathLike[str]) -> dict[str, Any]:
         CanonicalError: there is no such file, it is damaged, or something else wrote it.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         pixels = {name: torch.from_numpy(arrays[name]) for name in PIXELS}
         face = CanonicalFace.load(io.BytesIO(arrays[FACE].tobytes())) if FACE in arrays else None

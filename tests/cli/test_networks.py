@@ -18,8 +18,11 @@ from torch import nn
 from torch.testing import assert_close
 
 import command_tools
+from captum_canonical.cli import results
+from captum_canonical.cli.command import main
+from captum_canonical.cli.console import CommandResult
 from captum_canonical.cli.network_files import FORCE, read_weights
-from captum_canonical.cli.networks import current_folder_importable, load_network, load_reference
+from captum_canonical.cli.networks import import_path_kept, load_network, load_reference
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from command_tools import SIDE
 
@@ -93,7 +96,7 @@ def test_factories_may_take_the_weights(files: Path, tmp_path: Path, monkeypatch
         "    return command_tools.net()\n"
     )
     monkeypatch.chdir(tmp_path)
-    with current_folder_importable():
+    with import_path_kept():
         load_network("own_weights:make", files / "weights.pt")
         assert load_reference("own_weights:made", "--model") == [files / "weights.pt"]
     assert str(tmp_path) not in sys.path
@@ -104,7 +107,7 @@ def test_factories_may_take_the_weights(files: Path, tmp_path: Path, monkeypatch
     ("model", "part"),
     [
         ("no_such_module:net", "no module 'no_such_module', neither installed nor in the current folder"),
-        ("command_tools:nett", "command_tools has no 'nett'; it has net"),
+        ("command_tools:nett", "command_tools.py) has no 'nett'; it has net"),
         ("command_tools:broken", "fails: RuntimeError: no"),
         ("command_tools:leaves", "fails: SystemExit: npm is missing"),
         ("command_tools:four", "got int from it"),
@@ -129,7 +132,7 @@ def test_modules_that_need_more_say_what(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "needy_module.py").write_text("import absent_package.part\n")
     (tmp_path / "faulty_module.py").write_text("1 / 0\n")
     monkeypatch.chdir(tmp_path)
-    with current_folder_importable():
+    with import_path_kept():
         with pytest.raises(MissingDependencyError, match="pip install absent_package"):
             load_reference("needy_module:net", "--model")
         with pytest.raises(CanonicalError, match="importing faulty_module fails: ZeroDivisionError"):
@@ -141,8 +144,34 @@ def test_a_script_finds_the_modules_beside_it(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "scripts_of_mine" / "beside_it.py").write_text("value = 7\n")
     (tmp_path / "scripts_of_mine" / "script.py").write_text("from beside_it import value\n")
     monkeypatch.chdir(tmp_path)
-    with current_folder_importable():
+    with import_path_kept():
         assert load_reference("scripts_of_mine.script:value", "--model") == 7
+
+
+def test_the_current_folder_takes_no_other_module_s_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("colorsys", "modules_of_mine"):
+        (tmp_path / f"{name}.py").write_text("value = 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with import_path_kept():
+        assert load_reference("modules_of_mine:value", "--model") == 7
+        with pytest.raises(CanonicalError, match=r"colorsys \(.*lib.*colorsys.py\) has no 'value'"):
+            load_reference("colorsys:value", "--model")
+
+
+def test_commands_without_a_reference_import_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def report(_: object) -> CommandResult:
+        seen.append([str(Path(place).resolve()) for place in sys.path])
+        return CommandResult("", {})
+
+    monkeypatch.setattr(results, "run_report", report)
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "run"]) == 0
+    assert str(tmp_path.resolve()) not in seen[0]
 
 
 def test_weights_of_another_network(files: Path, tmp_path: Path) -> None:

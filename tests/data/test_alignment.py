@@ -201,3 +201,13 @@ def test_other_errors_of_an_aligner_stop_the_pass_but_lose_nothing(tmp_path: Pat
     with pytest.raises(type(error)):
         data.align()
     assert CornerAligner.calls == ["00.png"] and len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_pipes_and_devices_are_left_out(tmp_path: Path) -> None:
+    write_photos(tmp_path, 2)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    data = dataset(tmp_path, cache=tmp_path / "cache")
+    with pytest.warns(UserWarning, match="2 of 4 photographs are left out"):
+        assert len(data) == 2
+    assert all("regular file" in left.reason for left in data.left_out.values())

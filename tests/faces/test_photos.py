@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,28 @@ def test_unreadable_files_are_errors_that_say_why(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(CanonicalError, match=r"huge.png: .*too large"):
         read_photo(tmp_path / "huge.png")
+
+
+def test_only_formats_that_pillow_decodes_itself_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("a program was started"))
+    picture = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
+    for name in ("EPS", "PCX", "TGA"):
+        picture.save(tmp_path / "face.jpg", format=name)
+        with pytest.raises(CanonicalError, match="not an image in a format that is read"):
+            read_photo(tmp_path / "face.jpg")
+    for name in ("PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG"):  # whatever the file is called
+        picture.save(tmp_path / "face.jpg", format=name)
+        assert abs(int(read_photo(tmp_path / "face.jpg").mean()) - 90) <= 2
+
+
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "good.png")
+    for name in ("pipe.jpg", "zero.jpg"):
+        with pytest.raises(CanonicalError, match=f"{name}: .*regular file"):
+            read_photo(tmp_path / name)
+    assert read_photo(tmp_path / "link.png").shape == (4, 4, 3)

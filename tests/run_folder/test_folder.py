@@ -215,3 +215,12 @@ def test_writers_refuse_numbers_that_do_not_fit(tmp_path: Path) -> None:
         with pytest.raises(cc.CanonicalError, match="whole numbers of hits from 0 to 32767"):
             rows.write(0, maps, wrong, [{"name": "a"}])
     assert rows.finished(range(COUNT))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "maps.npy", "records-0.jsonl", "canonical_face.npz"])
+def test_folders_with_pipes_and_devices_in_them_are_refused(tmp_path: Path, name: str) -> None:
+    explain(tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / name).symlink_to("/dev/zero")
+    with pytest.raises(cc.CanonicalError, match="a pipe, a socket or a device"):
+        _ = RunFolder.open(tmp_path / "run").canonical_face
