@@ -111,7 +111,8 @@ def read(source: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         CanonicalError: it is none, or was written without the values of single images.
     """
-    text = source if isinstance(source, str) and source.lstrip().startswith("{") else read_regular(source).decode("utf-8")
+    inline = isinstance(source, str) and source.lstrip().startswith("{")
+    text = str(source) if inline else read_regular(source).decode("utf-8")
     try:
         document = json.loads(text)
         images = document["images"]

@@ -1,7 +1,7 @@
 """Checks the program in a ``torch.export`` file before torch reads it.
 
 ``torch.export.load`` evaluates texts of the file as Python: the formulas of sizes and the conditions on inputs. A text
-that is anything but arithmetic runs any code, so that each is parsed here and compared with what ``torch.export.save``
+that is anything but arithmetic could run any code, so each is parsed here and compared with what ``torch.export.save``
 writes. Operations are looked up by their names; those that read or write files, and what is no operation, are refused.
 """
 
@@ -22,10 +22,10 @@ _OPERATION = re.compile(
 )
 _FILES = re.compile(r"torch\.ops\.aten\.(_?from_file|save|_print)\b")
 _CALLS = frozenset(
-    "Symbol Integer Rational Float Add Mul Pow Mod Max Min Abs Eq Ne Equality Unequality Lt Le Gt Ge And Or Not Piecewise "
-    "StrictLessThan LessThan StrictGreaterThan GreaterThan ExprCondPair Tuple floor ceiling FloorDiv CeilDiv CleanDiv "
-    "ModularIndexing PythonMod FloatPow FloatTrueDiv IntTrueDiv PowByNatural LShift RShift TruncToInt TruncToFloat "
-    "CeilToInt FloorToInt RoundToInt RoundDecimal ToFloat Identity Where max min abs int float".split()
+    "Symbol Integer Rational Float Add Mul Pow Mod Max Min Abs Eq Ne Equality Unequality Lt Le Gt Ge And Or Not "
+    "Piecewise StrictLessThan LessThan StrictGreaterThan GreaterThan ExprCondPair Tuple floor ceiling FloorDiv "
+    "CeilDiv CleanDiv ModularIndexing PythonMod FloatPow FloatTrueDiv IntTrueDiv PowByNatural LShift RShift "
+    "TruncToInt TruncToFloat CeilToInt FloorToInt RoundToInt RoundDecimal ToFloat Identity Where max min abs int float".split()
 )
 _SIZES = ("size", "shape", "stride", "storage_offset", "ndim")
 _MATH = ("floor", "ceil", "trunc", "sqrt")
@@ -46,8 +46,8 @@ def check_program(program: Any, source: str) -> None:
     """
     for problem in _problems(program):
         raise CanonicalError(
-            f"{source}: expected a graph of torch's own operations, but the file holds {problem[:100]}, which might run "
-            "any code; it is not loaded. If you trust it, give a Python reference to a function that loads it."
+            f"{source}: expected a graph of torch's own operations, but the file holds {problem[:100]}, which might "
+            "run any code; it is not loaded. If you trust it, give a Python reference to a function that loads it."
         )
 
 
@@ -56,20 +56,24 @@ def _problems(value: Any, key: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         if key == "range_constraints":
             yield from (f"the size {name!r}" for name in value if not _is_arithmetic(name))
-        for name, each in value.items():
-            yield from _problems(each, name)
         if "inputs" in value and "outputs" in value and "target" in value:
             yield from _operation(value["target"])
+        for name, each in value.items():
+            yield from _problems(each, name)
     elif isinstance(value, list):
         for each in value:
             yield from _problems(each, key)
     elif isinstance(value, str):
-        if key in ("expr_str", "guards_code") and not _is_arithmetic(value):
-            yield f"the text {value!r}"
-        elif key == "as_operator":
-            yield from _operation(value)
-        elif "__enum__" in value or "default_factory" in value:  # these import the module that they name
-            yield "a class of Python"
+        yield from _text(value, key)
+
+
+def _text(value: str, key: str) -> Iterator[str]:
+    if key in ("expr_str", "guards_code") and not _is_arithmetic(value):
+        yield f"the text {value!r}"
+    elif key == "as_operator":
+        yield from _operation(value)
+    elif "__enum__" in value or "default_factory" in value:  # these import the module that they name
+        yield "a class of Python"
 
 
 def _operation(name: Any) -> Iterator[str]:

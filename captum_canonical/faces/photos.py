@@ -126,8 +126,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         )
     if isinstance(error, Image.UnidentifiedImageError):
         return (
-            f"the file is not an image in a format that is read ({', '.join(FORMATS)}), whatever its name says; convert "
-            "it."
+            f"the file is not an image in a format that is read ({', '.join(FORMATS)}), whatever its name says; "
+            "convert it."
         )
     return f"the photograph cannot be read ({error or type(error).__name__}); the file is damaged or incomplete."
 
