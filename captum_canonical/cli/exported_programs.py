@@ -25,7 +25,8 @@ _CALLS = frozenset(
     "Symbol Integer Rational Float Add Mul Pow Mod Max Min Abs Eq Ne Equality Unequality Lt Le Gt Ge And Or Not "
     "Piecewise StrictLessThan LessThan StrictGreaterThan GreaterThan ExprCondPair Tuple floor ceiling FloorDiv "
     "CeilDiv CleanDiv ModularIndexing PythonMod FloatPow FloatTrueDiv IntTrueDiv PowByNatural LShift RShift "
-    "TruncToInt TruncToFloat CeilToInt FloorToInt RoundToInt RoundDecimal ToFloat Identity Where max min abs int float".split()
+    "TruncToInt TruncToFloat "
+    "CeilToInt FloorToInt RoundToInt RoundDecimal ToFloat Identity Where max min abs int float".split()
 )
 _SIZES = ("size", "shape", "stride", "storage_offset", "ndim")
 _MATH = ("floor", "ceil", "trunc", "sqrt")
