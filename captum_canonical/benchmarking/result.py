@@ -38,7 +38,7 @@ class BenchmarkResult(BenchmarkScores):
         notes: what a reader of the table must know, in sentences.
         clean_scores: (N,) float64, scores of the images themselves.
         units: (N,) int64, the identity of each image (each its own where they were not given): what tests flip.
-        interval_units: (N,) int64, what intervals are resampled by: identities, or photos if these are too few.
+        interval_units: (N,) int64, what intervals go by: the same.
         left_out: place in the data -> why the image was left out.
         mean_maps: method or control -> (1, H_F, W_F), the mean of its canonical maps over all images (Eq. 6), to look
             at: no score is made from it.

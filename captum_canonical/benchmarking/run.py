@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType
@@ -27,6 +26,7 @@ from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.fingerprint import describe
 from captum_canonical.restore import network_kept, random_state_kept, seed_generators
 from captum_canonical.saliency.metric import CanonicalModelSaliency
+from captum_canonical.statistics.bootstrap import effective_number
 from captum_canonical.statistics.units import FEWEST_IDENTITIES
 
 
@@ -118,6 +118,7 @@ def benchmark(
 
     Example::
 
+        >>> import torch
         >>> from captum.attr import Saliency
         >>> from captum_canonical import CanonicalFace, FaceMesh
         >>> face = CanonicalFace.default(32)
@@ -147,14 +148,13 @@ def benchmark(
         job = BenchmarkJob(CountedForward(forward_func), photos, settings, CONTROLS if controls else {})
         rows, mean_maps = job.run(runs, show_progress)
     own = {run.name: run.photos.face for run in runs}
-    by_identity = identities is not None and int(photos.units.max()) + 1 >= FEWEST_IDENTITIES
     return BenchmarkResult(
         rows=tuple(rows),
-        settings={**settings.described(), **facts, "intervals by": "identity" if by_identity else "photo"},
-        notes=tuple(notes_of(photos, settings, identities is not None, by_identity, runs)),
+        settings={**settings.described(), **facts, "intervals by": "photo" if identities is None else "identity"},
+        notes=tuple(notes_of(photos, settings, identities is not None, runs)),
         clean_scores=photos.clean,
         units=photos.units,
-        interval_units=photos.units if by_identity else torch.arange(len(photos)),
+        interval_units=photos.units,
         left_out=photos.left_out,
         mean_maps=mean_maps,
         canonical_faces={name: own.get(name, photos.face) for name in mean_maps},
@@ -219,23 +219,35 @@ def _scale(method: Any) -> str | None:
     return None
 
 
+def _notes_of_identities(units: Tensor) -> list[str]:
+    sizes = units.bincount()
+    people, effective = len(sizes), float(effective_number(sizes.double()[:, None]))
+    if people < 2:
+        return ["No intervals: the images show one identity."]
+    few, unequal = people < FEWEST_IDENTITIES, bool((sizes != sizes[0]).any())
+    if not few and not unequal:
+        return [f"Intervals (95 %) and tests resample the {people} identities."]
+    why = "too few for the bootstrap" if few else "on unequal numbers of images"
+    notes = [f"Intervals (95 %) are Student's by identity ({people} are {why}); tests flip identities."]
+    if effective < people / 2:
+        notes.append(
+            f"One identity is on {int(sizes.max()) / len(units):.0%} of the images: means over images are worth "
+            f"those of {effective:.1f} identities with equally many."
+        )
+    return notes
+
+
 def notes_of(
     photos: BenchmarkPhotos,
     settings: BenchmarkSettings,
     identified: bool,
-    by_identity: bool,
     runs: Sequence[BenchmarkMethod] = (),
 ) -> list[str]:
     """Sentences about n, intervals, tests and missing percentages."""
-    count, people = len(photos), int(photos.units.max()) + 1
+    count = len(photos)
     notes = [f"n = {count} images; {len(photos.left_out)} left out because no face was seen in them."]
-    if by_identity:
-        notes.append(f"Intervals (95 %) and tests resample the {people} identities.")
-    elif identified:
-        notes.append(
-            f"No intervals by identity: {people} are too few ({FEWEST_IDENTITIES} are needed). Intervals (95 %) are by "
-            "photo, and too narrow as far as photos of one person are alike; tests flip identities."
-        )
+    if identified:
+        notes += _notes_of_identities(photos.units)
     else:
         notes.append(
             "Identities are not known: intervals (95 %) and tests are by photo, and too narrow if photos show the same "

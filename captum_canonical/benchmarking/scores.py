@@ -14,7 +14,7 @@ from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import TOLERANCE, Direction, Explanation, RemovalCurves
 from captum_canonical.faithfulness.wins import Wins, win_rates
-from captum_canonical.statistics.bootstrap import bootstrap_interval
+from captum_canonical.statistics.bootstrap import interval_of_mean
 from captum_canonical.statistics.permutation import holm, sign_flip_p_values, smallest_p_value
 from captum_canonical.statistics.units import unit_totals
 
@@ -123,13 +123,13 @@ class BenchmarkScores:
         return rows[label]
 
     def interval(self, label: str, measure: str, fill: str) -> tuple[float, float]:
-        """Bootstrap interval of a value; NaN where there are fewer than two units. See ``notes`` for its unit."""
+        """Interval of a value by :func:`interval_of_mean`; NaN for fewer than two units. See ``notes`` for its unit."""
         self.check_names(measure, fill)
         values = self[label].per_image.get((measure, fill))
         if values is None:
             return float("nan"), float("nan")
         options = {name: self.settings[name] for name in ("resamples", "level", "seed")}
-        return bootstrap_interval(values, self.interval_units, **options)
+        return interval_of_mean(values, self.interval_units, **options)
 
     def comparisons(self, measure: str, fill: str) -> list[RowComparison]:
         """All pairs of rows, by paired sign-flip tests with Holm's correction for the number of pairs."""

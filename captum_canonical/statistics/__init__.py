@@ -1,6 +1,6 @@
 """Statistics of many maps or scores. Pure functions: no state, and no use of the global random state."""
 
-from captum_canonical.statistics.bootstrap import bootstrap_interval
+from captum_canonical.statistics.bootstrap import bootstrap_interval, interval_of_mean
 from captum_canonical.statistics.equal_error import equal_error_threshold
 from captum_canonical.statistics.permutation import holm, sign_flip_p_values
 from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
@@ -13,6 +13,7 @@ __all__ = [
     "bootstrap_interval",
     "equal_error_threshold",
     "holm",
+    "interval_of_mean",
     "sign_flip_p_values",
     "split_half_correlation",
     "unit_totals",

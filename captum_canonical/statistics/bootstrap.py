@@ -15,7 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from captum_canonical.checks import check_number
-from captum_canonical.statistics.units import unit_totals
+from captum_canonical.statistics.units import FEWEST_IDENTITIES, unit_totals
 
 
 def bootstrap_interval(
@@ -51,6 +51,39 @@ def bootstrap_interval(
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = torch.nanquantile(means, ends).tolist()
     return low, high
+
+
+def interval_of_mean(
+    values: Tensor, units: Tensor, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Interval of the mean of the values: that of the bootstrap where it holds, else Student's.
+
+    Units drawn with replacement show too little spread if they are few, or if one has most of the values and is in
+    most draws. With fewer than :data:`FEWEST_IDENTITIES` units, or unequal numbers of values, the interval is that of
+    :func:`variance_of_mean`.
+
+    Args:
+        values, units, resamples, level, seed: as of :func:`bootstrap_interval`.
+
+    Returns:
+        Lower and upper end; NaN for fewer than two units.
+
+    Example::
+
+        >>> low, high = interval_of_mean(torch.tensor([1.0, 2.0, 3.0]), torch.arange(3))
+        >>> round(low, 2), round(high, 2)
+        (-0.48, 4.48)
+    """
+    known = ~values.isnan()
+    names, own = units[known].unique(return_inverse=True)
+    sizes = own.bincount()
+    if len(names) >= FEWEST_IDENTITIES and bool((sizes == sizes[0]).all()):
+        return bootstrap_interval(values, units, resamples=resamples, level=level, seed=seed)
+    if len(names) < 2:
+        return float("nan"), float("nan")
+    column = values[known].double()[:, None]
+    found = ratios(column, torch.ones_like(column), level, own)
+    return float(found.low), float(found.high)
 
 
 ROUNDING = 1e-9

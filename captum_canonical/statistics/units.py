@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError
 
 FEWEST_IDENTITIES = 20
-"""Below so many, an interval by identity is much too narrow."""
+"""Below so many, an interval by the bootstrap or jackknife is much too narrow."""
 
 
 def factorize(names: Sequence[Hashable]) -> Tensor:

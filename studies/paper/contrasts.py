@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 import captum_canonical as cc
-from captum_canonical.statistics.bootstrap import bootstrap_interval
+from captum_canonical.statistics.bootstrap import interval_of_mean
 from captum_canonical.statistics.permutation import holm, sign_flip_p_values
 from captum_canonical.statistics.units import unit_totals
 from studies.paper.methods import ALIGNMENTS, CAMS, GRADIENTS, LOG_ODDS, MEAN, OCCLUSION, ONE_MAP, PER_IMAGE, POOLED
@@ -135,7 +135,7 @@ def differences(result: cc.BenchmarkResult, resamples: int = 1000, permutations:
         Difference(
             *names,
             float(values.nanmean()),
-            *bootstrap_interval(values, result.interval_units, resamples=resamples),
+            *interval_of_mean(values, result.interval_units, resamples=resamples),
             p_value,
         )
         for (*names, values), p_value in zip(asked, corrected, strict=True)

@@ -14,7 +14,7 @@ from benchmark_tools import (
 )
 from captum_canonical import CanonicalFace
 from captum_canonical.benchmarking.scores import compare, ranks_of
-from captum_canonical.statistics.bootstrap import bootstrap_interval
+from captum_canonical.statistics.bootstrap import bootstrap_interval, interval_of_mean
 
 
 def test_comparison_by_hand() -> None:
@@ -38,10 +38,17 @@ def test_units_of_intervals(net: Net, face: CanonicalFace) -> None:
     assert people.interval_units.tolist() == people.units.tolist() == [n // 2 for n in range(40)]
     assert people.settings["intervals by"] == "identity" and "resample the 20 identities" in people.table()
     few = run(net, x, faces, face, identities=torch.arange(40) // 3)
-    assert few.settings["intervals by"] == "photo" and "No intervals by identity: 14 are too few" in few.table()
-    assert few.interval_units.tolist() == list(range(40)) and int(few.units.max()) == 13
+    assert few.settings["intervals by"] == "identity"
+    assert "by identity (14 are too few for the bootstrap)" in few.table()
+    assert few.interval_units.tolist() == few.units.tolist() and int(few.units.max()) == 13
+    most = run(net, x, faces, face, identities=[max(0, n - 19) for n in range(40)])
+    assert "21 are on unequal numbers of images" in most.table()
+    assert "One identity is on 50% of the images" in most.table()
     nobody = run(net, x, faces, face)
     assert nobody.settings["identities"] is None and "Identities are not known" in nobody.table()
-    for result, units in ((people, torch.arange(40) // 2), (few, torch.arange(40)), (nobody, torch.arange(40))):
+    for result, units in ((people, torch.arange(40) // 2), (nobody, torch.arange(40))):
         values = result["saliency, per image"].per_image["gain", "mean"]
         assert result.interval("saliency, per image", "gain", "mean") == bootstrap_interval(values, units)
+    for result in (few, most):
+        values = result["saliency, per image"].per_image["gain", "mean"]
+        assert result.interval("saliency, per image", "gain", "mean") == interval_of_mean(values, result.units)

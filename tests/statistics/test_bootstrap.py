@@ -15,6 +15,7 @@ from captum_canonical.statistics.bootstrap import (
     bootstrap_interval,
     difference,
     effective_number,
+    interval_of_mean,
     ratios,
     variance_of_mean,
 )
@@ -131,3 +132,20 @@ def test_the_effective_number_of_people() -> None:
     assert effective_number(torch.ones(7, 1)).tolist() == [7.0]
     assert effective_number(torch.tensor([[1.0], [1.0], [0.0]])).tolist() == [2.0]
     assert effective_number(torch.zeros(3, 1)).tolist() == [0.0]
+
+
+def test_the_bootstrap_is_used_where_it_holds() -> None:
+    values = torch.randn(120, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    for units in (torch.arange(120), torch.arange(120) // 5):
+        assert interval_of_mean(values, units) == bootstrap_interval(values, units)
+    few = torch.arange(120) // 10  # 12 people with 10
+    means = values.reshape(12, 10).mean(1).numpy()
+    want = stats.t.interval(0.95, 11, means.mean(), stats.sem(means))
+    assert interval_of_mean(values, few) == pytest.approx(want)
+    unequal = torch.arange(120).clamp(max=30)
+    found = ratios(values[:, None], torch.ones(120, 1).double(), units=unequal)
+    assert interval_of_mean(values, unequal) == (float(found.low), float(found.high))
+    assert interval_of_mean(torch.cat([values, torch.full((9,), math.nan)]), torch.arange(129)) == pytest.approx(
+        bootstrap_interval(values, torch.arange(120)), abs=0.05
+    )
+    assert all(math.isnan(end) for end in interval_of_mean(values, torch.zeros(120, dtype=torch.int64)))
