@@ -1,4 +1,7 @@
-"""All numbers of a page, as the methods of a result give them: the page computes nothing itself."""
+"""All numbers of a page, as the methods of a result give them, and the sections that show them.
+
+The page computes nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,20 @@ from functools import partial
 from itertools import combinations
 from typing import TypeVar
 
+import numpy as np
+
 from captum_canonical.comparisons.groups import compare_groups
-from captum_canonical.comparisons.result import GroupComparison
+from captum_canonical.comparisons.result import NO_DIFFERENCE, GroupComparison
 from captum_canonical.errors import CanonicalError
+from captum_canonical.reporting.page import ComparisonView, Section, Tab
+from captum_canonical.reporting.pictures import Panel, RegionNames, Scale, panel_of, seen_values, signed_scale
+from captum_canonical.reporting.words import NOTHING, counted, interval, number, on_page, region_name
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.region_table import RegionTable, region_table
 from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.saliency.significance import Significance
 from captum_canonical.saliency.strata import UNKNOWN
+from captum_canonical.tables import Column, Table
 
 COLUMNS = {
     "group": "Group",
@@ -116,3 +125,116 @@ def _compared(groups: Strata, pair: tuple[str, str]) -> GroupComparison:
 
 def _places(stratum: ModelSaliency) -> list[list[int]]:
     return stratum.single_maps("strata").places.tolist()
+
+
+CONCENTRATION = {
+    "entropy": "Entropy, nats",
+    "effective_area": "Effective area, share of the face",
+    "gini": "Gini coefficient",
+}
+NO_INTERVAL = (float("nan"), float("nan"))
+
+
+def region_section(findings: Findings, unit: str) -> Section:
+    """How much of the map lies in which region, left and right, and the concentration of the map."""
+    tables: list[Table] = []
+    if findings.regions is not None:
+        headings = {"mean": f"Mean, {unit}", "index": "(left \u2212 right) / (left + right)"}
+        tables += [on_page(each, **headings) for each in findings.regions.tables()]
+    if findings.concentration is not None:
+        tables.append(_concentration_table(findings.concentration))
+    texts = () if findings.regions is None else findings.regions.notes
+    reasons = findings.reasons.get("regions", ())
+    return Section("regions", "Regions of the face", texts=texts, tables=tables, reasons=reasons)
+
+
+def leading_regions(table: RegionTable, count: int = 3) -> str:
+    """A sentence about the regions with the most mass for their area; empty if nothing is positive."""
+    rows = [row for row in table.sorted() if row.density == row.density][:count]
+    names = [f"{region_name(row.region)} ({_density(row.density, row.density_interval)})" for row in rows]
+    return f"Most positive mass for their size: {', '.join(names)}." if names else ""
+
+
+def _density(density: float, ends: tuple[float, float]) -> str:
+    return ", ".join(each for each in (f"{number(density)} times its area's share", interval(*ends)) if each)
+
+
+def _concentration_table(found: Concentration) -> Table[str]:
+    # The intervals are those of the corrected values, so they stand beside these.
+    corrected: Column[str] = Column(
+        "corrected",
+        "Corrected for noise",
+        lambda name: found.corrected.get(name),
+        lambda name: found.intervals.get(name, NO_INTERVAL),
+        number,
+        missing=NOTHING,
+    )
+    columns: list[Column[str]] = [
+        Column("measure", "Measure", CONCENTRATION.__getitem__),
+        *([corrected] if found.corrected else []),
+        Column("value", "Of this map", lambda name: getattr(found, name), format=number, missing=NOTHING),
+    ]
+    return Table(columns, list(CONCENTRATION), "Concentration of the map", found.note, sortable=False)
+
+
+def group_section(findings: Findings, unit: str, regions: RegionNames | None) -> Section:
+    """A tab for each column; the maps of a tab, and the differences of its groups, share one scale."""
+    tabs = [
+        _tab(name, strata, findings.comparisons if name == "group" else (), unit, regions)
+        for name, strata in findings.strata.items()
+    ]
+    return Section("groups", "Groups of photographs", tabs=tabs, reasons=findings.reasons.get("groups", ()))
+
+
+def comparison_section(comparisons: Sequence[GroupComparison], unit: str, regions: RegionNames | None) -> Section:
+    """Comparisons that a user made."""
+    scale = signed_scale([_difference(each) for each in comparisons], f"difference, {unit}")
+    views = [_view(each, scale, regions) for each in comparisons]
+    return Section("comparisons", "Comparisons", tabs=[Tab("Comparisons", comparisons=views)])
+
+
+def short_verdict(comparison: GroupComparison) -> str:
+    """Whether a difference was detected, and in how many regions; the whole verdict stands beside the maps."""
+    (first, second), (one, two) = comparison.names, comparison.n
+    sides = f"{first} ({counted(one, 'photograph')}) and {second} ({number(two)})"
+    if not comparison.different:
+        return f"Between {sides}: {NO_DIFFERENCE}."
+    regions = f" in {len(comparison.different_regions)} of {len(comparison.regions)} regions"
+    return f"{sides} differ{regions if comparison.different_regions else ''}."
+
+
+def _tab(
+    name: str, strata: Strata, comparisons: Sequence[GroupComparison], unit: str, regions: RegionNames | None
+) -> Tab:
+    maps = {stratum: seen_values(each.mean, each.count) for stratum, each in strata.items()}
+    scale = signed_scale([*maps.values(), *map(_difference, comparisons)], unit)
+    panels = [
+        panel_of(values, scale, stratum, regions, counted(strata[stratum].n, "photograph"))
+        for stratum, values in maps.items()
+    ]
+    views = [_view(each, scale, regions) for each in comparisons]
+    texts = ["All maps here, differences too, share one scale."]
+    return Tab(COLUMNS.get(name, name), texts=texts, panels=panels, comparisons=views)
+
+
+def _view(comparison: GroupComparison, scale: Scale, regions: RegionNames | None) -> ComparisonView:
+    first, second = comparison.names
+    colours = f"Red: more for {first}; blue: more for {second}."
+    difference = _difference(comparison)
+    panels: list[Panel] = [panel_of(difference, scale, "Difference", regions, colours)]
+    mask = comparison.significance.mask.reshape(difference.shape).numpy()
+    if mask.any():
+        detected = np.where(np.isfinite(difference) & ~mask, 0.0, difference)
+        where = f"Where p is at most {comparison.significance.alpha:g}, corrected over pixels; white elsewhere."
+        panels.append(panel_of(detected, scale, "Detected differences", regions, where))
+    sizes = comparison.effect_size.reshape(difference.shape).numpy()
+    if np.isfinite(sizes).any():
+        effect = signed_scale([sizes], "Hedges' g, standard deviations between people")
+        panels.append(panel_of(sizes, effect, "Effect size", regions, colours))
+    table = on_page(comparison.region_differences()) if comparison.regions else None
+    return ComparisonView(f"{first} and {second}", comparison.verdict, panels, table, comparison.notes)
+
+
+def _difference(comparison: GroupComparison) -> np.ndarray:
+    height, width = comparison.difference.shape[-2:]
+    return comparison.difference.reshape(height, width).double().numpy()

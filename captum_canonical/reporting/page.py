@@ -1,13 +1,24 @@
-"""What a page consists of: sections of texts, maps, tables, tabs and a gallery."""
+"""A page: its sections of texts, maps, tables, tabs and a gallery, and its HTML, one file that requests nothing."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from captum_canonical.errors import CanonicalError, MissingDependencyError
+from captum_canonical.files import write_file
 from captum_canonical.reporting.pictures import Panel, RegionNames, Scale
 from captum_canonical.tables import Table
+from captum_canonical.visualization.drawing import LEVELS, palette
 
 
 @dataclass(frozen=True)
@@ -121,3 +132,99 @@ class Page:
     drawing: str | None = None
     regions: RegionNames | None = None
     mesh: dict[str, Any] | None = None
+
+
+def plotly_script() -> str:
+    """The source of plotly.js, which draws and turns the face in three dimensions.
+
+    Raises:
+        MissingDependencyError: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise MissingDependencyError(
+            "report: the face in three dimensions needs plotly, which is not installed: pip install "
+            "'captum-canonical[report]', or leave it out with view_3d=False."
+        ) from error
+    return str(get_plotlyjs())
+
+
+def render(page: Page) -> str:
+    """The page as HTML.
+
+    Every text is escaped where it is inserted, and the page's content security policy forbids all requests and all
+    scripts but its own: the name of a file can do no harm.
+
+    Raises:
+        MissingDependencyError: the page has a face in three dimensions and plotly is not installed.
+    """
+    import captum_canonical
+
+    folder = resources.files("captum_canonical.reporting") / "templates"
+    script = (folder / "page.js").read_text("utf-8")
+    plotly = plotly_script() if page.mesh is not None else ""
+    environment = Environment(
+        loader=PackageLoader("captum_canonical.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["to_json"] = to_json
+    return environment.get_template("page.html").render(
+        page=page,
+        version=captum_canonical.__version__,
+        policy=_policy([script] + ([plotly] if plotly else [])),
+        css=Markup((folder / "page.css").read_text("utf-8")),  # our own files and plotly's, no input
+        data=Markup(to_json(_data(page))),  # to_json leaves nothing that ends a script
+        plotly=Markup(plotly),
+        script=Markup(script),
+    )
+
+
+def to_json(value: Any) -> str:
+    r"""JSON that is safe inside a ``<script>`` of a page, whatever texts it holds.
+
+    Example::
+
+        >>> to_json({"name": "</script>"})
+        '{"name":"\\u003c/script\\u003e"}'
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _data(page: Page) -> dict[str, Any]:
+    regions = None if page.regions is None else {"names": list(page.regions.names), "source": page.regions.source}
+    palettes = {kind: palette(kind).tolist() for kind in ("diverging", "error", "count")}
+    return {
+        "levels": LEVELS,
+        "palettes": palettes,
+        "regions": regions,
+        "drawing": page.drawing,
+        "mesh": page.mesh,
+    }
+
+
+def _policy(scripts: list[str]) -> str:
+    # plotly.js compiles functions from texts of its own, hence 'unsafe-eval'.
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    rules = ["default-src 'none'", f"script-src {allowed} 'unsafe-eval'", "style-src 'unsafe-inline'"]
+    return "; ".join([*rules, "img-src data: blob:", "base-uri 'none'", "form-action 'none'"])
+
+
+def write_page(text: str, path: Path) -> None:
+    """Writes the page completely, or leaves the file as it was.
+
+    Raises:
+        CanonicalError: it cannot be written.
+    """
+    try:
+        # Names of files need not be UTF-8: Python keeps such bytes as surrogates, which become escapes here.
+        write_file(path, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise CanonicalError(f"{path}: expected a place for the page, but it cannot be written ({error}).") from error

@@ -10,10 +10,9 @@ from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.checks import check_integer
 from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
-from captum_canonical.reporting.benchmark_page import page_of_benchmark
+from captum_canonical.reporting.contents import PageOptions, page_of_benchmark, page_of_saliency
 from captum_canonical.reporting.gallery import PhotoSource
-from captum_canonical.reporting.render import render, write_page
-from captum_canonical.reporting.saliency_page import PageOptions, page_of_saliency
+from captum_canonical.reporting.page import render, write_page
 from captum_canonical.run_folder.layout import MANIFEST
 from captum_canonical.saliency.result import ModelSaliency
 
