@@ -17,27 +17,35 @@ dataclass                       class and fields
 ``__fingerprint__``             class and what this method of the object returns
 attribution of Captum           class and settings (public attributes, and private ones that are plain values), without
                                 the network and without settings that are None
-``torch.nn.Module``             a layer of the given network: its name. Else class, mode and public attributes of each
-                                module, parameters and buffers; not hooks, not the code of ``forward``
-``functools.partial``           the function and its arguments
-any other function, any class   the qualified name; not the code, not what a closure holds
-any other object                the name of the class only
+``torch.nn.Module``             a layer of the given network: its name. Else the class and all attributes of each
+                                module, private ones and hooks too, parameters and buffers; of TorchScript its code; a
+                                traced graph by its code; a compiled network as the one that was compiled
+function                        of the user: code (not its comments and lines), defaults, captured values, the globals
+                                that it reads and functions that it calls; not what it imports when it is called. Of
+                                an installed package: name and version
+class                           of the user: name, methods as functions, and attributes, of its bases too, but not
+                                ``__init__``. Of an installed package: name and version
+module of Python, logger        the name
+any other object                class and attributes, private ones too, except ``functools.cached_property``; where
+                                not all state is in ``__dict__``, what pickle keeps of it
+an object that pickle refuses   the name of the class only; ``complete=True`` is an error here, which names the part
 ==============================  ========================================================================================
 
-``strict=True`` refuses the last four with an error, and looks into any other object that keeps all its state in
-``__dict__``: every attribute counts, private ones too, except values of ``functools.cached_property``.
+Versions of Python, torch, numpy and Captum do not count; of a device only the type does. ``strict=True``, for keys that
+many computers share, refuses modules, functions, classes and what is not in ``__dict__`` with an error.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
+import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from os import PathLike
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,9 +55,18 @@ from torch import Tensor, nn
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import open_regular
+from captum_canonical.functions import (
+    attributes_of,
+    class_parts,
+    installed_version,
+    is_known_by_name,
+    module_settings,
+    parts_of,
+    script_parts,
+)
 
 _PLAIN = (type(None), bool, int, float, str)
-_BY_REPR = (bytes, complex, range, slice, torch.dtype, torch.device)
+_BY_REPR = (bytes, complex, range, slice, torch.dtype, torch.layout, torch.memory_format, np.dtype)
 _SHORT = 16  # hexadecimal digits in a description: 64 bits
 
 
@@ -74,17 +91,20 @@ def fingerprint(value: object, *, strict: bool = False, place: str = "value") ->
     return hashlib.sha256(repr(describe(value, strict=strict, place=place)).encode()).hexdigest()
 
 
-def describe(value: object, *, network: object = None, strict: bool = False, place: str = "value") -> Any:
+def describe(
+    value: object, *, network: object = None, strict: bool = False, complete: bool = False, place: str = "value"
+) -> Any:
     """A value as what JSON can hold.
 
     Args:
         value: see the module.
         network: whose layers are described by their names.
         strict: see the module.
+        complete: raise an error where the module says so.
         place: what messages call the value.
 
     Raises:
-        CanonicalError: ``strict``, and there is no description.
+        CanonicalError: ``strict`` or ``complete``, and there is no description.
 
     Example::
 
@@ -94,7 +114,7 @@ def describe(value: object, *, network: object = None, strict: bool = False, pla
         >>> describe(net[0], network=net)
         <layer 0>
     """
-    return _Walk(network, strict).of(value, place, ())
+    return _Walk(network, strict, complete).of(value, place, ())
 
 
 def array_digest(array: Tensor | np.ndarray) -> str:
@@ -123,9 +143,19 @@ def file_digest(path: str | PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def module_digest(network: nn.Module) -> str:
-    """SHA-256 of a network's modules, their public attributes, parameters and buffers, in hexadecimal digits."""
-    return _module_digest(network, ())
+def network_digest(network: Callable[..., Any]) -> str:
+    """SHA-256 of a network, or any other callable, in hexadecimal digits: equal only for equal outputs.
+
+    Raises:
+        CanonicalError: of a part only the class can be compared; the message names the part.
+
+    Example::
+
+        >>> network_digest(lambda x: x + 1) == network_digest(lambda x: x + 2)
+        False
+    """
+    walk = _Walk(None, strict=False, complete=True)
+    return hashlib.sha256(repr(walk.decisive(network, "forward_func", ())).encode()).hexdigest()
 
 
 class _Words(str):
@@ -141,6 +171,9 @@ class _Words(str):
 class _Walk:
     network: object
     strict: bool
+    complete: bool = False
+    known: dict[int, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+    """id -> the object, so that no other one gets its number, and its description."""
 
     def of(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
         if isinstance(value, Enum):
@@ -149,10 +182,12 @@ class _Walk:
             value = value.item()
         if isinstance(value, _PLAIN):
             return _Words(repr(value)) if isinstance(value, float) and not math.isfinite(value) else value
+        if isinstance(value, torch.device):
+            return _Words(value.type)  # processes of one run have devices of their own
         if isinstance(value, (*_BY_REPR, np.generic)):
             return _Words(repr(value))
         if id(value) in outer:
-            return self._opaque(value, place)
+            return self._opaque(value, place) if self.strict else _Words(f"loop {type(value).__qualname__}")
         found = self._container(value, place, (*outer, id(value)))
         return self._object(value, place, (*outer, id(value))) if found is None else found
 
@@ -173,72 +208,111 @@ class _Walk:
         return None
 
     def _object(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
-        if isinstance(value, type):
+        if self.strict and isinstance(value, type):
             return self._opaque(value, place)
-        if hasattr(type(value), "__fingerprint__"):
+        if not isinstance(value, type) and hasattr(type(value), "__fingerprint__"):
             decisive = fingerprint(value.__fingerprint__(), strict=self.strict, place=place)
             return _Words(f"{self._class(value)} {decisive[:_SHORT]}")
         if isinstance(value, nn.Module) and not self.strict:
-            return _layer(value, self.network) or _Words(f"network {_module_digest(value, outer)[:_SHORT]}")
+            layer = _layer(value, self.network)
+            return layer or _Words(f"network {self._digest(value, place, outer)}")
         settings = self._settings(value)
-        if settings is None:
+        if settings is not None:
+            described = {name: self.of(settings[name], f"{place}.{name}", outer) for name in sorted(settings)}
+            return {"class": self._class(value), **described}
+        if self.strict:
             return self._opaque(value, place)
-        described = {name: self.of(settings[name], f"{place}.{name}", outer) for name in sorted(settings)}
-        return {"class": self._class(value), **described}
+        if isinstance(value, (ModuleType, logging.Logger)):
+            return _Words(f"{type(value).__qualname__} {getattr(value, '__name__', '')}")
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        digest = self._digest(value, place, outer)
+        return _Words(f"{name} {digest}" if digest else name)
 
     def _settings(self, value: Any) -> Mapping[str, Any] | None:
+        if isinstance(value, type):
+            return None
         if dataclasses.is_dataclass(value):
             return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         if self.strict:
             return attributes_of(value)
         if isinstance(value, Attribution):
             return {name: each for name, each in vars(value).items() if self._is_setting(name, each)}
-        if isinstance(value, functools.partial):
-            return {"function": value.func, "arguments": value.args, "keywords": value.keywords}
         return None
 
     def _is_setting(self, name: str, value: object) -> bool:
-        known = name[0] != "_" or isinstance(value, _PLAIN)
+        known = name[0] != "_" or isinstance(value, (*_PLAIN, FunctionType))
         return known and value is not None and value is not self.network and name != "forward_func"
 
     def _class(self, value: object) -> str:
         kind = type(value)
-        return f"{kind.__module__}.{kind.__qualname__}" if self.strict else kind.__qualname__
+        if self.strict:
+            return f"{kind.__module__}.{kind.__qualname__}"
+        digest = "" if isinstance(value, Enum) else self._digest(kind, kind.__qualname__, ())
+        return f"{kind.__qualname__} {digest}".rstrip()
 
     def _opaque(self, value: Any, place: str) -> _Words:
+        kind = type(value)
         if self.strict:
-            kind = type(value)
             raise CanonicalError(f"{place} is {kind.__module__}.{kind.__qualname__}, which has no stable description")
-        return _Words(getattr(value, "__qualname__", type(value).__qualname__))
+        if self.complete:
+            raise CanonicalError(
+                f"{place} is {kind.__module__}.{kind.__qualname__}, of which only the class can be compared: expected "
+                "weights, settings, functions. Give network_key=, a text that changes whenever the outputs would."
+            )
+        return _Words(getattr(value, "__qualname__", kind.__qualname__))
 
+    # ------------------------------------------------------------------------------- what only its digest is kept of
+    def _digest(self, value: Any, place: str, outer: tuple[int, ...]) -> str:
+        """Of :meth:`decisive`, short; empty where the name says all."""
+        if id(value) not in self.known:
+            self.known[id(value)] = value, "loop"  # for what holds itself
+            found = self.decisive(value, place, outer)
+            text = "" if found is None else hashlib.sha256(repr(found).encode()).hexdigest()[:_SHORT]
+            self.known[id(value)] = value, text
+        return str(self.known[id(value)][1])
 
-def attributes_of(value: Any) -> dict[str, Any] | None:
-    """All attributes of an object that keeps its whole state in ``__dict__``, else None.
+    def decisive(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
+        """All that decides what a network, a function, a class or any other object computes."""
+        if isinstance(value, nn.Module):
+            return self._modules(value, place, outer)
+        if is_known_by_name(value):
+            return installed_version(value.__module__ or "builtins") or None
+        parts = class_parts(value) if isinstance(value, type) else parts_of(value)
+        if parts is not None:
+            return self.of(parts, place, outer) if parts else None
+        if (attributes := attributes_of(value)) is None:
+            return self._pickled(value, place, outer)
+        return [self.of(type(value), place, outer), self.of(attributes, place, outer)]
 
-    Values of ``functools.cached_property`` are left out: they follow from the others.
-    """
-    bases = type(value).__mro__
-    slots = any(getattr(base, "__slots__", ()) for base in bases)
-    in_c = type(value).__reduce__ is not object.__reduce__  # as functools.partial: __dict__ is not all of it
-    is_code = hasattr(value, "__code__") or isinstance(value, (type, nn.Module))
-    if not hasattr(value, "__dict__") or slots or in_c or is_code:
-        return None
-    cached = {
-        name for base in bases for name, each in vars(base).items() if isinstance(each, functools.cached_property)
-    }
-    return {name: each for name, each in vars(value).items() if name not in cached}
+    def _pickled(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
+        try:
+            state = value.__reduce_ex__(4)
+        except Exception:  # each refuses in its own way
+            return self._opaque(value, place)
+        if isinstance(state, str):
+            return _Words(state)
+        parts = [list(part) if hasattr(part, "__next__") else part for part in state]
+        return [self.of(part, place, outer) for part in parts]
 
-
-def _module_digest(network: nn.Module, outer: tuple[int, ...]) -> str:
-    digest, walk = hashlib.sha256(), _Walk(network, strict=False)
-    for name, module in network.named_modules():
-        public = {key: each for key, each in vars(module).items() if key[0] != "_"}
-        settings = walk.of(public, name, (*outer, id(network)))
-        digest.update(repr((name, type(module).__qualname__, settings)).encode())
-    tensors: Iterable[tuple[str, Tensor]] = [*network.named_parameters(), *network.named_buffers()]
-    for name, tensor in tensors:
-        digest.update(f"{name} {array_digest(tensor)}".encode())
-    return digest.hexdigest()
+    def _modules(self, network: nn.Module, place: str, outer: tuple[int, ...]) -> Any:
+        network = getattr(network, "_orig_mod", network)  # what torch.compile compiled
+        if isinstance(network, torch.jit.ScriptModule):
+            return script_parts(network)
+        found: list[Any] = []
+        for name, module in network.named_modules():
+            where = f"{place}.{name}" if name else place
+            seen = (*outer, id(module))
+            if hasattr(type(module), "__fingerprint__"):
+                found.append((name, self._object(module, where, outer)))
+            elif isinstance(module, torch.jit.ScriptModule):
+                found.append((name, script_parts(module)))
+            else:
+                kind = [type(module).__qualname__, self._digest(type(module), where, seen)]
+                settings = {key: self.of(each, f"{where}.{key}", seen) for key, each in module_settings(module).items()}
+                found.append((name, kind, sorted(settings.items())))
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            found.append((name, array_digest(tensor)))
+        return found
 
 
 def _layer(layer: nn.Module, network: object) -> _Words | None:

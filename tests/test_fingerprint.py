@@ -20,7 +20,7 @@ from torch import nn
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.fingerprint import array_digest, describe, fingerprint, module_digest
+from captum_canonical.fingerprint import array_digest, describe, fingerprint, network_digest
 
 FACE = CanonicalFace.default(16)
 
@@ -44,6 +44,13 @@ class Plain:
     @functools.cached_property
     def computed(self) -> int:
         return 5
+
+
+class Slots:
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
 
 
 class Says(Plain):
@@ -80,7 +87,17 @@ DIFFERENT = {
         *[network(), network(scale=1), network(scale=[1, torch.ones(1)]), network(config=Options(1.0))],
         *[network().train(), changed_buffer(), network().double(), nn.Sequential(network())],
     ],
-    "functions": [abs, len, Color, functools.partial(round, 1.5), functools.partial(round, 2.5), Plain],
+    "objects": [Plain(1), Plain(2), Plain(Plain(1)), Slots(1), Slots(2), [1].append, [2].append],
+    "functions": [
+        abs,
+        len,
+        lambda: 1,
+        lambda: 2,
+        Color,
+        functools.partial(round, 1.5),
+        functools.partial(round, 2.5),
+        Plain,
+    ],
     "methods": [
         *[IntegratedGradients(abs), IntegratedGradients(abs, multiply_by_inputs=False)],
         *[LayerGradCam(network(), nn.Linear(2, 2)), LayerGradCam(network(), nn.Conv2d(2, 2, 1))],
@@ -108,8 +125,9 @@ def test_what_differs_has_another_fingerprint(kind: str) -> None:
         (torch.tensor([1 - 1j]), torch.tensor([1 + 1j]).conj()),
         (network(), network()),
         (IntegratedGradients(network()), IntegratedGradients(changed_buffer())),  # the network is not the method's
-        (Plain(1), Plain(2)),
-        (lambda: 1, lambda: 2),
+        (Plain(1), Plain(1)),
+        (lambda: 1, lambda: 1),
+        (torch.device("cuda:0"), torch.device("cuda:1")),
     ],
 )
 def test_what_does_not_count(one: object, other: object) -> None:
@@ -145,7 +163,7 @@ def test_values_that_hold_themselves_have_an_end() -> None:
     made = network(outer=[1])
     made.outer.append(made)
     made[0].siblings = [made[0], made[1]]
-    assert fingerprint(loop) == fingerprint(loop) and module_digest(made) == module_digest(made)
+    assert fingerprint(loop) == fingerprint(loop) and network_digest(made) == network_digest(made)
 
 
 def test_strict_looks_into_objects_and_refuses_what_it_does_not_know() -> None:

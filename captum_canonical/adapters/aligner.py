@@ -11,7 +11,8 @@ from typing import Any
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import Images
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.fingerprint import attributes_of, describe, fingerprint
+from captum_canonical.fingerprint import describe, fingerprint
+from captum_canonical.functions import attributes_of
 
 
 class Aligner(ABC):

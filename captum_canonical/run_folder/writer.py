@@ -53,9 +53,10 @@ def begin_run(root: Path, manifest: Manifest, canonical_face: CanonicalFace) -> 
 def _check_same(root: Path, there: Manifest, now: Manifest) -> None:
     differences = there.differences(now)
     if differences:
+        what = " The network's weights, settings, hooks or code are others." if there.network != now.network else ""
         raise CanonicalError(
             f"{root}: expected the folder of a run with the same settings, but they differ in "
-            f"{'; '.join(differences)}. Choose another folder, or call with the settings of this one."
+            f"{'; '.join(differences)}.{what} Choose another folder, or call with the settings of this one."
         )
     if dict(there.versions) != dict(now.versions):
         warnings.warn(

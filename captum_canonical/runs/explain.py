@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -12,15 +11,15 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions.base import CanonicalAttribution
+from captum_canonical.attributions.base import CanonicalAttribution, with_wrapped
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.run import on_face
 from captum_canonical.checks import check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
+from captum_canonical.errors import CanonicalError, warn_if_training
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.fingerprint import module_digest
+from captum_canonical.fingerprint import network_digest
 from captum_canonical.restore import random_state_kept
 from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.runs.job import Job
@@ -136,7 +135,9 @@ def explain_dataset(
             48, 64, 96, 128, ... photographs, in whole batches. What the rule reads at the end is a little optimistic.
         batch_size: photographs that are explained at once.
         seed: of the order, and of methods that draw random numbers.
-        network_key: a text that stands for a network which is no ``torch.nn.Module``.
+        network_key: a text that stands for the network, for one with parts that cannot be compared (a remote service,
+            an object in C): change it whenever the outputs would. Default: weights, settings, hooks and the code of
+            the user's classes and functions are compared.
         device: where photographs are moved to. Default: where the network's weights are.
         num_workers: processes that read photographs ahead, of :class:`AlignedFaces`.
         timeout: seconds after which a process that is silent counts as dead.
@@ -177,8 +178,8 @@ def explain_dataset(
         manifest = Manifest(
             count=source.batches[-1].stop,
             size=face.size,
-            settings=maps.settings | {"batch_size": batch_size, "order": source.order},
-            network=network_fingerprint(forward_func, network_key),
+            settings=maps.settings(complete=network_key is None) | {"batch_size": batch_size, "order": source.order},
+            network=network_fingerprint(forward_func, network_key, chosen),
             data=source.fingerprint,
             left_out=source.left_out,
             classes=source.classes,
@@ -188,10 +189,16 @@ def explain_dataset(
     return ModelSaliency.open(out, symmetric)
 
 
-def network_fingerprint(forward_func: Callable[..., Any], key: str | None) -> str:
-    """What tells a network from others: its weights and settings, or the text that the user gives for it.
+def network_fingerprint(forward_func: Callable[..., Any], key: str | None, method: Attribution | None = None) -> str:
+    """What tells a network from others: weights, settings and code, or the text that the user gives for it.
 
-    A callable that is no module is known by its name only, which is said in a warning.
+    Args:
+        forward_func: the network.
+        key: the text.
+        method: whose own networks count too, where they are others.
+
+    Raises:
+        CanonicalError: without a key, there is a part of which only the class is known; the message names it.
 
     Example::
 
@@ -203,16 +210,10 @@ def network_fingerprint(forward_func: Callable[..., Any], key: str | None) -> st
     """
     if key is not None:
         return f"key {key}"
-    if isinstance(forward_func, nn.Module):
-        return module_digest(forward_func)
-    name = f"{type(forward_func).__module__}.{type(forward_func).__qualname__}"
-    name = getattr(forward_func, "__qualname__", name)
-    warnings.warn(
-        f"explain_dataset: {name} is no torch module, so that nothing but its name can tell it from another network "
-        "when the run goes on; network_key=, a text that changes whenever its outputs would, makes sure.",
-        stacklevel=user_stacklevel(),
-    )
-    return f"callable {name}"
+    held = [each.forward_func for each in with_wrapped(method) if hasattr(each, "forward_func")]
+    known = {id(each) for each in forward_func.modules()} if isinstance(forward_func, nn.Module) else {id(forward_func)}
+    others = {id(each): each for each in held if id(each) not in known and each != forward_func}
+    return " ".join(network_digest(each) for each in (forward_func, *others.values()))
 
 
 def _align(data: AlignedFaces, processes: Processes, show_progress: bool) -> None:

@@ -114,12 +114,16 @@ class PhotoMaps:
     device: torch.device | None
     seed: int
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the maps, beside the network and the photographs, as JSON can hold it."""
+    def settings(self, complete: bool = True) -> dict[str, Any]:
+        """What decides the maps, beside the network and the photographs, as JSON can hold it.
+
+        Args:
+            complete: raise an error for what can be compared by its class only, instead of naming it.
+        """
+        network = self.forward_func
         return {
-            "method": describe(self.method, network=self.forward_func),
-            "arguments": describe(self.arguments, network=self.forward_func),
+            "method": describe(self.method, network=network, complete=complete, place="method"),
+            "arguments": describe(self.arguments, network=network, complete=complete, place="arguments"),
             "target": describe(self.target),
             "seed": self.seed,
         }

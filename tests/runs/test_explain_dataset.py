@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import warnings
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -248,19 +248,33 @@ def test_a_stopping_rule_and_pooling_may_change(tmp_path: Path) -> None:
     assert len(pooled.run.stopping["verdicts"]) == 1 and pooled.run.complete
 
 
-def test_functions_are_known_by_a_key(tmp_path: Path) -> None:
-    network = Network()
+def test_functions_are_known_by_their_code_and_what_they_hold_or_by_a_key(tmp_path: Path) -> None:
+    network, scale, lock = Network(), 1.0, None
 
     def function(images: torch.Tensor) -> torch.Tensor:
-        return network(images)
+        return network(images) * scale if lock is None else network(images)
 
-    with pytest.warns(UserWarning, match="network_key=, a text that changes"):
+    explain(tmp_path / "run", function)  # type: ignore[arg-type]
+    explain(tmp_path / "run", function)  # type: ignore[arg-type]
+    scale = 2.0
+    with pytest.raises(cc.CanonicalError, match=r"network: .*weights, settings, hooks or code are others"):
         explain(tmp_path / "run", function)  # type: ignore[arg-type]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        explain(tmp_path / "keyed", function, network_key="version 1")  # type: ignore[arg-type]
+    lock = threading.Lock()
+    with pytest.raises(cc.CanonicalError, match=r"\['lock'\] is _thread.lock.*network_key=, a text that changes"):
+        explain(tmp_path / "keyed", function)  # type: ignore[arg-type]
+    explain(tmp_path / "keyed", function, network_key="version 1")  # type: ignore[arg-type]
     with pytest.raises(cc.CanonicalError, match="network: key version 1 there, key version 2 now"):
         explain(tmp_path / "keyed", function, network_key="version 2")  # type: ignore[arg-type]
+
+
+def test_a_method_on_another_network_than_the_one_given_is_another_run(tmp_path: Path) -> None:
+    network, other = Network(), Network()
+    method = cc.CanonicalOcclusion(other, None, face())
+    explain(tmp_path / "run", network, method=method, canonical_face=None)
+    with torch.no_grad():
+        other.layer.bias[1] += 1e-6
+    with pytest.raises(cc.CanonicalError, match="network: "):
+        explain(tmp_path / "run", network, method=method, canonical_face=None)
 
 
 @pytest.mark.parametrize(
