@@ -25,6 +25,7 @@ from captum_canonical.faces.face_arrays import (
     write_fields,
 )
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.plausible import check_plausible
 from captum_canonical.faces.warp import Raster, rasterize, warp
 
 DEFAULT_SIZE = 224
@@ -250,7 +251,11 @@ class CanonicalFace:
         return replace(self, image=torch.where(count > 0, mean, self.image).float())
 
     def check_mesh(self, faces: FaceMesh, image_size: Sequence[int] | None = None) -> None:
-        """Raises AlignmentError if meshes are of another topology, or belong to images of another size."""
+        """Raises AlignmentError if meshes have another topology or image size, or cannot be right.
+
+        They cannot if a face spans only a few pixels, or if only its mirror image fits this face. Less certain faults
+        (most of a face outside its image, no resemblance to this face) are warned of.
+        """
         expected = len(self.vertices)
         known = faces.topology is not None and self.topology is not None
         if faces.num_vertices != expected or (known and faces.topology != self.topology):
@@ -263,6 +268,7 @@ class CanonicalFace:
                 f"the mesh was made for images of (height, width) = {faces.image_size}, these are {tuple(image_size)}; "
                 "align these images, or bring the mesh along with .cropped() and .resized()."
             )
+        check_plausible(self.vertices, faces)
 
 
 def farthest_first(points: Tensor, start: int | None = None) -> Tensor:
