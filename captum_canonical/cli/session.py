@@ -17,6 +17,7 @@ from captum_canonical.cli.network_files import first_line
 from captum_canonical.cli.networks import load_network
 from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.photo_list import check_class_names
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -77,20 +78,21 @@ class Session:
             ) from error
         if not isinstance(output, Tensor):
             return
-        self._check_target(output)
+        self._check_outputs(output)
         if self.settings.link != "none" and _are_probabilities(output):
             print_message(
                 f"warning: the outputs look like probabilities, of which --link {self.settings.link} makes no sense; "
                 "--link none explains them as they are."
             )
 
-    def _check_target(self, output: Tensor) -> None:
-        if not isinstance(self.target, int) or (self.settings.link == "none" and output.ndim != 2):
+    def _check_outputs(self, output: Tensor) -> None:
+        if self.settings.link == "none" and output.ndim != 2:
             return
         classes = output.flatten(1).shape[1] if output.ndim > 1 else 1
         if self.settings.link != "none":
             classes = max(classes, 2)  # a network with one logit has a negative and a positive class
-        if self.target >= classes:
+        check_class_names(self.settings.classes, classes)
+        if isinstance(self.target, int) and self.target >= classes:
             raise CanonicalError(
                 f"--target: expected a class from 0 to {classes - 1}, since the network has {classes} classes, got "
                 f"{self.target}."

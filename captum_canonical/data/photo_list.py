@@ -181,6 +181,24 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
     return names
 
 
+class ClassNamesError(CanonicalError):
+    """Names of classes are not as many as the network has outputs."""
+
+
+def check_class_names(names: Sequence[str] | None, outputs: int) -> None:
+    """Raises ClassNamesError unless there is a name for each output, no names, or a single score, which has none.
+
+    Example::
+
+        >>> check_class_names(["glad", "sad"], 2)
+    """
+    if names and outputs not in (1, len(names)):
+        raise ClassNamesError(
+            f"classes=[...]: expected a name for each of the network's {outputs} outputs, in their order, got "
+            f"{len(names)} ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})."
+        )
+
+
 def with_targets(rows: Sequence[PhotoRow], classes: int | Sequence[str] | None = None) -> list[PhotoRow]:
     """The rows with targets as Captum takes them.
 

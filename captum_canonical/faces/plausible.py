@@ -12,7 +12,7 @@ from captum_canonical.faces.mesh import FaceMesh
 
 LEAST_EXTENT = 4.0  # pixels, of the longer side of a face's box
 FLAT = 1e-3  # depth as a share of height, below which there is none
-MIRRORED = 0.1  # by which a reflection must fit better than a similarity, as a correlation
+MIRRORED, FITS = 0.1, 0.75  # a reflection fits better by so much, and so well, as a correlation
 ALIKE = 0.5  # correlation with the canonical face, below which a mesh looks like no face
 
 
@@ -46,8 +46,8 @@ def check_plausible(shape: Tensor, faces: FaceMesh) -> None:
     shape = shape.detach().cpu().double()
     flat, flat_mirrored = _fits(shape[:, :2], plane)
     fit, mirrored = _fits(shape, vertices)
-    wrong = mirrored - fit > MIRRORED
-    wrong_plane = flat_mirrored - flat > MIRRORED
+    wrong = (mirrored - fit > MIRRORED) & (mirrored > FITS)
+    wrong_plane = (flat_mirrored - flat > MIRRORED) & (flat_mirrored > FITS)
     deep = _deep(shape[None]) & _deep(vertices)
     _refuse(
         rows[wrong_plane & (wrong | ~deep)],

@@ -174,7 +174,7 @@ def explain_dataset(
             processes.together(lambda: _align(data, processes, show_progress))
         source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         where = _device(forward_func) if device is None else torch.device(device)
-        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed))
+        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed), source.classes)
         manifest = Manifest(
             count=source.batches[-1].stop,
             size=face.size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from captum_canonical._captum import TargetType, format_forward_args, run_forward
 from captum_canonical.adapters.landmarks import fit_similarity
 from captum_canonical.attributions.run import networks_of, run_attribution
+from captum_canonical.data.photo_list import ClassNamesError, check_class_names
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -104,6 +105,7 @@ class PhotoMaps:
         arguments: of ``method.attribute``.
         device: where the network is, or None to leave photographs where they are.
         seed: of methods that draw random numbers.
+        classes: names of the network's outputs, or None.
     """
 
     forward_func: Callable[..., Any]
@@ -113,6 +115,7 @@ class PhotoMaps:
     arguments: Mapping[str, Any]
     device: torch.device | None
     seed: int
+    classes: Sequence[str] | None = None
 
     def settings(self, complete: bool = True) -> dict[str, Any]:
         """What decides the maps, beside the network and the photographs, as JSON can hold it.
@@ -146,7 +149,7 @@ class PhotoMaps:
     def _fill_in(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
         try:
             self._together(result, batch, rows, kept, number)
-        except (MemoryError, torch.cuda.OutOfMemoryError):
+        except (MemoryError, torch.cuda.OutOfMemoryError, ClassNamesError):
             raise  # no fault of a photograph
         except Exception as error:
             if len(rows) > 1:
@@ -194,6 +197,8 @@ class PhotoMaps:
 
     def _targets(self, batch: FaceBatch, output: Tensor) -> tuple[TargetType, list[int | None]]:
         """What to explain, and the class with the largest output of each photograph."""
+        if output.ndim == 2:
+            check_class_names(self.classes, output.shape[1])
         classes = output.argmax(1) if output.ndim == 2 and output.shape[1] > 1 else None
         predicted: list[int | None] = [None] * len(batch) if classes is None else classes.tolist()
         if self.target == "predicted":

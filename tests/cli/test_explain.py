@@ -51,6 +51,11 @@ def test_targets_groups_and_identities_of_a_table(photos: Path, tmp_path: Path, 
     assert not (tmp_path / "d").exists()
 
 
+def test_as_many_names_of_classes_as_outputs_are_expected(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    error = run_error(explain_command(photos, tmp_path / "d", "--classes", "a,b"), capsys)
+    assert "--classes: expected a name for each of the network's 3 outputs" in error and not (tmp_path / "d").exists()
+
+
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", "guided-grad-cam++", "score-cam", "saliency"])
 def test_other_methods(method: str, photos: Path, tmp_path: Path, capsys: Capture) -> None:
     own = ["--layer", "deep"] if "cam" in method else []

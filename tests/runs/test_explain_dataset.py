@@ -377,6 +377,16 @@ def test_classes_that_have_names_are_called_by_them(tmp_path: Path) -> None:
     assert old.run.classes is None and {*old.strata("label")} == {"0", "1"} and torch.equal(old.mean, result.mean)
 
 
+def test_as_many_names_of_classes_as_outputs_are_expected(tmp_path: Path) -> None:
+    rows = [(path, number % 2) for number, path in enumerate(write_photos(tmp_path / "photos", 6))]
+    corners = cc.CanonicalFace.from_vertices(torch.rand(3, SIDE, SIDE), torch.rand(9, 3) * SIDE)
+    for names in (("glad", "sad", "calm"), ("glad", "sad", "calm", "angry")):
+        data = cc.AlignedFaces(rows, CornerAligner(), size=SIDE, classes=names)
+        with pytest.raises(cc.CanonicalError, match=rf"^classes=.*each of the network's 2 outputs.*got {len(names)} "):
+            explain(tmp_path / "run", data=data, canonical_face=corners, num_points=5)
+        assert not list((tmp_path / "run").glob("records*"))
+
+
 def test_a_call_in_which_everything_fails_says_why_at_once(tmp_path: Path) -> None:
     calls: list[int] = []
 
