@@ -16,6 +16,7 @@ from captum_canonical.faces.mesh import FaceMesh
 
 logger = logging.getLogger("captum_canonical")
 _repeats_seen: set[tuple[int, int]] = set()
+GRID_CELLS, GRID_RATIO = 1.5, 1.25  # by which the proportions of a layer's grid may differ from the image's
 
 Faces = FaceMesh | Callable[[Tensor], FaceMesh]
 FacesArgument = Faces | Sequence[Faces | None] | None
@@ -140,6 +141,37 @@ def face_for(canonical_face: CanonicalFace | None, meshes: Sequence[FaceMesh | N
     for mesh in known:
         face.check_mesh(mesh)
     return face
+
+
+def check_grid(method: object, layer_tensor: Tensor, photos: Sequence[Tensor]) -> None:
+    """Raises CanonicalError if a layer's maps (N, C, h, w) have a shape that no photograph's maps can have.
+
+    Channels last, as torchvision's Swin and the norms of ConvNeXt hold them, make a grid of width x channels. A layer's
+    grid has the proportions of the photograph, but for a cell or two that padding and rounding take.
+
+    Example::
+
+        >>> check_grid(None, torch.zeros(1, 1, 7, 7), [torch.zeros(1, 3, 224, 224)])
+    """
+    images = [tuple(x.shape[-2:]) for x in photos if x.ndim == 4]
+    if layer_tensor.ndim != 4 or not images or any(_proportional(tuple(layer_tensor.shape[-2:]), at) for at in images):
+        return
+    raise CanonicalError(
+        f"{type(method).__name__}: the layer's maps are {tuple(layer_tensor.shape[-2:])}, which cannot lie on images "
+        f"of {images[0]} (height, width): its channels come last, it seems. Choose a layer whose tensor is "
+        "(N, C, h, w): one that permutes it (net.permute in torchvision's Swin), or the block around a norm "
+        "(net.features[-1] in ConvNeXt)."
+    )
+
+
+def _proportional(grid: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    height, width = grid[1] * image[0] / image[1], grid[0] * image[1] / image[0]
+    cells = min(abs(grid[0] - height), abs(grid[1] - width))
+    if cells <= GRID_CELLS or 1 / GRID_RATIO <= grid[0] / height <= GRID_RATIO:
+        return True
+    # Without padding both sides lose the same number of pixels: what is left of their difference gives the stride.
+    stride = (image[0] - image[1]) / (grid[0] - grid[1]) if grid[0] != grid[1] else 0.0
+    return stride >= 1 and all(cell * stride <= side for cell, side in zip(grid, image, strict=True))
 
 
 def map_dtype(inputs: Tensor) -> torch.dtype:

@@ -12,7 +12,7 @@ from captum.attr import GradientAttribution, GuidedBackprop, LayerAttribution, L
 from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
-from captum_canonical.attributions.base import as_tuple
+from captum_canonical.attributions.base import as_tuple, check_grid
 from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
 
 LINEAR_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
@@ -131,7 +131,7 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
         pairs = []
         for pair in as_layer_tensors(both):
             gradients, activations = pair.to(torch.promote_types(pair.dtype, torch.float32)).unbind(1)
-            check_layer(self, activations, len(photos[0]))
+            check_layer(self, activations, photos)
             pairs.append((gradients, activations))
         return pairs
 
@@ -270,13 +270,15 @@ def as_layer_tensors(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
-def check_layer(method: LayerAttribution, tensor: Tensor, num_images: int) -> None:
-    """Raises unless a tensor of the layer has images, channels and, or not, positions."""
+def check_layer(method: LayerAttribution, tensor: Tensor, photos: tuple[Tensor, ...]) -> None:
+    """Raises unless a tensor of the layer has images, channels and, or not, positions that can lie on the images."""
+    num_images = len(photos[0])
     if tensor.ndim < 2 or len(tensor) != num_images:
         raise CanonicalError(
             f"{type(method).__name__}: expected a layer whose tensors begin with the {num_images} images and their "
             f"channels, got a first dimension of {len(tensor) if tensor.ndim else 1}; choose another layer."
         )
+    check_grid(method, tensor, photos)
 
 
 def weigh(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr import Attribution
+from captum.attr import Attribution, LayerAttribution
 from torch import Tensor
 
 from captum_canonical._captum import log_usage
@@ -17,6 +17,7 @@ from captum_canonical.attributions.base import (
     CanonicalAttribution,
     FacesArgument,
     as_tuple,
+    check_grid,
     face_for,
     innermost,
     map_dtype,
@@ -250,6 +251,8 @@ class CanonicalProjector(CanonicalAttribution):
         """Each map with the mesh and the photograph it belongs to."""
         if isinstance(result, Tensor) or len(result) != len(photos):
             maps = (result,) if isinstance(result, Tensor) else tuple(result)
+            if isinstance(innermost(self.attribution_method), LayerAttribution):
+                check_grid(innermost(self.attribution_method), maps[0], photos)
             known = [(mesh, x) for mesh, x in zip(meshes, photos, strict=True) if mesh is not None]
             if len(known) != 1 or len(maps) != 1:
                 raise CanonicalError(

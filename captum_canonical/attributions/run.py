@@ -6,10 +6,16 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from captum.attr import Attribution
+from captum.attr import Attribution, LayerAttribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions.base import CanonicalAttribution, innermost, with_wrapped
+from captum_canonical.attributions.base import (
+    CanonicalAttribution,
+    as_tuple,
+    check_grid,
+    innermost,
+    with_wrapped,
+)
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 
@@ -53,7 +59,10 @@ def run_attribution(
     if faces is not None and isinstance(innermost(method), CanonicalAttribution):
         given["faces"] = faces
     if not isinstance(method, CanonicalAttribution):
-        return AttributionMaps(_one_map(method, call(**given) if inputs is None else call(inputs, **given)), None)
+        maps = _one_map(method, call(**given) if inputs is None else call(inputs, **given))
+        if isinstance(innermost(method), LayerAttribution) and inputs is not None:
+            check_grid(method, maps, as_tuple(inputs))
+        return AttributionMaps(maps, None)
     maps, coverage = call(inputs, **given, return_coverage=True)
     return AttributionMaps(_one_map(method, maps), _one_map(method, coverage))
 

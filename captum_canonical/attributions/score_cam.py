@@ -152,7 +152,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
                 "holds tensors."
             ) from error
         for tensor in found:
-            check_layer(self, tensor, len(photos[0]))
+            check_layer(self, tensor, photos)
         return list(found)
 
 
