@@ -20,7 +20,8 @@ from captum_canonical.faithfulness.explanations import score_batches
 from captum_canonical.inference.dense import Scorer
 from captum_canonical.inference.per_image import check_per_image
 from captum_canonical.saliency.metric import CanonicalModelSaliency
-from captum_canonical.statistics.units import factorize, names_of
+from captum_canonical.statistics.labels import labels_of, people_units
+from captum_canonical.statistics.units import factorize
 
 ONE_TARGET = "all"
 
@@ -36,11 +37,12 @@ class BenchmarkPhotos:
         area: (N, 1, H, W) bool, the pixels that show the face.
         target, args: of these images, as Captum takes them.
         clean: (N,) float64 on the CPU, the scores of the images.
-        units: (N,) int64, the identity of each, from 0 on; each its own where identities are not known.
+        units: (N,) int64, the identity of each, from 0 on; an image whose identity is not known is a person of its own.
         folds: (N,) int64.
         groups: for each image what its canonical mean is taken over: its target, or one and the same for all.
         kept: (N,) int64, their places in the user's data.
         left_out: place in the user's data -> why an image is left out.
+        identified: how many of them show somebody whose identity is known.
     """
 
     images: Tensor
@@ -55,6 +57,7 @@ class BenchmarkPhotos:
     groups: tuple[Hashable, ...]
     kept: Tensor
     left_out: dict[int, str]
+    identified: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,7 +116,7 @@ def prepare(
             f"data: expected finite values, got NaN or infinity in images {broken[:10]}; leave them out."
         )
     count = len(data)
-    names = names_of(identities, count)
+    labels = labels_of(identities, count, "identities")
     images, given = data.detach(), format_forward_args(additional_forward_args)
     mesh = _aligned(images, faces)
     face = face_for(canonical_face, [mesh])
@@ -125,14 +128,18 @@ def prepare(
     check_per_image(Scorer(forward_func, target, given, count), (images,))
     args = _args_of(given, kept, count)
     chosen = rows_of(target, kept, count)
-    units = factorize([names[row] for row in kept.tolist()])
+    people = [labels[row] for row in kept.tolist()]
+    units = people_units(people)
     groups = _targets(chosen, len(kept)) if settings.per_target else (ONE_TARGET,) * len(kept)
     scorer = Scorer(forward_func, chosen, args, len(kept))
     with torch.no_grad():
         everything = torch.arange(len(kept))
         clean = score_batches(scorer, lambda rows: images[rows.to(images.device)], everything, settings.batch_size)
     folds = assign_folds(units, settings.folds, settings.seed)
-    return BenchmarkPhotos(images, mesh[kept], face, area, chosen, args, clean, units, folds, groups, kept, left_out)
+    known = len(people) - people.count(None)
+    return BenchmarkPhotos(
+        images, mesh[kept], face, area, chosen, args, clean, units, folds, groups, kept, left_out, known
+    )
 
 
 def _args_of(args: tuple[Any, ...], kept: Tensor, count: int) -> tuple[Any, ...]:

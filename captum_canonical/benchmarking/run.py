@@ -82,7 +82,9 @@ def benchmark(
         faces: one mesh for each photograph, or an aligner, which is called once. Photographs without a face are left
             out and counted.
         canonical_face: the face of all maps. Default: :meth:`CanonicalFace.default`.
-        identities: who is on each photograph. Default: somebody else on each.
+        identities: who is on each photograph. One whose identity is missing (None, NaN, ``pd.NA``, an empty text or one
+            of :data:`~captum_canonical.statistics.labels.MISSING_TEXTS`) shows a person of its own. Default: all are
+            missing.
         additional_forward_args: as in Captum, for all methods and the scores.
         fills: what hidden pixels become, see :func:`fill_pixels`; a method should not be scored by the fill alone that
             it was built with.
@@ -144,14 +146,14 @@ def benchmark(
         if per_target:
             list(held_out_folds(photos))
         random_maps(photos.first(), seed, random_patch, random_points)
-        facts = _facts_of(photos, runs, identities is not None, controls)
+        facts = _facts_of(photos, runs, photos.identified > 0, controls)
         job = BenchmarkJob(CountedForward(forward_func), photos, settings, CONTROLS if controls else {})
         rows, mean_maps = job.run(runs, show_progress)
     own = {run.name: run.photos.face for run in runs}
     return BenchmarkResult(
         rows=tuple(rows),
-        settings={**settings.described(), **facts, "intervals by": "photo" if identities is None else "identity"},
-        notes=tuple(notes_of(photos, settings, identities is not None, runs)),
+        settings={**settings.described(), **facts, "intervals by": "identity" if photos.identified else "photo"},
+        notes=tuple(notes_of(photos, settings, photos.identified > 0, runs)),
         clean_scores=photos.clean,
         units=photos.units,
         interval_units=photos.units,
@@ -253,6 +255,8 @@ def notes_of(
             "Identities are not known: intervals (95 %) and tests are by photo, and too narrow if photos show the same "
             "people."
         )
+    if identified and photos.identified < count:
+        notes.append(f"{count - photos.identified} images of unknown people count as one person each.")
     if not percentages_apply(photos, settings):
         notes.append(
             f"No percentages: scores from {float(photos.clean.min()):.3g} to {float(photos.clean.max()):.3g} are no "

@@ -83,8 +83,7 @@ def run(arguments: Namespace) -> CommandResult:
     if arguments.dry_run:
         return _estimate(arguments, session, time.perf_counter() - start)
     batch = session.batch(len(session.data))
-    identities = None if None in batch.identities else batch.identities
-    result = _benchmark(arguments, session, batch, arguments.folds, identities, not arguments.quiet)
+    result = _benchmark(arguments, session, batch, arguments.folds, batch.identities, not arguments.quiet)
     _write(result, arguments.out)
     counts = alignment_counts(session.data)
     elapsed = time.perf_counter() - start

@@ -24,6 +24,7 @@ from captum_canonical.saliency.significance import Clusters, MaxTSettings, Permu
 from captum_canonical.saliency.single_maps import SingleMaps
 from captum_canonical.saliency.units import Bands, Units, photo_bands, pixels_at_once, units_of
 from captum_canonical.statistics.bootstrap import check_level, influences, ratios
+from captum_canonical.statistics.labels import labels_of
 from captum_canonical.statistics.units import SAME, unit_means
 
 
@@ -137,15 +138,31 @@ def _paired(a: ModelSaliency, b: ModelSaliency) -> tuple[ModelSaliency, ModelSal
             "compare_groups compares different ones."
         )
     pair = first.subset(rows), second.subset([places[keys[number]] for number in rows])
-    known = next((photos for photos in pair if units_of(photos).people), pair[0])
-    people = known.records.get("identity", [None] * len(rows))  # of one side: they are the same photographs
+    people, differ = _common_identities(*pair)
     one, other = (
         ModelSaliency.of_photos(photos.with_column("identity", people), a.face("compare_models"), a.symmetric, "people")
         for photos in pair
     )
     left_out = len(first) - len(rows), len(second) - len(rows)
-    note = f"{left_out[0]} and {left_out[1]} photographs that only one side has are left out."
-    return one, other, [note] if any(left_out) else []
+    notes = [f"{left_out[0]} and {left_out[1]} photographs that only one side has are left out."] * any(left_out)
+    return one, other, notes + [differ] * bool(differ)
+
+
+def _common_identities(first: SingleMaps, second: SingleMaps) -> tuple[list[Hashable | None], str]:
+    """Who is on the photographs that both sides hold, and a note where the sides disagree.
+
+    They are those of the side that knows more of them, completed by the other one.
+    """
+    more, less = sorted(
+        (labels_of(photos.records.get("identity"), len(photos), "identity") for photos in (first, second)),
+        key=lambda identities: identities.count(None),
+    )
+    pairs = list(zip(more, less, strict=True))
+    differ = sum(None not in pair and pair[0] != pair[1] for pair in pairs)
+    if differ:
+        note = f"{differ} photographs have different identities on both sides; those of one side alone are used."
+        return more, note
+    return [other if own is None else own for own, other in pairs], ""
 
 
 def _pairing_keys(first: SingleMaps, second: SingleMaps) -> tuple[list[Hashable], list[Hashable]]:

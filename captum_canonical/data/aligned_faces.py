@@ -39,8 +39,11 @@ class AlignedFaces(Dataset[FaceRecord]):
 
     Args:
         source: a folder (the photographs in it and in its sub-folders in order of their names, hidden ones left out);
-            a CSV file in UTF-8 with a column ``path`` and perhaps ``target``, ``group`` and ``identity``; or a list of
-            paths, tuples (path, target, group, identity), dicts of these, or :class:`PhotoRow`.
+            a CSV file in UTF-8 or a DataFrame with a column ``path`` and perhaps ``target``, ``group`` and
+            ``identity``; or a list of paths, tuples (path, target, group, identity), dicts of these, or
+            :class:`PhotoRow`. A group or identity that is None, NaN, ``pd.NA``, empty or one of
+            :data:`~captum_canonical.statistics.labels.MISSING_TEXTS` is missing, and a photograph whose identity is
+            missing shows a person of its own; 1, 1.0 and "1.0" are one group.
         aligner: an :class:`~captum_canonical.adapters.Aligner`, with either ``on_missing``, or any callable
             ``aligner([photo], names=[name])`` that returns a :class:`FaceMesh` of one row. Default:
             :class:`~captum_canonical.adapters.FaceMeshAligner`.
@@ -61,7 +64,7 @@ class AlignedFaces(Dataset[FaceRecord]):
             :meth:`~captum_canonical.adapters.Aligner.cache_key` of its own (a function, a network).
         classes: how many classes there are, or their names in the order of the network's outputs. Default: targets are
             class indices, or numbers to be predicted if one of them is written with a decimal point.
-        columns: ``{"path": "file", ...}``: other names of a CSV file's columns.
+        columns: ``{"path": "file", ...}``: other names of a table's columns.
         root: where relative paths start. Default: the folder of the CSV file, the working folder for a list.
         subfolder: what the name of the folder that holds a photo means: ``"target"``, ``"group"`` or ``"identity"``;
             photographs at the top have none.

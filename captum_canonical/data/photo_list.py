@@ -1,4 +1,4 @@
-"""Which photographs a data set is made of, and what is known about each: from a folder, a CSV file or a list."""
+"""Which photographs a data set is made of, and what is known about each: from a folder, a table or a list."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from typing import Any
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.photos import EXTENSIONS, PathType
+from captum_canonical.statistics.labels import is_missing, label_texts
 
 
 @dataclass(frozen=True)
 class PhotoRow:
     """One photograph of a data set, whether or not a face will be found in it.
+
+    A data set's rows hold groups and identities as texts, None where they are missing: see
+    :mod:`captum_canonical.statistics.labels`.
 
     Attributes:
         path: the file.
@@ -57,7 +61,7 @@ def list_rows(
 
     Args:
         source: see :class:`AlignedFaces`.
-        columns: ``{"path": "file", ...}``, what a CSV file calls its columns where not ``path``, ``target``, ``group``
+        columns: ``{"path": "file", ...}``, what a table calls its columns where not ``path``, ``target``, ``group``
             and ``identity``.
         root: the folder that relative paths of a CSV file or a list start at.
         subfolder: what the name of the folder that directly holds a photo means: "target", "group" or "identity".
@@ -67,21 +71,32 @@ def list_rows(
     """
     if subfolder not in (None, *COLUMNS[1:]):
         raise CanonicalError(f"subfolder: expected 'target', 'group', 'identity' or None, got {subfolder!r}.")
-    if not isinstance(source, (str, PathLike)):
-        rows = [_from_item(item, number, root) for number, item in enumerate(source)]
-    elif Path(source).is_dir():
-        rows = _from_folder(Path(source))
-    elif Path(source).is_file() and Path(source).suffix.lower() == ".csv":
-        rows = _from_csv(Path(source), columns or {}, root)
-    elif Path(source).is_file() and Path(source).suffix.lower() in EXTENSIONS:
-        rows = [_from_item(source, 0, root)]
-    else:
-        raise CanonicalError(f"{source}: expected a folder of photographs, a .csv file or a list of files; it is none.")
+    rows = _rows_of(source, columns or {}, root)
     if not rows:
         raise CanonicalError("source: expected at least one photograph, got an empty list.")
     if subfolder:
         rows = [replace(row, **{subfolder: Path(row.name).parent.name or None}) for row in rows]  # type: ignore[arg-type]
-    return rows
+    groups, identities = (
+        label_texts([getattr(row, name) for row in rows], len(rows), name) for name in ("group", "identity")
+    )
+    return [
+        replace(row, group=group, identity=identity)
+        for row, group, identity in zip(rows, groups, identities, strict=True)
+    ]
+
+
+def _rows_of(source: Source, columns: Mapping[str, str], root: PathType | None) -> list[PhotoRow]:
+    if hasattr(source, "columns"):
+        return _from_frame(source, columns, root)
+    if not isinstance(source, (str, PathLike)):
+        return [_from_item(item, number, root) for number, item in enumerate(source)]
+    if Path(source).is_dir():
+        return _from_folder(Path(source))
+    if Path(source).is_file() and Path(source).suffix.lower() == ".csv":
+        return _from_csv(Path(source), columns, root)
+    if Path(source).is_file() and Path(source).suffix.lower() in EXTENSIONS:
+        return [_from_item(source, 0, root)]
+    raise CanonicalError(f"{source}: expected a folder of photographs, a .csv file or a list of files; it is none.")
 
 
 def _from_folder(folder: Path) -> list[PhotoRow]:
@@ -117,29 +132,43 @@ def _row(values: Mapping[str, Any], origin: str, root: PathType | None) -> Photo
     path = values.get("path")
     if not isinstance(path, (str, PathLike)) or not str(path).strip():
         raise CanonicalError(f"{origin}: expected the path of a photograph, got {path!r}.")
-    words = {name: None if values.get(name) is None else str(values[name]) for name in ("group", "identity")}
-    return PhotoRow(Path(root or "") / path, values.get("target"), **words, name=str(path), origin=origin)
+    target, group, identity = (values.get(name) for name in COLUMNS[1:])
+    return PhotoRow(Path(root or "") / path, target, group, identity, name=str(path), origin=origin)
 
 
 def _from_csv(file: Path, columns: Mapping[str, str], root: PathType | None) -> list[PhotoRow]:
-    if not set(columns) <= set(COLUMNS):
-        raise CanonicalError(f"columns: expected names for some of {', '.join(COLUMNS)}, got {dict(columns)}.")
     header, lines = _read_csv(file)
-    names = {key: columns.get(key, key) for key in COLUMNS}
-    absent = [name for key, name in names.items() if name not in header and (key == "path" or key in columns)]
-    if absent:
-        raise CanonicalError(
-            f"{file}: expected a column {absent[0]!r}, separated by commas, got {header}; columns={{'path': ...}} says "
-            "what this file calls it."
-        )
+    names = _column_names(header, columns, f"{file}: expected a column {{}}, separated by commas")
     start = file.parent if root is None else root
     rows = []
     for number, line in lines:
-        values = {key: line[header.index(name)].strip() or None for key, name in names.items() if name in header}
+        values = {key: line[header.index(name)].strip() or None for key, name in names.items()}
         rows.append(_row(values, f"{file.name}, line {number}", start))
     if not rows:
         raise CanonicalError(f"{file}: expected a line for each photograph, got only the header.")
     return rows
+
+
+def _from_frame(frame: Any, columns: Mapping[str, str], root: PathType | None) -> list[PhotoRow]:
+    """The rows of a DataFrame of pandas or polars."""
+    names = _column_names(list(frame.columns), columns, "source: expected a column {}")
+    cells = zip(*([None if is_missing(each) else each for each in frame[name]] for name in names.values()), strict=True)
+    return [_row(dict(zip(names, line, strict=True)), f"row {number}", root) for number, line in enumerate(cells)]
+
+
+def _column_names(header: list[str], columns: Mapping[str, str], expected: str) -> dict[str, str]:
+    """What the columns of a table that we read are called in it."""
+    if not set(columns) <= set(COLUMNS):
+        raise CanonicalError(f"columns: expected names for some of {', '.join(COLUMNS)}, got {dict(columns)}.")
+    names = {key: columns.get(key, key) for key in COLUMNS}
+    absent = [name for key, name in names.items() if name not in header and (key == "path" or key in columns)]
+    twice = [name for name in names.values() if header.count(name) > 1]
+    if absent or twice:
+        raise CanonicalError(
+            f"{expected.format(repr((absent + twice)[0]))}{'' if absent else ' once'}, got {header}; "
+            "columns={'path': ...} says what this table calls it."
+        )
+    return {key: name for key, name in names.items() if name in header}
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -14,6 +14,7 @@ from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import Statistics, crop_photo, crop_to_face, to_tensor
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.statistics.labels import label_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,9 @@ class FaceBatch:
         images: (B, C, H, W) float32, the network's inputs.
         faces: B meshes in pixels of these inputs.
         targets: (B,) int64 (class indices) or float32 (numbers to be predicted), a list of B tuples, or None.
-        groups, identities, names: of each photograph; None where not known.
+        groups, identities: of each photograph as texts, None where missing; see
+            :mod:`captum_canonical.statistics.labels`. None: missing for all.
+        names: of each photograph.
         places: (B,) int64, their places among all photographs of the source.
     """
 
@@ -57,6 +60,10 @@ class FaceBatch:
     identities: list[str | None]
     names: list[str]
     places: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("groups", "identities"):
+            object.__setattr__(self, name, label_texts(getattr(self, name), len(self.images), name))
 
     def __len__(self) -> int:
         return len(self.images)

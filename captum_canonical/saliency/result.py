@@ -101,7 +101,8 @@ class ModelSaliency(MapOfPhotos):
             maps: (N, 1, H, W) on the canonical face; values where a map is not covered are ignored.
             coverage: like ``maps``, 0 where nothing was seen. None: every pixel of every map was hit once.
             canonical_face: the face that the maps are written on.
-            identities: the person on each photograph, where known.
+            identities: the person on each photograph; one whose identity is missing (None, NaN, ``pd.NA``, an empty
+                text or one of :data:`~captum_canonical.statistics.labels.MISSING_TEXTS`) shows a person of its own.
             symmetric: pool each map with its mirror image.
             **columns: N entries each, such as ``group``, ``label``, ``predicted``, ``score``, ``yaw``: :meth:`strata`.
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.errors import CanonicalError
 from captum_canonical.run_folder.folder import CHUNK, Records, RunFolder
 from captum_canonical.run_folder.manifest import flat
+from captum_canonical.statistics.labels import without_missing
 
 VALUE_SETTINGS = ("method", "arguments", "target")
 """Settings of a run that determine the values of its maps; the others select photographs and their order."""
@@ -211,16 +211,15 @@ def format_differences(settings: Mapping[str, tuple[str, str]]) -> str:
 
 
 def checked_columns(columns: Mapping[str, Any], count: int, who: str) -> dict[str, list[Any]]:
-    """Columns as lists.
+    """Columns as lists, None where an entry is missing.
 
     Raises:
         CanonicalError: a column does not have exactly one entry for each of the ``count`` photographs.
     """
-    lists = {name: each.tolist() if hasattr(each, "tolist") else list(each) for name, each in columns.items()}
-    wrong = {name: len(column) for name, column in lists.items() if len(column) != count}
-    if wrong:
-        raise CanonicalError(f"{who}: expected one entry for each of the {count} maps, got {wrong}.")
-    return lists
+    return {
+        name: without_missing(column, count, f"{who}: {name}", texts=name not in (*CLASS_COLUMNS, "name"))
+        for name, column in columns.items()
+    }
 
 
 def _class_name(value: Any, classes: Sequence[str]) -> Any:

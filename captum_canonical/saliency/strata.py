@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from numbers import Real
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.run_folder.folder import Records
+from captum_canonical.statistics.labels import is_missing, label_of, without_missing
 
 UNKNOWN = "not known"
 CONFIDENCE_BINS = 3
@@ -48,7 +48,7 @@ def strata_of(records: Records, count: int, by: By, bins: Bins = None) -> dict[s
     elif len(by) != count or (len(by) and all(isinstance(name, str) and _known(records, name) for name in by)):
         labels, order = _crossed(records, by, bins)
     else:
-        labels, order = _by_value("stratum", by.tolist() if hasattr(by, "tolist") else list(by), bins)
+        labels, order = _by_value("stratum", without_missing(by, count, "strata"), bins)
     if count and set(labels) <= {UNKNOWN}:
         raise CanonicalError(f"strata: expected known values of the photographs in {by!r}, but nothing is known.")
     found: dict[str, list[int]] = {name: [] for name in order}
@@ -76,11 +76,11 @@ def _crossed(records: Records, names: Sequence[Any], bins: Bins) -> tuple[list[s
 def _labels(records: Records, by: str, bins: Bins) -> tuple[list[str], list[str]]:
     """The stratum of each photograph, and the strata in order."""
     if by == "correct":
-        pairs = zip(_column(records, "label"), _column(records, "predicted"), strict=True)
+        pairs = zip(_classes(records, "label"), _classes(records, "predicted"), strict=True)
         words = [UNKNOWN if None in pair else "correct" if pair[0] == pair[1] else "wrong" for pair in pairs]
         return words, ["correct", "wrong"]
     if by == "true_predicted":
-        pairs = zip(_column(records, "label"), _column(records, "predicted"), strict=True)
+        pairs = zip(_classes(records, "label"), _classes(records, "predicted"), strict=True)
         words = [UNKNOWN if None in pair else f"{pair[0]} taken for {pair[1]}" for pair in pairs]
         return words, sorted(set(words) - {UNKNOWN})
     if by == "confidence":
@@ -96,19 +96,24 @@ def _column(records: Records, name: str) -> list[Any]:
     return records[name]
 
 
+def _classes(records: Records, name: str) -> list[Hashable | None]:
+    return [label_of(value) for value in _column(records, name)]
+
+
 def _by_value(name: str, values: list[Any], bins: Bins) -> tuple[list[str], list[str]]:
-    values = [None if isinstance(value, Real) and math.isnan(value) else value for value in values]
+    values = [None if is_missing(value) else value for value in values]
     known = [value for value in values if value is not None]
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in known)
     if bins is not None or (numbers and len(set(known)) > MANY and any(value != int(value) for value in known)):
         return _binned(name, values, CONFIDENCE_BINS if bins is None else bins)
     ordered = sorted(set(known)) if numbers else sorted(set(known), key=str)
-    return [UNKNOWN if value is None else str(value) for value in values], [str(value) for value in ordered]
+    order = list(dict.fromkeys(str(label_of(value)) for value in ordered))
+    return [UNKNOWN if value is None else str(label_of(value)) for value in values], order
 
 
 def _binned(name: str, values: list[Any], bins: int | Sequence[float]) -> tuple[list[str], list[str]]:
     """Bins [edge, next edge), the last one including its upper edge; values outside of all bins are not known."""
-    numbers = np.array([np.nan if value is None else value for value in values], np.float64)
+    numbers = np.array([np.nan if is_missing(value) else value for value in values], np.float64)
     edges = _edges(name, numbers, bins)
     names = [f"{name} {low} to {high}" for low, high in pairwise(_edge_texts(edges))]
     place = np.searchsorted(edges, numbers, side="right") - 1

@@ -11,7 +11,8 @@ from torch import Tensor
 from captum_canonical.saliency.moments import Pixels, Weights, moments_of, pool_with_mirror_image
 from captum_canonical.saliency.single_maps import SingleMaps
 from captum_canonical.statistics.bootstrap import effective_number
-from captum_canonical.statistics.units import factorize, unit_means
+from captum_canonical.statistics.labels import labels_of, people_units
+from captum_canonical.statistics.units import unit_means
 
 PIXELS_AT_ONCE = 2048
 VALUES_AT_ONCE = 16_000_000  # photographs times pixels
@@ -85,13 +86,10 @@ def units_of(photos: SingleMaps) -> Units:
         >>> units.numbers, units.description
         (tensor([0, 1, 0, 2]), '3 people')
     """
-    identities = photos.records.get("identity", [None] * len(photos))
-    keys = [(True, number) if name is None else (False, name) for number, name in enumerate(identities)]
-    numbers = factorize(keys)
-    names: dict[int, Hashable | None] = {}
-    for number, (own, name) in zip(numbers.tolist(), keys, strict=True):
-        names[number] = None if own else name
-    return Units(numbers, list(names.values()), any(not own for own, _ in keys))
+    identities = labels_of(photos.records.get("identity"), len(photos), "identity")
+    numbers = people_units(identities)
+    names = dict(zip(numbers.tolist(), identities, strict=True))
+    return Units(numbers, list(names.values()), any(name is not None for name in identities))
 
 
 def pixels_at_once(photos: int) -> int:

@@ -26,20 +26,6 @@ def factorize(names: Sequence[Hashable]) -> Tensor:
     return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names], dtype=torch.int64)
 
 
-def names_of(identities: Sequence[Hashable] | Tensor | None, count: int) -> list[Hashable]:
-    """One name for each image, which is its own where identities are not known.
-
-    Raises:
-        CanonicalError: another number of identities than of images.
-    """
-    if identities is None:
-        return list(range(count))
-    names = identities.tolist() if hasattr(identities, "tolist") else list(identities)
-    if len(names) != count:
-        raise CanonicalError(f"identities: expected one for each of the {count} images, got {len(names)}.")
-    return names
-
-
 SAME = 1e-6
 """Values of a map that differ by no more than this share of its largest magnitude count as equal: interpolation in
 float32 makes a constant map differ by a tenth of that from pixel to pixel."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +21,8 @@ from benchmark_tools import (
     run,
 )
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalProjector, FaceMesh
-from captum_canonical.benchmarking.photos import assign_folds, cross_fitted_means
+from captum_canonical.benchmarking.photos import assign_folds, cross_fitted_means, held_out_folds
+from label_tools import NAType
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=40), st.integers(2, 6))
@@ -106,3 +111,35 @@ def test_data_and_faces_that_do_not_fit(net: Net, x: Tensor, faces: FaceMesh, fa
     ):
         with pytest.raises(CanonicalError, match="expected"):
             call()
+
+
+@pytest.mark.parametrize(
+    "identities",
+    [
+        ["7", None, "7", None, math.nan, "8"],
+        torch.tensor([7, math.nan, 7, math.nan, math.nan, 8]),
+        np.array([7.0, NAType(), "7", "", " ", 8], object),
+    ],
+    ids=["list", "tensor", "array"],
+)
+def test_an_image_without_an_identity_is_a_person_of_its_own(
+    x: Tensor, faces: FaceMesh, face: CanonicalFace, identities: Any
+) -> None:
+    photos = prepared(x, faces, face, identities)
+    assert photos.units.tolist() == [0, 1, 0, 2, 3, 4] and photos.identified == 3
+    assert photos.folds[0] == photos.folds[2]
+    found = run(Net().eval(), x, faces, face, identities=identities)
+    assert found.units.tolist() == photos.units.tolist() and found.settings["identities"] == 5
+    assert "3 images of unknown people count as one person each." in found.notes
+    for held_out, others in held_out_folds(photos):
+        assert not {*photos.units[held_out].tolist()} & {*photos.units[others].tolist()}
+
+
+def test_texts_for_missing_identities(x: Tensor, faces: FaceMesh, face: CanonicalFace) -> None:
+    with pytest.warns(UserWarning, match="identities: 3 of 6 entries are taken as missing"):
+        assert prepared(x, faces, face, ["nan", "NA", "a", "a", "-", "b"]).units.tolist() == [0, 1, 2, 2, 3, 4]
+    nobody = run(Net().eval(), x, faces, face, identities=[None, math.nan, "", None, " ", None])
+    assert nobody.settings["identities"] is None
+    assert nobody.notes == run(Net().eval(), x, faces, face).notes
+    with pytest.raises(CanonicalError, match="identities: expected a list"):
+        prepared(x, faces, face, "abcdef")

@@ -159,7 +159,7 @@ def test_symmetric(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace) ->
         (lambda net: {"budget": 0}, "budget: expected"),
         (lambda net: {"sign": "both"}, "sign: expected"),
         (lambda net: {"batch_size": 2.5}, "batch_size: expected"),
-        (lambda net: {"identities": [1, 2]}, "identities: expected one for each of the 6"),
+        (lambda net: {"identities": [1, 2]}, "identities: expected one entry for each of the 6"),
         (lambda net: {"target": None}, "which one to explain"),
         (lambda net: {"target": 9}, "out of range"),
     ],

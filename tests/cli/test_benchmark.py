@@ -58,3 +58,14 @@ def test_fills_of_ones_own(photos: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert results[0].fills == results[1].fills == ("mean", "mine")
     values = [result["occlusion, per image"].value("mean_drop", "mine") for result in results]
     assert values[0] == values[1]
+
+
+def test_identities_that_are_missing_drop_no_others(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    who = ["Ann", "nan", "Ann", "", "Bob"]
+    lines = [f"{number:02}.png,{name}" for number, name in enumerate(who)]
+    (photos / "who.csv").write_text("\n".join(["path,identity", *lines]))
+    arguments = ["benchmark", *explain_command(photos, tmp_path / "out")[3:], "--csv", str(photos / "who.csv")]
+    assert main([*arguments, "--folds", "2", "--fills", "mean"]) == 0
+    assert "identity: 1 of 5 entries are taken as missing ('nan' 1 times)" in capsys.readouterr().err
+    result = cc.BenchmarkResult.from_json(tmp_path / "out" / "benchmark.json")
+    assert result.units.tolist() == [0, 1, 0, 2, 3] and result.settings["identities"] == 4

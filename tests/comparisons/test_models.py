@@ -134,3 +134,23 @@ def test_models_that_cannot_be_compared(face: CanonicalFace) -> None:
         compare_models(one, torch.full((SIZE, SIZE), math.nan))
     with pytest.raises(CanonicalError, match="positive values in the map of 'b' to normalise"):
         compare_models(one, -torch.ones(SIZE, SIZE))
+
+
+def test_identities_of_both_sides_are_joined(face: CanonicalFace) -> None:
+    """What one side does not know the other may; where they disagree, those of the better informed side count."""
+    maps, _ = people(face, 12, torch.Generator().manual_seed(11))
+    names = [f"{number}.jpg" for number in range(12)]
+
+    def units(one: list, other: list) -> tuple[str, tuple[str, ...]]:
+        sides = [ModelSaliency.from_maps(maps, None, face, who, name=names) for who in (one, other)]
+        found = compare_models(*sides, permutations=99)
+        return found.significance.units, found.notes
+
+    pairs = [number // 2 for number in range(12)]
+    half = [*pairs[:6], *[math.nan] * 6]
+    rest = [*[None] * 6, *map(str, pairs[6:])]
+    assert units(half, rest) == units(pairs, pairs) == units(pairs, half) == units(half, pairs)
+    assert units(half, rest)[0] == "6 people"
+    count, notes = units(half, [f"p{who}" for who in pairs])
+    assert count == "6 people"
+    assert "6 photographs have different identities on both sides; those of one side alone are used." in notes

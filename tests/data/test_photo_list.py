@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.photo_list import PhotoRow, list_rows
 from captum_canonical.errors import CanonicalError
 from dataset_tools import CornerAligner, dataset, write_photos
+from label_tools import MISSING, NAType
 
 
 def write_table(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -170,3 +173,91 @@ def test_targets_outside_the_range_are_named_before_any_work(
     with pytest.raises(CanonicalError, match=match):
         dataset(list(zip(paths, targets, strict=True)), classes=classes, cache=tmp_path / "cache")
     assert not CornerAligner.calls and not (tmp_path / "cache").exists()
+
+
+# -------------------------------------------------------------------------------------------- groups and identities
+LABELS = [("1", "Ann"), ("1.0", "nan"), (" 2", "NA"), ("-", "None"), ("", "-")]
+EXPECTED = [("1", "Ann"), ("1", None), ("2", None), (None, None), (None, None)]
+
+
+class Frame:
+    """As much of a DataFrame as is needed."""
+
+    def __init__(self, **columns: list) -> None:
+        self.columns, self._columns = list(columns), columns
+
+    def __getitem__(self, name: str) -> list:
+        return self._columns[name]
+
+
+def labels(rows: list[PhotoRow]) -> list[tuple[str | None, str | None]]:
+    return [(row.group, row.identity) for row in rows]
+
+
+def test_missing_and_equal_labels_of_a_table_and_a_list(tmp_path: Path) -> None:
+    lines = [f"{number}.png,{group},{identity}" for number, (group, identity) in enumerate(LABELS)]
+    table = write_table(tmp_path / "t.csv", "\n".join(["path,group,identity", *lines]))
+    items = [{"path": "a.png", "group": group, "identity": identity} for group, identity in LABELS]
+    rows = [PhotoRow(Path("a.png"), None, group, identity) for group, identity in LABELS]
+    for source in (table, items, rows):
+        with pytest.warns(UserWarning) as caught:
+            assert labels(list_rows(source)) == EXPECTED
+        group, identity = sorted(str(each.message) for each in caught)
+        assert group.startswith("group: 1 of 5 entries are taken as missing ('-' 1 times)")
+        assert identity.startswith("identity: 4 of 5 entries are taken as missing (")
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+def test_every_missing_value_in_a_list(value: object) -> None:
+    found = list_rows([("a.png", 0, value, value), ("b.png", 0, 1, np.int64(2)), ("c.png", 0, 1.0, "2.0")])
+    assert labels(found) == [(None, None), ("1", "2"), ("1", "2")]
+
+
+def test_data_frames() -> None:
+    frame = Frame(file=["a.png", "b.png"], identity=[1.0, float("nan")], target=[1, 0], more=[0, 0])
+    rows = list_rows(frame, {"path": "file"}, root="photos")
+    assert [(row.path, row.target, row.identity) for row in rows] == [
+        (Path("photos/a.png"), 1, "1"),
+        (Path("photos/b.png"), 0, None),
+    ]
+    unknown = list_rows(Frame(path=["a.png", "b.png"], target=[NAType(), float("nan")]))
+    assert [row.target for row in unknown] == [None, None]
+    with pytest.raises(CanonicalError, match=r"source: expected a column 'path', got \['file', 'identity'"):
+        list_rows(frame)
+    with pytest.raises(CanonicalError, match="row 1: expected the path of a photograph, got None"):
+        list_rows(Frame(path=["a.png", float("nan")]))
+
+
+def test_data_frames_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    text = "path,group,identity\na.png,1,Ann\nb.png,,NA\nc.png,1.0,nan\n"
+    for options in (
+        {},
+        {"dtype": "string"},
+        {"dtype": str, "keep_default_na": False},
+        {"dtype_backend": "numpy_nullable"},
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            rows = list_rows(pandas.read_csv(io.StringIO(text), **options))
+        assert labels(rows) == [("1", "Ann"), (None, None), ("1", None)]
+    twice = pandas.DataFrame([["a.png", "x", "y"]], columns=["path", "group", "group"])
+    with pytest.raises(CanonicalError, match="expected a column 'group' once"):
+        list_rows(twice)
+
+
+def test_names_of_folders_are_labels_too(tmp_path: Path) -> None:
+    for name in ("nan", "1.0", "1"):
+        write_photos(tmp_path / name, 1)
+    with pytest.warns(UserWarning, match="identity: 1 of 3 entries"):
+        assert {row.name: row.identity for row in list_rows(tmp_path, subfolder="identity")} == {
+            "1/00.png": "1",
+            "1.0/00.png": "1",
+            "nan/00.png": None,
+        }
+
+
+def test_counts_by_group_know_one_rule(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path, 4)
+    data = dataset([(path, 0, group) for path, group in zip(paths, (1, "1.0", float("nan"), None), strict=True)])
+    assert set(data.counts()) == {"1", None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from captum_canonical.data.records import NetworkInput
+from captum_canonical.data.records import FaceBatch, NetworkInput
+from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
 from dataset_tools import dataset
 
@@ -117,3 +120,14 @@ def test_photos_that_a_camera_turned(tmp_path: Path, orientation: int) -> None:
     assert abs(middle[0] - x) < 0.6 and abs(middle[1] - y) < 0.6
     whole = dataset(tmp_path, size=(120, 90), crop=None)[0]
     torch.testing.assert_close(whole.image, torch.from_numpy(upright.copy()).permute(2, 0, 1).float() / 255)
+
+
+def test_groups_and_identities_of_a_batch_are_texts_or_missing() -> None:
+    images, faces = torch.zeros(3, 3, 20, 20), FaceMesh.cat([mesh_around(9, 9, (20, 20))] * 3)
+    with pytest.warns(UserWarning, match="identities: 1 of 3 entries are taken as missing"):
+        batch = FaceBatch(images, faces, None, [1, 1.0, math.nan], ["nan", "Ann", ""], ["a", "b", "c"], torch.arange(3))
+    assert (batch.groups, batch.identities) == (["1", "1", None], [None, "Ann", None])
+    unknown = replace(batch, groups=None, identities=torch.tensor([5.0, math.nan, 5.0]))
+    assert (unknown.groups, unknown.identities) == ([None] * 3, ["5", None, "5"])
+    with pytest.raises(CanonicalError, match="groups: expected one entry for each of the 3 photographs, got 2"):
+        replace(batch, groups=["a", "b"])

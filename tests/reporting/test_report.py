@@ -6,8 +6,10 @@ import base64
 import importlib
 import io
 import json
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ import captum_canonical as cc
 from captum_canonical.comparisons.groups import compare_groups
 from captum_canonical.reporting.page import to_json
 from captum_canonical.reporting.pictures import Scale, panel_of, thumbnail_of
+from captum_canonical.reporting.provenance import NO_GROUP
 from captum_canonical.saliency.region_table import RegionRow, region_table
 from captum_canonical.tables import Column
 from captum_canonical.visualization.drawing import LEVELS, palette
@@ -73,6 +76,18 @@ def test_failed_and_unfinished_photographs_are_counted_per_group(tmp_path: Path)
     assert sorted(row[0] for row in lost[1:]) == ["00.png", "01.png", "02.png", "04.png", "05.png", "06.png"]
     assert [row[1:3] for row in lost if row[0] == "01.png"] == [["light", "unreadable"]]
     assert "not an image" in next(row[3] for row in lost if row[0] == "01.png")
+
+
+def test_groups_that_are_missing_or_equal_are_one_row_of_the_report(tmp_path: Path) -> None:
+    groups: list[Any] = ["1", 1.0, "1.0", math.nan, None, "", "nan", 1]
+    make_run(tmp_path / "a", [f"{number:02}.png" for number in range(8)], groups, unreadable=(3,))
+    _, said = page_of(tmp_path / "a" / "run", tmp_path)
+    assert [row[:3] for row in said.tables["Photographs per group"]] == [
+        ["Group", "Photographs", "With a map"],
+        ["1", "4", "4"],
+        [NO_GROUP, "4", "3"],
+        ["all groups", "8", "7"],
+    ]
 
 
 def test_a_run_that_was_cut_off_is_reported_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -11,11 +11,15 @@ from PIL import Image
 from torch import nn
 
 from captum_canonical import AlignedFaces
+from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.runs.explain import explain_dataset
+from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.units import units_of
+from label_tools import NAType
 
 FACE = CanonicalFace.default(16)
 NETWORK = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 2)).eval()
@@ -69,3 +73,18 @@ def test_a_damaged_or_missing_file_spoils_no_run(tmp_path: Path) -> None:
         _ = run.photographs
     (tmp_path / "photographs.json").unlink()
     assert RunFolder.open(tmp_path).photographs is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_missing_labels_of_batches_are_missing_in_the_folder(tmp_path: Path, stream: bool) -> None:
+    faces = FaceMesh.cat([face_mesh(16)] * 5)
+    groups, identities = [1, "1.0", float("nan"), NAType(), "2"], ["a", None, float("nan"), "", "a "]
+    names = [f"{number}.png" for number in range(5)]
+    batch = FaceBatch(torch.rand(5, 3, 16, 16), faces, None, groups, identities, names, torch.arange(5))
+    run = explain([batch] if stream else batch, tmp_path)
+    known = zip(run.records["place"], run.records["group"], run.records["identity"], strict=True)
+    assert sorted(known) == [(0, "1", "a"), (1, "1", None), (2, None, None), (3, None, None), (4, "2", "a")]
+    result = ModelSaliency.open(tmp_path)
+    assert units_of(result.photos).description == "4 people"
+    assert {name: part.n for name, part in result.strata("group").items()} == {"1": 2, "2": 1, "not known": 2}
+    assert run.photographs is None or run.photographs["group"] == ["1", "1", None, None, "2"]

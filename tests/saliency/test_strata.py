@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.saliency.strata import strata_of
+from label_tools import MISSING, NAType
 from simulated_maps import SIZE
 
 FACE_SIZE = SIZE
@@ -110,5 +112,35 @@ def test_nan_is_not_known_and_tensors_are_entries() -> None:
     many = [number + 0.5 for number in range(20)]
     found = strata_of({"age": [*many, math.nan]}, 21, "age")
     assert [len(each) for each in found.values()] == [7, 6, 7, 1] and found["not known"] == [20]
-    assert strata_of({"age": [3.0, math.nan]}, 2, "age") == {"3.0": [0], "not known": [1]}
+    assert strata_of({"age": [3.0, math.nan]}, 2, "age") == {"3": [0], "not known": [1]}
     assert strata_of({}, 3, torch.tensor([1, 0, 1])) == {"0": [1], "1": [0, 2]}
+
+
+@pytest.mark.parametrize("absent", MISSING, ids=repr)
+def test_groups_that_are_missing_or_equal(face: CanonicalFace, absent: Any) -> None:
+    groups = ["1", 1.0, "x", absent, 1, "1.0 "]
+    maps = torch.zeros(6, 1, SIZE, SIZE)
+    expected = {"1": 4, "x": 1, "not known": 1}
+    result = ModelSaliency.from_maps(maps, None, face, group=groups)
+    assert {name: each.n for name, each in result.strata("group").items()} == expected
+    assert {name: each.n for name, each in result.strata(groups).items()} == expected
+    crossed = ModelSaliency.from_maps(maps, None, face, group=groups, sex=["f"] * 6).strata(["group", "sex"])
+    assert {name: each.n for name, each in crossed.items()} == {"1, f": 4, "x, f": 1, "not known": 1}
+
+
+def test_groups_that_are_texts_for_missing(face: CanonicalFace) -> None:
+    maps, groups = torch.zeros(4, 1, SIZE, SIZE), ["a", "nan", "-", "a"]
+    with pytest.warns(UserWarning, match="from_maps: group: 2 of 4 entries are taken as missing"):
+        result = ModelSaliency.from_maps(maps, None, face, group=groups)
+    assert {name: each.n for name, each in result.strata("group").items()} == {"a": 2, "not known": 2}
+    with pytest.warns(UserWarning, match="strata: 2 of 4 entries are taken as missing"):
+        assert list(result.strata(groups)) == ["a", "not known"]
+
+
+def test_classes_keep_their_names_and_missing_ones_are_neither_right_nor_wrong() -> None:
+    records = {"label": ["None", "NA", math.nan, NAType(), 1], "predicted": ["None", "None", 1.0, 1.0, "1.0"]}
+    assert strata_of(records, 5, "correct") == {"correct": [0, 4], "wrong": [1], "not known": [2, 3]}
+    assert list(strata_of(records, 5, "label")) == ["1", "NA", "None", "not known"]
+    pairs = strata_of(records, 5, "true_predicted")
+    assert pairs == {"1 taken for 1": [4], "NA taken for None": [1], "None taken for None": [0], "not known": [2, 3]}
+    assert strata_of({"score": [0.1, NAType(), None, 0.9]}, 4, "confidence", 1)["not known"] == [1, 2]
