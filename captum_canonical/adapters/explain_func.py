@@ -10,9 +10,8 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions.base import CanonicalAttribution, innermost, map_dtype, with_wrapped
+from captum_canonical.attributions.base import CanonicalAttribution, innermost, map_dtype, run_attribution, with_wrapped
 from captum_canonical.attributions.projector import CanonicalProjector, check_reduce, dense_map
-from captum_canonical.attributions.run import run_attribution
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import array_digest

@@ -11,7 +11,6 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
-from captum_canonical.attributions.arguments import fills_for, prefix_of, rows_for
 from captum_canonical.attributions.base import (
     CanonicalAttribution,
     FacesArgument,
@@ -20,7 +19,16 @@ from captum_canonical.attributions.base import (
     map_dtype,
     meshes_of,
 )
-from captum_canonical.attributions.points import Drops, Engine, PointGeometry, RefinedMaps, expected_change
+from captum_canonical.attributions.points import (
+    Drops,
+    Engine,
+    PointGeometry,
+    RefinedMaps,
+    expected_change,
+    fills_for,
+    prefix_of,
+    rows_for,
+)
 from captum_canonical.checks import check_integer, check_number
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.inference.choose import choose_inference

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
-from captum_canonical.attributions.arguments import fills_for, rows_for
 from captum_canonical.attributions.base import as_tuple
 from captum_canonical.attributions.grad_cam_plus_plus import (
     LINEAR_MODES,
@@ -21,6 +20,7 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
     own_copies,
     weigh,
 )
+from captum_canonical.attributions.points import fills_for, rows_for
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.inference.dense import Scorer, check_finite

@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions.base import Faces, FacesArgument, face_for, meshes_of
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.benchmarking.settings import BenchmarkSettings
+from captum_canonical.benchmarking.measures import BenchmarkSettings
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from captum_canonical.benchmarking.measures import MEASURES
-from captum_canonical.benchmarking.saved import read, write
 from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
-from captum_canonical.benchmarking.tables import as_markdown, as_text, fill_table, remarks_of, score_table
+from captum_canonical.benchmarking.writing import as_markdown, as_text, fill_table, read, remarks_of, score_table, write
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace

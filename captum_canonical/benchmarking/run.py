@@ -12,13 +12,11 @@ from torch import Tensor, nn
 from captum_canonical._captum import TargetType
 from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.attributions.base import Faces
-from captum_canonical.benchmarking.controls import CONTROLS, random_maps
-from captum_canonical.benchmarking.measures import Space
-from captum_canonical.benchmarking.methods import BenchmarkMethod, MethodArgument
+from captum_canonical.benchmarking.measures import BenchmarkSettings, Space
+from captum_canonical.benchmarking.methods import CONTROLS, BenchmarkMethod, MethodArgument, random_maps
 from captum_canonical.benchmarking.photos import BenchmarkPhotos, held_out_folds, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scoring import BenchmarkJob, CountedForward, percentages_apply
-from captum_canonical.benchmarking.settings import BenchmarkSettings
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.fills import FillLike

@@ -12,12 +12,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.benchmarking.controls import Control
-from captum_canonical.benchmarking.measures import MEASURES, FillScores, Space
-from captum_canonical.benchmarking.methods import BenchmarkMethod, MethodMaps
+from captum_canonical.benchmarking.measures import MEASURES, BenchmarkSettings, FillScores, Space
+from captum_canonical.benchmarking.methods import BenchmarkMethod, Control, MethodMaps
 from captum_canonical.benchmarking.photos import BenchmarkPhotos, canonical_mean, cross_fitted_means
 from captum_canonical.benchmarking.scores import BenchmarkRow
-from captum_canonical.benchmarking.settings import BenchmarkSettings
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.curves import removal_curves
 from captum_canonical.faithfulness.explanations import score_explanations

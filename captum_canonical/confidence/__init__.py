@@ -1,7 +1,6 @@
 """Scores of each image computed from a network's outputs: what is explained of anything but a plain classifier."""
 
-from captum_canonical.confidence.base import Confidence
-from captum_canonical.confidence.classes import ClassConfidence
+from captum_canonical.confidence.base import ClassConfidence, Confidence
 from captum_canonical.confidence.recognition import VerificationConfidence, ZeroShotConfidence
 from captum_canonical.confidence.regression import BinnedConfidence, RegressionConfidence
 

@@ -11,10 +11,9 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions.base import CanonicalAttribution, with_wrapped
+from captum_canonical.attributions.base import CanonicalAttribution, on_face, with_wrapped
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.attributions.run import on_face
 from captum_canonical.checks import check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError, warn_if_training

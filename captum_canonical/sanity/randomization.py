@@ -17,7 +17,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_canonical.attributions.run import AttributionMaps, run_attribution
+from captum_canonical.attributions.base import AttributionMaps, run_attribution
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 from captum_canonical.restore import network_kept, random_state_kept

@@ -4,8 +4,7 @@ Every function returns a :class:`matplotlib.figure.Figure`, made without pyplot:
 touched, and no display is needed. Save it with ``figure.savefig(path)``.
 """
 
-from captum_canonical.visualization.benchmark import show_benchmark
-from captum_canonical.visualization.curves import show_curves
+from captum_canonical.visualization.benchmark import show_benchmark, show_curves
 from captum_canonical.visualization.maps import montage, show_canonical, show_on_photo, show_strata
 from captum_canonical.visualization.randomization import show_randomization
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import NoiseTunnel, Saliency
+from captum_canonical.benchmarking.settings import BenchmarkSettings
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -26,7 +27,6 @@ from captum_canonical.adapters.external import ExternalAttribution
 from captum_canonical.benchmarking.methods import BenchmarkMethod
 from captum_canonical.benchmarking.photos import prepare
 from captum_canonical.benchmarking.run import notes_of
-from captum_canonical.benchmarking.settings import BenchmarkSettings
 from interop_tools import QUICK, SIDE, FeatureNet, brightness
 
 

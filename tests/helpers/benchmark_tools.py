@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalFace, FaceMesh
-from captum_canonical.benchmarking.measures import MEASURES
+from captum_canonical.benchmarking.measures import MEASURES, BenchmarkSettings
 from captum_canonical.benchmarking.photos import BenchmarkPhotos, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.run import benchmark
-from captum_canonical.benchmarking.settings import BenchmarkSettings
 
 IN_IMAGES = tuple(measure for measure in MEASURES if not measure.endswith("_canonical"))
 

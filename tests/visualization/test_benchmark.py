@@ -17,8 +17,7 @@ from torch import Tensor
 from captum_canonical import CanonicalError, CanonicalFace, FaceMesh, benchmark
 from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.benchmarking.result import BenchmarkResult
-from captum_canonical.visualization.benchmark import show_benchmark
-from captum_canonical.visualization.curves import show_curves
+from captum_canonical.visualization.benchmark import show_benchmark, show_curves
 from captum_canonical.visualization.maps import montage
 from figure_tools import drawn, of_data
 from small_networks import SmallNet

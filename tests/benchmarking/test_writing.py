@@ -1,37 +1,84 @@
-"""Benchmarks written, read back, and joined."""
+"""A benchmark written as tables, text, Markdown, CSV and JSON, read back, and joined."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from captum.attr import Saliency
+from captum.attr import (
+    Saliency,
+)
 from torch import Tensor
+from torch.testing import assert_close
 
+from benchmark_tools import (
+    COUNT,
+    IN_IMAGES,
+    Fails,
+    Net,
+    run,
+)
 from captum_canonical import BenchmarkResult, CanonicalError, CanonicalFace, CanonicalOcclusion, FaceMesh, benchmark
 
-COUNT, SIDE = 6, 32
+
+def test_tables(net: Net, x: Tensor, faces: FaceMesh, face: CanonicalFace, tmp_path: Any) -> None:
+    methods = {"a | b": Saliency(net), "bad": Fails(net, RuntimeError("no luck"))}
+    result = run(net, x, faces, face, methods, fills=["mean", 0.5])
+    text = result.table()
+    lines = text.split("\n")
+    assert lines[0] == "Fill: mean" and "Average Drop % (higher)" in lines[1] and "Fill: constant 0.5" in lines
+    markdown = result.table("markdown", measures=["gain"], rank_by="deletion_auc").split("\n")
+    assert markdown[0] == "**Fill: mean**" and "| Gain (higher) | Win % | Rank by Deletion |" in markdown[2]
+    rows = [line for line in markdown if line.startswith("| ")]
+    assert len({line.replace("\\|", "").count("|") for line in rows}) == 1 and "a \\| b" in rows[2]
+    assert sum(line.startswith("|") for line in markdown) == 2 * (2 + len(result.rows))
+    table = list(csv.DictReader(io.StringIO(result.table("csv"))))
+    good = [row for row in result.rows if row.failure is None]
+    assert len(table) == len(good) * 2 * len(IN_IMAGES) + 2
+    one = next(r for r in table if r["method"] == "edges" and r["maps"] == "per image" and r["measure"] == "gain")
+    assert math.isclose(float(one["value"]), result["edges, per image"].value("gain", "mean"), rel_tol=1e-8)
+    assert float(one["low"]) <= float(one["value"]) <= float(one["high"]) and one["direction"] == "higher"
+    assert [r["failure"] for r in table if r["method"] == "bad"] == ["image 0: RuntimeError: no luck"] * 2
+    for fill in result.fills:
+        wins = result.wins(fill)
+        assert_close(float(wins.percent.sum()), 100.0)
+        assert f"{float(wins.percent[0]):.1f}" in text
+    document = json.loads(result.to_json(tmp_path / "result.json"))
+    assert document == json.loads((tmp_path / "result.json").read_text())
+    assert document["settings"]["methods"]["a | b"]["class"] == "Saliency" and document["settings"]["seed"] == 0
+    assert {"torch", "captum", "captum_canonical", "python"} <= set(document["settings"]["versions"])
+    first = document["rows"][0]
+    assert (first["evaluations"], first["failure"]) == (COUNT, None) and len(first["scores"]) == 2 * len(IN_IMAGES)
+    assert document["rows"][2]["failure"] == "image 0: RuntimeError: no luck" and document["rows"][2]["scores"] == []
+    assert len(document["comparisons"]) == 2 * len(IN_IMAGES) * len(good) * (len(good) - 1) // 2
+    assert {fill["fill"] for fill in document["wins"]} == set(result.fills)
+
+
+PHOTOS, SIDE = 6, 32
 
 
 def network(x: Tensor) -> Tensor:
     return x[:, :, 18:26, 10:22].mean((1, 2, 3)).sigmoid()
 
 
-def run(methods: dict[str, Any], seed: int = 0, **arguments: Any) -> BenchmarkResult:
+def short_run(methods: dict[str, Any], seed: int = 0, **arguments: Any) -> BenchmarkResult:
     face = CanonicalFace.default(SIDE)
-    faces = FaceMesh(face.vertices.repeat(COUNT, 1, 1), image_size=(SIDE, SIDE), topology=face.topology)
-    x = torch.rand(COUNT, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    faces = FaceMesh(face.vertices.repeat(PHOTOS, 1, 1), image_size=(SIDE, SIDE), topology=face.topology)
+    x = torch.rand(PHOTOS, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
     options = {"fills": ["mean", 0.5], "fractions": [0, 0.3, 1], "folds": 3, "resamples": 20, "permutations": 30}
     return benchmark(network, x, methods, faces=faces, canonical_face=face, **{**options, **arguments})
 
 
 @pytest.fixture(scope="module")
 def result() -> BenchmarkResult:
-    return run({"saliency": Saliency(network), "bad": Saliency(lambda x: 1 / 0)}, spaces=["image", "canonical"])
+    return short_run({"saliency": Saliency(network), "bad": Saliency(lambda x: 1 / 0)}, spaces=["image", "canonical"])
 
 
 def test_what_was_written_is_read(result: BenchmarkResult, tmp_path: Path) -> None:
@@ -67,7 +114,7 @@ def test_without_single_images(result: BenchmarkResult) -> None:
 
 def test_joined_rows_are_those_of_the_runs() -> None:
     occlusion = {"occlusion": (CanonicalOcclusion(network), {"num_points": 30})}
-    plain, pooled = run(occlusion), run(occlusion, symmetric=True)
+    plain, pooled = short_run(occlusion), short_run(occlusion, symmetric=True)
     joined = BenchmarkResult.join({"": plain, "pooled": pooled})
     names = [row.label for row in joined.rows if not row.control]
     assert names == [
@@ -91,12 +138,12 @@ def test_joined_rows_are_those_of_the_runs() -> None:
 
 def test_what_cannot_be_joined() -> None:
     methods = {"saliency": Saliency(network)}
-    one = run(methods)
-    for other in (run(methods, seed=1), run(methods, fills=["mean"]), run(methods, budget=0.2)):
+    one = short_run(methods)
+    for other in (short_run(methods, seed=1), short_run(methods, fills=["mean"]), short_run(methods, budget=0.2)):
         with pytest.raises(CanonicalError, match="not about the same photographs"):
             BenchmarkResult.join({"": one, "other": other})
     with pytest.raises(CanonicalError, match="more than once"):
-        BenchmarkResult.join({"c": one, "": run({"saliency, c": Saliency(network)})})
+        BenchmarkResult.join({"c": one, "": short_run({"saliency, c": Saliency(network)})})
     with pytest.raises(CanonicalError, match="one or more"):
         BenchmarkResult.join({})
 

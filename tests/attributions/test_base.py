@@ -8,9 +8,9 @@ from captum.attr import LayerGradCam, NoiseTunnel, Saliency
 from torch import nn
 from torch.testing import assert_close
 
+from captum_canonical.attributions.base import networks_of, on_face, run_attribution
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.attributions.run import networks_of, on_face, run_attribution
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
