@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from captum_canonical.comparisons.groups import compare_groups
-from captum_canonical.comparisons.matching import Matching
 from captum_canonical.comparisons.models import compare_models
-from captum_canonical.comparisons.result import NO_DIFFERENCE, GroupComparison, RegionDifference
+from captum_canonical.comparisons.result import NO_DIFFERENCE, GroupComparison, Matching, RegionDifference
 
 __all__ = ["NO_DIFFERENCE", "GroupComparison", "Matching", "RegionDifference", "compare_groups", "compare_models"]

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from captum_canonical.checks import check_choice
-from captum_canonical.comparisons.matching import Matching
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import finite
 from captum_canonical.saliency.significance import Significance
@@ -17,6 +16,42 @@ from captum_canonical.tables import Column, Interval, Table
 
 NO_DIFFERENCE = "no difference detected"
 REGIONS_IN_VERDICT = 5  # at most this many are named
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How two groups were matched.
+
+    Attributes:
+        columns: the numbers in which the photographs of a pair are similar.
+        caliper: largest difference of a pair in each column, in standard deviations of both groups together.
+        pairs: number of photographs of each group that have a partner.
+        left_out: number of photographs of the first and the second group without a partner.
+        before, after: column -> difference of the groups' means, in the same unit, without and with matching.
+    """
+
+    columns: tuple[str, ...]
+    caliper: float
+    pairs: int
+    left_out: tuple[int, int]
+    before: dict[str, float]
+    after: dict[str, float]
+
+    @property
+    def sentence(self) -> str:
+        """The matching as a sentence."""
+        change = ", ".join(
+            f"{name} {self.before[name]:+.2f} before and {self.after[name]:+.2f} after" for name in self.columns
+        )
+        return (
+            f"Matched on {', '.join(self.columns)} (caliper {self.caliper:g} standard deviations): {self.pairs} pairs; "
+            f"{self.left_out[0]} and {self.left_out[1]} photographs without a partner left out. Difference of the "
+            f"means in standard deviations: {change}."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**asdict(self), "sentence": self.sentence}
 
 
 @dataclass(frozen=True)
