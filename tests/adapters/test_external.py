@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import NoiseTunnel, Saliency
-from captum_canonical.benchmarking.settings import BenchmarkSettings
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -24,6 +23,7 @@ from captum_canonical import (
     model_randomization,
 )
 from captum_canonical.adapters.external import ExternalAttribution
+from captum_canonical.benchmarking.measures import BenchmarkSettings
 from captum_canonical.benchmarking.methods import BenchmarkMethod
 from captum_canonical.benchmarking.photos import prepare
 from captum_canonical.benchmarking.run import notes_of

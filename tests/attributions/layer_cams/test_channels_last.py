@@ -11,8 +11,7 @@ from captum.attr import LayerActivation, LayerGradCam, NoiseTunnel
 from torch import Tensor, nn
 
 import captum_canonical as cc
-from captum_canonical.attributions.base import check_grid
-from captum_canonical.attributions.run import run_attribution
+from captum_canonical.attributions.base import check_grid, run_attribution
 from face_tools import mesh_of, noise
 
 FACE = cc.CanonicalFace.default(32)
