@@ -21,7 +21,7 @@ SAME_HALF, OTHER_HALF = 2e-2, 5e-2
 def check_per_image(scorer: Scorer, inputs: tuple[Tensor, ...]) -> None:
     """Raises CanonicalError if an additional argument that is taken as one entry per image is none.
 
-    A gallery of N embeddings looks like N entries of N images. It is recognised by trying a few images in two orders while
+    A gallery of N embeddings looks like N entries of N images. It is found by trying a few images in two orders while
     the argument stays as it is: if each image keeps its score, the argument does not belong to the images; and if the
     scores change when all of its rows are alike, they depend on it. Nothing is run if no argument has N rows.
 
