@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -13,6 +15,9 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 R = TypeVar("R")
 Interval = tuple[float, float]
+_FORMULAS = ("=", "+", "-", "@")
+_IGNORED = " \t\r\n\v\f\0\ufeff\u200b"  # what programs skip at the beginning of a cell
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 Format = str | Callable[[Any], str]
 
 
@@ -176,11 +181,10 @@ class Table(Generic[R]):
 
     def csv(self) -> str:
         """All columns with unrounded, unscaled numbers; the ends of intervals are columns of their own."""
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([name for column in self.columns for name in column.field_names])
-        writer.writerows([field for column in self.columns for field in column.fields(row)] for row in self.rows)
-        return file.getvalue()
+        names = [name for column in self.columns for name in column.field_names]
+        return csv_text(
+            names, ([field for column in self.columns for field in column.fields(row)] for row in self.rows)
+        )
 
     def html(self) -> str:
         """A ``<table>`` whose texts are all escaped; ``data-value`` is what a page's script sorts by."""
@@ -212,6 +216,31 @@ class Table(Generic[R]):
         note = f' title="{escape(column.note)}"' if column.note else ""
         inside = f'<button type="button">{text}</button>' if self.sortable else text
         return f'<th scope="col"{note}>{inside}</th>'
+
+
+def csv_text(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    r"""A CSV file whose texts a spreadsheet shows and does not run.
+
+    An apostrophe stands before texts that begin like a formula, unless they are numbers.
+
+    Example::
+
+        >>> print(csv_text(["name", "score"], [["=1+1.png", -0.5], ["-0.5", None], ["a,b", 1]]), end="")
+        name,score
+        '=1+1.png,-0.5
+        -0.5,
+        "a,b",1
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([_as_text(field) for field in row] for row in [names, *rows])
+    return file.getvalue()
+
+
+def _as_text(field: Any) -> Any:
+    if not isinstance(field, str) or not unicodedata.normalize("NFKC", field).lstrip(_IGNORED).startswith(_FORMULAS):
+        return field
+    return field if _NUMBER.fullmatch(field) else f"'{field}"
 
 
 def _aligned(text: str, width: int, column: Column[Any]) -> str:

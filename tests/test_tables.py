@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from captum_canonical.tables import Column, Table
+from captum_canonical.tables import Column, Table, csv_text
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,34 @@ def test_csv_holds_the_numbers_as_they_are() -> None:
     assert float(apple["share"]) == 1 / 3 and float(apple["kernel"]) == 1 / 9
     assert (apple["weight"], apple["share_low"], apple["share_high"]) == ("1234", "0.25", "0.5")
     assert list(odd.values()) == ["<b> | b", "", "", "", "", ""]
+
+
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r\n=1",
+    " =1",
+    "\uff1d1+1",
+    "\ufeff=1",
+    "+",
+    "=",
+    "-a",
+]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_cells_that_a_spreadsheet_would_run_are_texts(formula: str) -> None:
+    text = Table([Column(formula, value="name"), Column("n", value="weight")], [Fruit(formula, 1.0, 1.0, (0, 1))]).csv()
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [[f"'{formula}", "n"], [f"'{formula}", "1.0"]]
+
+
+def test_other_cells_of_a_csv_file_stay_as_they_are() -> None:
+    row = ["-1", "+2.5", "-1e-05", "a=1", "", "'=1", "left-right", -1.5, None, "5 - 3"]
+    read = next(csv.reader(io.StringIO(csv_text(row, []))))
+    assert read == ["" if each is None else str(each) for each in row]
 
 
 def test_html_is_escaped_and_sorted_by_values() -> None:

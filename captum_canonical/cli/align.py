@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
 import time
 from argparse import Namespace, _SubParsersAction
@@ -21,7 +20,7 @@ from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 from captum_canonical.fingerprint import file_digest
 from captum_canonical.plugins import ALIGNERS
-from captum_canonical.tables import Column, Table
+from captum_canonical.tables import Column, Table, csv_text
 
 
 def load_photographs(
@@ -170,7 +169,6 @@ def interrupted(arguments: Namespace) -> str:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, ["name", "group", "kind", "reason"])
-        writer.writeheader()
-        writer.writerows(rows)
+    names = ["name", "group", "kind", "reason"]
+    text = csv_text(names, ([row[name] for name in names] for row in rows))
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
