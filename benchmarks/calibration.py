@@ -11,6 +11,10 @@
 - ``everywhere`` and ``half``: how often the 95 % interval of a region's share of the positive mass holds the true one
   (mean over the regions, least and most), by number of people, and the same of entropy, effective area and Gini
   coefficient; where the true map is above 0 in all pixels, and where it is 0 in half of the face.
+- ``unequal``: how often intervals hold the truth when people have unequal numbers of photographs
+  (``unequal_numbers.py``).
+
+``--page docs/results/calibration.md`` writes the tables of ``unequal`` into the page, from the file of ``--json``.
 
 The generator is ``people`` of ``simulated_maps.py``. The tests call the same functions (``tests/studies``).
 """
@@ -30,9 +34,10 @@ from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, regio
 from captum_canonical.saliency.regions import RegionMasks
 from simulated_maps import SIZE, people, smooth_noise, true_map
 from timing import machine
+from unequal_numbers import tables, unequal
 
 SPLITS = 200
-STUDIES = ("splits", "spread", "skew", "everywhere", "half")
+STUDIES = ("splits", "spread", "skew", "everywhere", "half", "unequal")
 
 
 def errors_of_splits(
@@ -127,12 +132,22 @@ def splits(number: int) -> dict[str, Any]:
     return {"number": number, "pixels": pixels / number, "regions": regions / number}
 
 
+def with_tables(page: str, measured: dict[str, Any]) -> str:
+    """The page with the tables of unequal numbers between its comments."""
+    for number, table in enumerate(tables(measured), 1):
+        start, end = (f"<!-- unequal numbers {number}{side} -->" for side in ("", " end"))
+        before, rest = page.split(start)
+        page = f"{before}{start}\n{table.markdown().strip()}\n{end}{rest.split(end)[1]}"
+    return page
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=STUDIES)
     parser.add_argument("--sets", type=int, default=1000, help="simulated data sets for each interval")
     parser.add_argument("--splits", type=int, default=SPLITS, help="splits or data sets for each error rate")
     parser.add_argument("--json", type=Path, help="add the result to this file")
+    parser.add_argument("--page", type=Path, help="write the tables of unequal numbers into this page")
     arguments = parser.parse_args()
     face, number = CanonicalFace.default(SIZE), arguments.splits
     works: dict[str, Callable[[], Any]] = {
@@ -141,6 +156,7 @@ def main() -> None:
         "skew": lambda: {count: errors_of_skewed_maps(face, count, number) / number for count in (20, 40, 100)},
         "everywhere": lambda: intervals(arguments.sets, 0.1),
         "half": lambda: intervals(arguments.sets, 0.0),
+        "unequal": lambda: unequal(arguments.sets),
     }
     result = {}
     for name in arguments.studies:
@@ -149,6 +165,9 @@ def main() -> None:
     if arguments.json:
         there = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
         arguments.json.write_text(json.dumps({**there, **machine(), **result}, indent=1) + "\n")
+        if arguments.page:
+            page = arguments.page.read_text()
+            arguments.page.write_text(with_tables(page, {**there, **result}["unequal"]))
 
 
 if __name__ == "__main__":

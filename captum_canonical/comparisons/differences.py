@@ -19,6 +19,8 @@ from captum_canonical.saliency.single_maps import differing_settings, format_dif
 from captum_canonical.saliency.units import Bands
 from captum_canonical.statistics.bootstrap import Estimate
 
+EVERYBODY_ONCE = "Every person counts once here, also those who are on many of the photographs."
+
 
 class RegionNumbers(NamedTuple):
     """What is known about R regions of two maps.

@@ -17,6 +17,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from captum_canonical.comparisons.differences import (
+    EVERYBODY_ONCE,
     RegionNumbers,
     check_comparable,
     compare,
@@ -104,6 +105,7 @@ def compare_groups(
     _check_different_people(*units)
     notes = provenance_notes(a, b) + ([] if matching is None else [matching.sentence])
     notes += [each.caveat for each in units if each.caveat]
+    notes += [EVERYBODY_ONCE] if any(each.imbalance for each in units) else []
     return compare(
         a,
         b,

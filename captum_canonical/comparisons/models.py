@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.comparisons.differences import (
+    EVERYBODY_ONCE,
     RegionNumbers,
     check_comparable,
     compare,
@@ -93,6 +94,7 @@ def compare_models(
     scales = _scales(a, b, names) if normalised else [1.0, 1.0]
     units = units_of(a.single_maps("compare_models"))
     notes += [units.caveat] if units.caveat else []
+    notes += [EVERYBODY_ONCE] if units.imbalance else []
     return compare(
         a,
         b,

@@ -37,6 +37,7 @@ from captum_canonical.reporting.provenance import account_section, now, run_sect
 from captum_canonical.reporting.words import counted, number
 from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.saliency.significance import Significance
+from captum_canonical.saliency.units import units_of
 from captum_canonical.tables import Table
 
 HOW_TO_READ_BENCHMARK = (
@@ -161,7 +162,8 @@ def _title(result: ModelSaliency) -> str:
 
 def _subtitle(result: ModelSaliency) -> str:
     pooled = ", each pooled with its mirror image" if result.symmetric else ""
-    return f"Mean over {counted(result.n, 'photograph')}{pooled}, on the canonical face"
+    once = ", every person counted once" if result.weights == "people" else ""
+    return f"Mean over {counted(result.n, 'photograph')}{once}{pooled}, on the canonical face"
 
 
 def _notices(result: ModelSaliency) -> list[str]:
@@ -170,6 +172,8 @@ def _notices(result: ModelSaliency) -> list[str]:
         notices.append(NO_SINGLE_MAPS)
     elif not result.n:
         notices.append("No photograph has a map yet, so that there is no map to show.")
+    elif result.weights == "photographs" and (imbalance := units_of(result.photos).imbalance):
+        notices.append(imbalance)
     return notices
 
 
@@ -235,12 +239,12 @@ def _panels(result: ModelSaliency, unit: str, regions: RegionNames | None) -> li
         seen_values(each, result.count) for each in (result.mean, result.standard_error, result.count)
     )
     colours = "Red speaks for the target, blue against it."
-    width = "Half of the width of a 68 % interval, if photographs are independent."
-    seen = "Photographs in which the place is seen."
+    width = f"Half of the width of a 68 % interval, if {result.weights} are independent."
+    seen = f"{result.weights.capitalize()} in which the place is seen."
     return [
         panel_of(mean, signed_scale([mean], unit), "Mean map", regions, colours),
         panel_of(error, error_scale([error], unit), "Standard error", regions, width),
-        panel_of(count, count_scale([count], "photographs"), "Coverage", regions, seen),
+        panel_of(count, count_scale([count], result.weights), "Coverage", regions, seen),
     ]
 
 

@@ -268,6 +268,11 @@ patterns of 40 photographs).
         """
         if self.run is None:
             raise CanonicalError("ModelSaliency.save_summary: expected the result of a run; use .save(path).")
+        if self.weights != "photographs":
+            raise CanonicalError(
+                f"ModelSaliency.save_summary: expected weights='photographs', which the summary of a run has, got "
+                f"{self.weights!r}; use .save(path)."
+            )
         return self.save(self.run.path / SUMMARY)
 
     @classmethod

@@ -62,6 +62,17 @@ def test_an_interval_of_the_concentration_stands_beside_what_it_is_about(tmp_pat
     assert few.tables["Concentration of the map"][0] == ["Measure", "Of this map"]
 
 
+def test_a_person_who_is_on_most_photographs_is_pointed_out(tmp_path: Path) -> None:
+    maps = torch.randn(30, 1, *FACE.size, generator=torch.Generator().manual_seed(0)) + 0.02
+    result = cc.ModelSaliency.from_maps(maps, None, FACE, [max(0, number - 20) for number in range(30)])
+    page, _ = page_of(result, tmp_path)
+    assert "One person is on 70% of the photographs" in page
+    page, _ = page_of(result.weighted("people"), tmp_path)
+    assert "One person is on" not in page
+    assert "Mean over 30 photographs, every person counted once, on the canonical face" in page
+    assert "People in which the place is seen." in page
+
+
 def test_failed_and_unfinished_photographs_are_counted_per_group(tmp_path: Path) -> None:
     names, groups = [f"{number:02}.png" for number in range(16)], ["dark", "light"] * 8
     make_run(tmp_path / "a", names, groups, lose=(0, 2, 4, 5, 6), unreadable=(1,))

@@ -135,6 +135,7 @@ def test_comparisons_count_people(face: CanonicalFace) -> None:
             )
         )
     for one, two in zip(*found, strict=True):
+        assert "Every person counts once" in " ".join(two.notes) and "once" not in " ".join(one.notes)
         assert one.correlation == pytest.approx(two.correlation, rel=1e-5)
         for region, again in zip(one.regions, two.regions, strict=True):
             assert region.mean_difference == pytest.approx(again.mean_difference, rel=1e-3, abs=1e-6)
@@ -159,3 +160,19 @@ def test_weights_stay_with_strata_sums_and_files(face: CanonicalFace, tmp_path: 
         result.weighted("persons")  # type: ignore[arg-type]
     with pytest.raises(CanonicalError, match="weights='photographs' is not available"):
         ModelSaliency.load(tmp_path / "people.npz").weighted("photographs")
+
+
+def test_people_of_a_run_count_equally(run: Path) -> None:
+    opened = ModelSaliency.open(run)
+    assert opened.photos is not None
+    who = [number // 3 for number in range(len(opened.photos))]
+    opened.photos = opened.photos.with_column("identity", who)
+    people_of_run = opened.weighted("people")
+    maps, coverage = (torch.from_numpy(each.copy()) for each in (opened.photos.maps, opened.photos.coverage))
+    expected = ModelSaliency.from_maps(maps, coverage, opened.face("the test"), who).weighted("people")
+    torch.testing.assert_close(people_of_run.mean, expected.mean)
+    assert people_of_run.run is opened.run
+    written = (run / "summary.npz").read_bytes()
+    with pytest.raises(CanonicalError, match="expected weights='photographs', which the summary of a run has"):
+        people_of_run.save_summary()
+    assert (run / "summary.npz").read_bytes() == written
