@@ -11,7 +11,6 @@ from typing import Any
 from captum_canonical.cli.align import alignment_counts, alignment_text
 from captum_canonical.cli.console import CommandResult, count, escape, first_lines, format_duration
 from captum_canonical.cli.estimate import estimate
-from captum_canonical.cli.methods import METHODS, OCCLUSION, attribution, map_unit, occlusion_arguments
 from captum_canonical.cli.options import (
     add_common,
     add_method,
@@ -22,7 +21,15 @@ from captum_canonical.cli.options import (
     stopping_rule,
 )
 from captum_canonical.cli.results import COMMAND_FILE
-from captum_canonical.cli.session import Session, start_session
+from captum_canonical.cli.session import (
+    METHODS,
+    OCCLUSION,
+    Session,
+    attribution,
+    map_unit,
+    occlusion_arguments,
+    start_session,
+)
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import write_json
 from captum_canonical.run_folder.folder import RunFolder

@@ -1,7 +1,7 @@
 """Scores of each image computed from a network's outputs: what is explained of anything but a plain classifier."""
 
 from captum_canonical.confidence.base import ClassConfidence, Confidence
-from captum_canonical.confidence.recognition import VerificationConfidence, ZeroShotConfidence
+from captum_canonical.confidence.recognition import VerificationConfidence, ZeroShotConfidence, equal_error_threshold
 from captum_canonical.confidence.regression import BinnedConfidence, RegressionConfidence
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "RegressionConfidence",
     "VerificationConfidence",
     "ZeroShotConfidence",
+    "equal_error_threshold",
 ]

@@ -1,4 +1,4 @@
-"""Confidence of face encoders: recognition in a gallery and verification of pairs.
+"""Confidence of face encoders: recognition in a gallery, and verification of pairs with its threshold.
 
 References:
     John, Balasubramanian, Jawahar: Canonical Saliency Maps, IEEE TBIOM 2021, doi 10.1109/TBIOM.2021.3120758,
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from warnings import warn
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -134,7 +135,7 @@ class VerificationConfidence(Confidence):
     prints c * (threshold - cos), which falls as a pair of the same person grows more alike, so that the regions that
     make them alike would come out as evidence against it; hence the sign here. The threshold cancels in any drop, and
     moves only the confidence itself. Set it to the equal error rate of held-out pairs:
-    :func:`captum_canonical.statistics.equal_error_threshold` finds it from their :meth:`similarity`.
+    :func:`captum_canonical.confidence.equal_error_threshold` finds it from their :meth:`similarity`.
 
     Explain a pair with a mesh for each photograph: ``CanonicalOcclusion(confidence, (faces_a, faces_b)).attribute((a,
     b), additional_forward_args=same)``. The encoder runs on one photograph after the other, so a method that looks
@@ -189,3 +190,46 @@ class VerificationConfidence(Confidence):
                 f"{tuple(first.shape)} and {tuple(second.shape)}."
             )
         return F.cosine_similarity(first, second)
+
+
+def equal_error_threshold(similarity: Tensor | np.ndarray, same: Tensor | np.ndarray) -> tuple[float, float]:
+    """The threshold at which as many pairs of different people are accepted as pairs of one person are rejected.
+
+    A pair is accepted if its similarity is above the threshold. Only thresholds halfway between neighbouring
+    similarities, and the two outermost similarities, are tried: the one with the smallest difference of the two rates
+    is taken, among several the one with the smallest sum.
+
+    Args:
+        similarity: (P,) of held-out pairs, such as :meth:`VerificationConfidence.similarity` gives.
+        same: (P,) bool, whether the pair shows one person.
+
+    Returns:
+        The threshold, and the equal error rate: the mean of both rates there, 0..1.
+
+    Raises:
+        CanonicalError: other shapes, values that are not finite, or pairs of one kind only.
+
+    Example::
+
+        >>> equal_error_threshold(torch.tensor([0.0, 0.25, 0.75, 0.5, 1.0, 1.0]), torch.arange(6) >= 3)
+        (0.625, 0.3333333333333333)
+    """
+    values, truth = torch.as_tensor(similarity).detach().double().cpu(), torch.as_tensor(same).cpu()
+    good = values.ndim == 1 and truth.shape == values.shape and truth.dtype == torch.bool
+    if not good or not torch.isfinite(values).all() or not truth.any() or truth.all():
+        raise CanonicalError(
+            f"equal_error_threshold: expected P finite similarities and P bools of both kinds, got "
+            f"{tuple(values.shape)} and {truth.dtype} {tuple(truth.shape)}, {int(truth.sum())} of them true."
+        )
+    levels = values.unique()
+    thresholds = torch.cat([levels[:1], (levels[1:] + levels[:-1]) / 2, levels[-1:]])
+    accepted = _share_up_to(-thresholds, -values[~truth], right=False)
+    rejected = _share_up_to(thresholds, values[truth], right=True)
+    gap, error = (accepted - rejected).abs().tolist(), ((accepted + rejected) / 2).tolist()
+    best = min(range(len(thresholds)), key=lambda index: (gap[index], error[index]))
+    return float(thresholds[best]), error[best]
+
+
+def _share_up_to(thresholds: Tensor, values: Tensor, right: bool) -> Tensor:
+    """Share of the values below each threshold; with ``right`` those equal to it as well."""
+    return torch.searchsorted(values.sort().values, thresholds, right=right).double() / len(values)

@@ -1,7 +1,6 @@
 """Statistics of many maps or scores. Pure functions: no state, and no use of the global random state."""
 
 from captum_canonical.statistics.bootstrap import bootstrap_interval, interval_of_mean
-from captum_canonical.statistics.equal_error import equal_error_threshold
 from captum_canonical.statistics.permutation import holm, sign_flip_p_values
 from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
 from captum_canonical.statistics.units import FEWEST_IDENTITIES, SAME, unit_totals
@@ -11,7 +10,6 @@ __all__ = [
     "SAME",
     "SplitHalfCorrelation",
     "bootstrap_interval",
-    "equal_error_threshold",
     "holm",
     "interval_of_mean",
     "sign_flip_p_values",

@@ -159,7 +159,5 @@ def test_a_benchmark_records_the_scale(net: FeatureNet, face: CanonicalFace, fac
     )
     data = prepare(score, photos, 1, faces, face, None, None, settings)
     runs = [BenchmarkMethod(name, method, data, []) for name, method in methods.items()]
-    assert any(
-        "scaled image by image: cam, projected." in note for note in notes_of(data, settings, False, False, runs)
-    )
-    assert not any("image by image" in note for note in notes_of(data, settings, False, False, runs[2:]))
+    assert any("scaled image by image: cam, projected." in note for note in notes_of(data, settings, False, runs))
+    assert not any("image by image" in note for note in notes_of(data, settings, False, runs[2:]))
