@@ -31,8 +31,9 @@ from torch import Tensor, nn
 import captum_canonical as cc
 from captum_canonical.faces.splat import footprints
 from captum_canonical.inference.choose import choose_inference
-from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.scorer import Scorer
 from networks import Network, networks, scaled, vgg16
 from timing import alternated, machine, seconds
 

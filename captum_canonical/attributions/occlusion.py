@@ -32,8 +32,8 @@ from captum_canonical.attributions.points import (
 from captum_canonical.checks import check_integer, check_number
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.inference.choose import choose_inference
-from captum_canonical.inference.dense import Patches, Scorer
-from captum_canonical.inference.per_image import check_per_image
+from captum_canonical.inference.dense import Patches
+from captum_canonical.inference.scorer import Scorer, check_per_image
 
 Maps = Tensor | tuple[Tensor, ...]
 Inference = Literal["auto", "incremental", "dense"]

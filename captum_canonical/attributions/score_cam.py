@@ -23,8 +23,8 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
 from captum_canonical.attributions.points import fills_for, rows_for
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError, user_stacklevel
-from captum_canonical.inference.dense import Scorer, check_finite
-from captum_canonical.inference.per_image import check_per_image
+from captum_canonical.inference.dense import check_finite
+from captum_canonical.inference.scorer import Scorer, check_per_image
 
 ROWS_PER_FORWARD = 32
 Weighting = Literal["increase", "softmax"]

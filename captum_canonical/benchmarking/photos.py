@@ -17,8 +17,7 @@ from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faithfulness.explanations import score_batches
-from captum_canonical.inference.dense import Scorer
-from captum_canonical.inference.per_image import check_per_image
+from captum_canonical.inference.scorer import Scorer, check_per_image
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.labels import labels_of, people_units
 from captum_canonical.statistics.units import factorize

@@ -27,8 +27,7 @@ from captum_canonical.faithfulness.explanations import checked_clean_scores, sco
 from captum_canonical.faithfulness.fills import FillLike, fill_name, fill_pixels, filled_once
 from captum_canonical.faithfulness.masks import check_maps, removal_order
 from captum_canonical.faithfulness.measures import RemovalCurves
-from captum_canonical.inference.dense import Scorer
-from captum_canonical.inference.per_image import check_per_image
+from captum_canonical.inference.scorer import Scorer, check_per_image
 
 STEPS = 20
 

@@ -14,8 +14,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import FillLike, fill_pixels, filled_once
 from captum_canonical.faithfulness.masks import ExplanationMasks
 from captum_canonical.faithfulness.measures import Explanation, check_explanation
-from captum_canonical.inference.dense import Scorer
-from captum_canonical.inference.per_image import check_per_image
+from captum_canonical.inference.scorer import Scorer, check_per_image
 
 
 def explanation_images(

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
-from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
 from captum_canonical.inference.graph import NotIncrementalError
 from captum_canonical.inference.plan import dense_work
+from captum_canonical.inference.scorer import Scorer
 
 logger = logging.getLogger("captum_canonical")
 DENSE_ROWS = 16  # complete images fill a processor's caches sooner than windows do

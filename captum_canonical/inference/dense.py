@@ -2,152 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from captum_canonical._captum import TargetType, run_forward, select_targets
-from captum_canonical.errors import CanonicalError, warn_if_training
-from captum_canonical.inference.out_of_memory import OutOfMemoryRetry
+from captum_canonical.errors import CanonicalError
+from captum_canonical.inference.scorer import Scorer
+
+logger = logging.getLogger("captum_canonical")
+Result = TypeVar("Result")
 
 
-class Scorer:
-    """The score of each row of a batch: the entry of ``forward_func``'s output that ``target`` names.
-
-    Per-image targets and arguments follow their image into whatever row it is put.
+class OutOfMemoryRetry:
+    """Runs work on batches of rows; a batch that does not fit into memory, and all later ones, are halved.
 
     Args:
-        forward_func: takes the inputs and the additional arguments, returns one row of scores per input row.
-        target: any target that Captum takes, for the N original images.
-        additional_forward_args: passed on; a tensor whose first dimension is N has one entry per image.
-        num_images: N.
+        free_memory: called before a retry, to free what is not needed.
+
+    Example::
+
+        >>> retry = OutOfMemoryRetry()
+        >>> [(part.start, result) for part, result in retry.run(slice(2, 6), lambda part: part.stop)]
+        [(2, 6)]
     """
 
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        target: TargetType,
-        additional_forward_args: tuple[Any, ...],
-        num_images: int,
-    ) -> None:
-        self.forward_func = forward_func
-        self.additional_forward_args = additional_forward_args
-        self.num_images = num_images
-        self.target = target
-        self._per_image = _per_image_target(target, num_images)
-        warn_if_training(forward_func)
+    def __init__(self, free_memory: Callable[[], object] = lambda: None) -> None:
+        self._free_memory = free_memory
+        self._limit: int | None = None
 
-    def __call__(self, inputs: tuple[Tensor, ...], images: Tensor) -> Tensor:
-        """Scores (R,) float64 of R rows that show these images.
+    def run(self, part: slice, work: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
+        """``(rows, work(rows))`` for all rows of ``part``, in one or more pieces, in order.
 
-        Args:
-            inputs: for each input of the model R rows.
-            images: (R,) int64 on the CPU, the image of each row.
+        Raises:
+            torch.cuda.OutOfMemoryError: a single row does not fit.
         """
-        return self.score(inputs, images, tuple(self.of_rows(arg, images) for arg in self.additional_forward_args))
+        waiting = [part]
+        while waiting:
+            rows = waiting.pop()
+            count = rows.stop - rows.start
+            if self._limit is not None and count > self._limit:
+                middle = rows.start + self._limit
+                waiting += [slice(middle, rows.stop), slice(rows.start, middle)]
+                continue
+            try:
+                result = work(rows)
+            except torch.cuda.OutOfMemoryError:
+                if count == 1:
+                    raise
+            else:
+                yield rows, result
+                continue
+            # Outside of the except clause, whose traceback keeps tensors alive.
+            self._halve(count)
+            waiting.append(rows)
 
-    def score(self, inputs: tuple[Tensor, ...], images: Tensor, args: tuple[Any, ...]) -> Tensor:
-        """Scores of rows with these additional arguments, which are passed on as they are."""
-        output = run_forward(self.forward_func, inputs, args)
-        rows = len(images)
-        if not isinstance(output, Tensor):
-            raise CanonicalError(
-                f"forward_func must return one tensor, got {type(output).__name__}; wrap the network so that it does."
-            )
-        if output.ndim == 0 and rows == 1:
-            output = output.reshape(1)
-        if output.ndim == 0 or len(output) != rows:
-            raise CanonicalError(
-                f"forward_func must return one row of scores per input row: got shape {tuple(output.shape)} for {rows} "
-                "rows. A score of the batch as a whole cannot be attributed to single images."
-            )
-        return self._select(output, images)
-
-    def is_per_image(self, value: Any) -> bool:
-        """Whether an additional argument is taken as one entry per image."""
-        return isinstance(value, Tensor) and bool(value.ndim) and len(value) == self.num_images
-
-    def of_rows(self, value: Any, images: Tensor | None) -> Any:
-        """A per-image tensor brought to the rows; anything else, or without rows, as it is."""
-        return value[images.to(value.device)] if images is not None and self.is_per_image(value) else value
-
-    def _select(self, output: Tensor, images: Tensor) -> Tensor:
-        if self.target is None:
-            if output.numel() != len(output):
-                raise CanonicalError(
-                    f"forward_func returns {tuple(output.shape[1:])} scores per image: say which one to explain with "
-                    "target=, for example an int, or a tensor with one class per image."
-                )
-            return _scores(output)
-        if self._per_image is None:
-            target: Any = self.target
-        elif isinstance(self._per_image, Tensor):
-            target = self._per_image[images].to(output.device)
-        else:
-            target = [self._per_image[image] for image in images.tolist()]
-        _check_range(target, output)
-        try:
-            scores = select_targets(output, target)
-        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise CanonicalError(
-                f"target {self.target!r} does not fit an output of shape {tuple(output.shape)}: {error}"
-            ) from error
-        if scores.numel() != len(output):
-            raise CanonicalError(
-                f"target {self.target!r} leaves {tuple(scores.shape[1:])} scores per image of an output of shape "
-                f"{tuple(output.shape)}: it must name a single one, as a tuple of {output.ndim - 1} indices."
-            )
-        return _scores(scores)
-
-
-def _scores(output: Tensor) -> Tensor:
-    """A copy: the network may return its input, which is about to be written again."""
-    return output.detach().reshape(-1).to(torch.float64, copy=True)
-
-
-def _per_image_target(target: Any, num_images: int) -> Tensor | list[Any] | None:
-    """The target of each image, or None if one target holds for all of them."""
-    if target is None or isinstance(target, tuple) or (isinstance(target, int) and not isinstance(target, bool)):
-        return None
-    if isinstance(target, Tensor) and not target.dtype.is_floating_point and target.dtype != torch.bool:
-        flat = target.detach().cpu()
-        if flat.numel() == 1:
-            return flat.reshape(1).expand(num_images)
-        if flat.ndim == 1 and len(flat) == num_images:
-            return flat
-    if isinstance(target, list) and len(target) == num_images:
-        return target
-    shape = tuple(target.shape) if isinstance(target, Tensor) else len(target) if isinstance(target, list) else target
-    raise CanonicalError(
-        f"target: expected None, an int, a tuple of ints, or one int or tuple for each of the {num_images} images (a "
-        f"1-D integer tensor or a list), got {type(target).__name__} ({shape})."
-    )
-
-
-def _check_range(target: Any, output: Tensor) -> None:
-    """Raises on an index beyond the scores; on a GPU it would end in a device-side assertion instead."""
-    if isinstance(target, int) and output.ndim > 1:
-        indices = torch.tensor([[target]])
-    elif isinstance(target, Tensor) and output.ndim == 2:
-        indices = target.reshape(-1, 1)
-    elif isinstance(target, tuple) and len(target) == output.ndim - 1:
-        indices = torch.tensor([target])
-    elif isinstance(target, list):
-        rows = [t if isinstance(t, tuple) else (t,) for t in target]
-        if {len(row) for row in rows} != {output.ndim - 1}:
-            return  # Captum's own check says what is wrong
-        indices = torch.tensor(rows)
-    else:
-        return
-    sizes = torch.tensor(output.shape[1 : 1 + indices.shape[1]], device=indices.device)
-    if ((indices >= sizes) | (indices < -sizes)).any():
-        raise CanonicalError(
-            f"target is out of range: {target if not isinstance(target, Tensor) else target.tolist()} for "
-            f"{tuple(output.shape[1:])} scores per image."
-        )
+    def _halve(self, count: int) -> None:
+        if self._limit is None:
+            logger.warning("out of memory with %d rows at once: going on with half as many.", count)
+        self._limit = count // 2
+        self._free_memory()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)

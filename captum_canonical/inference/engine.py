@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, fx
 
 from captum_canonical.inference.batch import Batch, Regions
-from captum_canonical.inference.dense import Patches, Scorer, check_finite
+from captum_canonical.inference.dense import OutOfMemoryRetry, Patches, check_finite
 from captum_canonical.inference.graph import NotIncrementalError
 from captum_canonical.inference.network import Network
-from captum_canonical.inference.out_of_memory import OutOfMemoryRetry
 from captum_canonical.inference.plan import Plan, dense_work
 from captum_canonical.inference.regions import CleanMaps
+from captum_canonical.inference.scorer import Scorer
 
 ROWS, ROWS_OF_SMALL = 32, 64  # patches that are run together: fewer leave the processor idle, more overflow its caches
 ROWS_GPU = 256  # VGG-16 on an H200: 0.126 ms a patch at 16, 0.073 at 64, 0.064 at 256 (benchmarks/results/gpu.json)

@@ -20,7 +20,7 @@ from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import describe
-from captum_canonical.inference.dense import Scorer
+from captum_canonical.inference.scorer import Scorer
 from captum_canonical.restore import network_kept, seed_generators
 from captum_canonical.runs.sources import LoadedBatch, facts_of, rows_of
 

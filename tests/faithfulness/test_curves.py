@@ -20,7 +20,7 @@ from captum_canonical.faithfulness.explanations import score_batches
 from captum_canonical.faithfulness.fills import fill_pixels
 from captum_canonical.faithfulness.imputation import ImputedFill
 from captum_canonical.faithfulness.measures import RemovalCurves
-from captum_canonical.inference.dense import Scorer
+from captum_canonical.inference.scorer import Scorer
 
 
 def exactly(got: Tensor, want: Tensor) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import captum_canonical as cc
-from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.scorer import Scorer
 
 SIZE = 32
 MANY = 500  # patches that are worth it whatever the network

@@ -9,8 +9,9 @@ from torch.testing import assert_close
 
 from captum_canonical import CanonicalError
 from captum_canonical.inference.choose import choose_inference
-from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.scorer import Scorer
 from incremental_tools import MANY, Call, Conv, images, patches
 
 

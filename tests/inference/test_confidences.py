@@ -14,7 +14,8 @@ import captum_canonical as cc
 from captum_canonical import CanonicalError
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.inference.choose import choose_inference
-from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, Patches
+from captum_canonical.inference.scorer import Scorer
 from incremental_tools import MANY, Conv, assert_equal_to_dense, engines, images, patches
 
 

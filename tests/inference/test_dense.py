@@ -1,18 +1,19 @@
-"""Scorer and DenseInference: the right score for the right row, whatever the network does with its batch."""
+"""DenseInference: the right score for the right row, whatever the network does with its batch or the memory."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError
-from captum_canonical.errors import warn_if_training
-from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, OutOfMemoryRetry, Patches
+from captum_canonical.inference.scorer import Scorer
 
 SIZE = (7, 9)
 
@@ -25,145 +26,6 @@ def boxes(*sides: tuple[int, int, int, int]) -> Tensor:
     return torch.tensor(sides).reshape(-1, 4)
 
 
-# ------------------------------------------------------------------------------------------------------------- Scorer
-OUTPUT = torch.arange(24.0).reshape(3, 4, 2)  # rows show the images 0, 1, 1
-IMAGES = torch.tensor([0, 1, 1])
-
-
-@pytest.mark.parametrize(
-    ("output", "target", "expected"),
-    [
-        (OUTPUT[..., 0], 2, [4, 12, 20]),
-        (OUTPUT[..., 0], -1, [6, 14, 22]),
-        (OUTPUT[..., 0], (2,), [4, 12, 20]),
-        (OUTPUT[..., 0], torch.tensor(2), [4, 12, 20]),
-        (OUTPUT[..., 0], torch.tensor([2]), [4, 12, 20]),
-        (OUTPUT[..., 0], torch.tensor([1, 3]), [2, 14, 22]),
-        (OUTPUT[..., 0], [1, 3], [2, 14, 22]),
-        (OUTPUT, (2, 1), [5, 13, 21]),
-        (OUTPUT, [(1, 0), (3, 1)], [2, 15, 23]),
-        (OUTPUT[:, 0, 0], None, [0, 8, 16]),
-        (OUTPUT[:, :1, 0], None, [0, 8, 16]),
-        (OUTPUT[:, :1, :1], None, [0, 8, 16]),
-        (OUTPUT[..., 0].int(), 1, [2, 10, 18]),
-        (OUTPUT[..., 0].half(), 1, [2, 10, 18]),
-    ],
-)
-def test_target_follows_its_image(output: Tensor, target: object, expected: list[float]) -> None:
-    scores = scorer(lambda x: output, target)((torch.zeros(3, 1),), IMAGES)
-    assert scores.dtype == torch.float64
-    assert scores.tolist() == expected
-
-
-@pytest.mark.parametrize(
-    "target",
-    [True, 1.0, "1", torch.tensor([1.0, 2.0]), torch.tensor([True, False]), torch.tensor([[1], [2]])]
-    + [torch.tensor([1, 2, 3]), [1, 2, 3], [1]],
-    ids=str,
-)
-def test_targets_that_captum_does_not_take(target: object) -> None:
-    with pytest.raises(CanonicalError, match="target"):
-        scorer(lambda x: OUTPUT[..., 0], target)((torch.zeros(3, 1),), IMAGES)
-
-
-@pytest.mark.parametrize("target", [4, -5, (4,), torch.tensor(4), torch.tensor([0, 4]), [0, 4], [0, -5]], ids=str)
-def test_target_out_of_range(target: object) -> None:
-    with pytest.raises(CanonicalError, match=r"out of range.*\(4,\)"):
-        scorer(lambda x: OUTPUT[..., 0], target)((torch.zeros(3, 1),), IMAGES)
-
-
-@pytest.mark.parametrize(
-    ("output", "target"),
-    [
-        (OUTPUT, 1),
-        (OUTPUT, (1,)),
-        (OUTPUT, torch.tensor([1, 1])),
-        (OUTPUT, [1, 1]),
-        (OUTPUT[..., 0], (1, 1)),
-        (OUTPUT[..., 0], [(1, 1), (1, 1)]),
-        (OUTPUT[:, 0, 0], 0),
-        (OUTPUT, (2, 2)),
-        (OUTPUT, [(1, 0), (0, 2)]),
-        (OUTPUT[..., 0], [(1,), (1, 1)]),
-        (OUTPUT[..., 0], [torch.tensor(0), torch.tensor(1)]),
-    ],
-)
-def test_target_of_the_wrong_rank(output: Tensor, target: object) -> None:
-    with pytest.raises(CanonicalError, match="target"):
-        scorer(lambda x: output, target)((torch.zeros(3, 1),), IMAGES)
-
-
-def test_no_target_with_several_scores_says_what_to_give() -> None:
-    with pytest.raises(CanonicalError, match=r"target="):
-        scorer(lambda x: OUTPUT[..., 0])((torch.zeros(3, 1),), IMAGES)
-
-
-@pytest.mark.parametrize("output", [torch.tensor(1.0), torch.ones(1), torch.ones(2), torch.ones(6), torch.ones(1, 3)])
-def test_scores_of_the_batch_as_a_whole_are_refused(output: Tensor) -> None:
-    with pytest.raises(CanonicalError, match="3 rows"):
-        scorer(lambda x: output)((torch.zeros(3, 1),), IMAGES)
-
-
-def test_one_number_for_one_row_is_a_score() -> None:
-    assert scorer(lambda x: x.sum(), images=1)((torch.ones(1, 5),), torch.tensor([0])).tolist() == [5.0]
-
-
-@pytest.mark.parametrize(
-    "output", [3.0, None, [1.0, 2.0, 3.0], (torch.ones(3), torch.ones(3)), {"logits": torch.ones(3)}]
-)
-def test_what_is_no_tensor_is_refused(output: object) -> None:
-    with pytest.raises(CanonicalError, match=type(output).__name__):
-        scorer(lambda x: output)((torch.zeros(3, 1),), IMAGES)
-
-
-def test_additional_arguments_follow_their_image() -> None:
-    per_image, shared, flag = torch.tensor([10.0, 20.0]), torch.ones(5, 2), {"any": "thing"}
-    got = []
-    scorer(lambda x, *args: got.extend(args) or x[:, 0], None, (per_image, shared, torch.tensor(3.0), flag, None))(
-        (torch.zeros(3, 1),), IMAGES
-    )
-    assert got[0].tolist() == [10.0, 20.0, 20.0]
-    assert got[1] is shared
-    assert got[2].ndim == 0
-    assert got[3] is flag
-    assert got[4] is None
-
-
-def test_scores_do_not_share_memory_with_the_batch() -> None:
-    """A float64 network that picks a pixel returns a view of the batch, which is written over next."""
-    batch = torch.arange(3.0, dtype=torch.float64)[:, None]
-    for target in (None, 0, (0,)):
-        scores = scorer(lambda x: x, target)((batch,), IMAGES)
-        before = scores.clone()
-        batch += 100
-        assert_close(scores, before)
-
-
-# ------------------------------------------------------------------------------------------------------ training mode
-class Tiny(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Flatten(), nn.Dropout(0.5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x).sum(1)
-
-
-def test_training_mode_is_warned_about() -> None:
-    net = Tiny()
-    with pytest.warns(UserWarning, match=r"training mode.*\.eval\(\)"):
-        warn_if_training(net)
-    assert net.training, "and left as it is"
-
-
-@pytest.mark.parametrize("what", [Tiny().eval(), lambda x: x, "no module"])
-def test_nothing_to_warn_about(what: object) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_if_training(what)
-
-
-# ----------------------------------------------------------------------------------------------------- DenseInference
 def weights(inputs: Tensor) -> Tensor:
     return torch.randn(1, *inputs.shape[1:], dtype=inputs.dtype)
 
@@ -357,3 +219,70 @@ def test_under_inference_mode() -> None:
     expected = engine.occluded_scores(patches)
     with torch.inference_mode():
         assert_close(engine.occluded_scores(patches), expected)
+
+
+class Memory:
+    """Holds so many rows; records what was tried."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.tried: list[int] = []
+
+    def work(self, part: slice) -> list[int]:
+        count = part.stop - part.start
+        self.tried.append(count)
+        if count > self.rows:
+            raise torch.cuda.OutOfMemoryError("injected")
+        return list(range(part.start, part.stop))
+
+
+@given(st.integers(0, 9), st.integers(1, 40), st.integers(1, 50))
+def test_every_row_is_run_once_and_in_order(start: int, count: int, room: int) -> None:
+    memory = Memory(room)
+    found = list(OutOfMemoryRetry().run(slice(start, start + count), memory.work))
+    assert [row for _, rows in found for row in rows] == list(range(start, start + count))
+    assert all(list(range(part.start, part.stop)) == rows for part, rows in found)
+
+
+def test_what_has_been_learnt_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    memory, room = Memory(3), []
+    retry = OutOfMemoryRetry(lambda: room.append(1))
+    list(retry.run(slice(0, 8), memory.work))
+    assert memory.tried == [8, 4, 2, 2, 2, 2]
+    memory.tried.clear()
+    list(retry.run(slice(8, 16), memory.work))
+    assert memory.tried == [2, 2, 2, 2]
+    assert len(room) == 2
+    assert [record.message for record in caplog.records] == [
+        "out of memory with 8 rows at once: going on with half as many."
+    ]
+
+
+def test_a_single_row_that_does_not_fit() -> None:
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        list(OutOfMemoryRetry().run(slice(0, 2), Memory(0).work))
+
+
+def test_other_errors_are_not_touched() -> None:
+    memory = Memory(4)
+    with pytest.raises(ZeroDivisionError):
+        list(OutOfMemoryRetry().run(slice(0, 4), lambda part: memory.work(part)[0] // 0))
+    assert memory.tried == [4]
+
+
+def test_dense_inference_goes_on_with_smaller_batches() -> None:
+    tried = []
+
+    def forward(x: Tensor) -> Tensor:
+        tried.append(len(x))
+        if len(x) > 3:
+            raise torch.cuda.OutOfMemoryError("injected")
+        return x.mean((1, 2, 3))
+
+    x = torch.rand(1, 3, 8, 8)
+    corner = torch.tensor([[i % 4, i // 4] for i in range(16)])
+    patches = Patches(torch.zeros(16, dtype=torch.int64), (torch.cat([corner, corner + 3], 1),))
+    engine = DenseInference(Scorer(forward, None, (), 1), (x,), (0.0,), 8)
+    expected = DenseInference(Scorer(lambda z: z.mean((1, 2, 3)), None, (), 1), (x,), (0.0,), 8)
+    assert_close(engine.occluded_scores(patches), expected.occluded_scores(patches), rtol=0, atol=0)
+    assert tried == [8, 4] + [2] * 8

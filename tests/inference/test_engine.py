@@ -9,8 +9,9 @@ from torch.testing import assert_close
 
 from captum_canonical.inference.batch import Batch
 from captum_canonical.inference.choose import choose_inference
-from captum_canonical.inference.dense import Patches, Scorer
+from captum_canonical.inference.dense import Patches
 from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.scorer import Scorer
 from incremental_tools import MANY, SIZE, Conv, assert_equal_to_dense, engines, images, patches
 
 

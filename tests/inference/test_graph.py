@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 from captum_canonical import CanonicalError
 from captum_canonical.inference.choose import choose_inference
-from captum_canonical.inference.dense import DenseInference, Scorer
+from captum_canonical.inference.dense import DenseInference
 from captum_canonical.inference.graph import NotIncrementalError
+from captum_canonical.inference.scorer import Scorer
 from incremental_tools import MANY, SIZE, Call, Conv, engines, images, patches
 
 

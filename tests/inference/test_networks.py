@@ -12,8 +12,9 @@ from torch.testing import assert_close
 import networks
 from captum_canonical import ClassConfidence
 from captum_canonical.inference.choose import choose_inference
-from captum_canonical.inference.dense import DenseInference, Patches, Scorer
+from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.scorer import Scorer
 from studies.face_nets import networks as face_nets
 
 

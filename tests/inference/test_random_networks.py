@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captum_canonical.inference.dense import Scorer
 from captum_canonical.inference.engine import IncrementalInference
 from captum_canonical.inference.operators import Slide
 from captum_canonical.inference.plan import Plan
 from captum_canonical.inference.regions import Store
+from captum_canonical.inference.scorer import Scorer
 from captum_canonical.inference.windows import Reach, Span, Windows
 from random_networks import Task, task
 
