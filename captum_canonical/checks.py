@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import torch
+
 from captum_canonical.errors import CanonicalError
 
 
@@ -89,3 +91,21 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         *others, last = (repr(choice) for choice in choices)
         raise CanonicalError(f"{name}: expected {' or '.join(filter(None, [', '.join(others), last]))}, got {value!r}.")
+
+
+def check_device(name: str, value: Any) -> torch.device:
+    """A device that this machine has.
+
+    Raises:
+        CanonicalError: it is none.
+
+    Example::
+
+        >>> check_device("device", "gpu")
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: device: expected one that PyTorch finds here, such as 'cpu', got 'gpu'.
+    """
+    try:
+        return torch.empty(0, device=value).device
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise CanonicalError(f"{name}: expected one that PyTorch finds here, such as 'cpu', got {value!r}.") from error

@@ -7,9 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
-from captum_canonical import CanonicalError
-from captum_canonical.checks import check_choice, check_integer, check_number
+from captum_canonical import CanonicalError, CanonicalFace
+from captum_canonical.checks import check_choice, check_device, check_integer, check_number
 
 NAN = float("nan")
 
@@ -66,3 +67,16 @@ def test_choices() -> None:
     for value in (None, ["fig"], np.array(["fig"])):
         with pytest.raises(CanonicalError, match="fruit: expected 'apple' or 'fig', got "):
             check_choice("fruit", value, ("apple", "fig"))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", 99, -2, 1.5, "meta:x"])
+def test_devices_that_are_not_there(device: object) -> None:
+    with pytest.raises(CanonicalError, match="device: expected one that PyTorch finds here"):
+        check_device("device", device)
+    assert check_device("device", "cpu") == check_device("device", torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("size", [0, -1, "a", None, 2.5])
+def test_sizes_of_the_canonical_face(size: object) -> None:
+    with pytest.raises(CanonicalError, match="size: expected a number of pixels from 1 on"):
+        CanonicalFace.default(size)  # type: ignore[arg-type]

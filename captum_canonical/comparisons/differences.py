@@ -188,14 +188,18 @@ def check_comparable(a: ModelSaliency, b: ModelSaliency, who: str) -> CanonicalF
     """The face of both.
 
     Raises:
-        CanonicalError: one of them is no result, they are on different faces, or only one is pooled.
+        CanonicalError: they are on different faces, or only one is pooled.
     """
-    for side in (a, b):
-        if not isinstance(side, ModelSaliency):
-            raise CanonicalError(f"{who}: expected two ModelSaliency, got a {type(side).__name__}.")
     face, _ = (side.face(who) for side in (a, b))
     check_same_face(a, b, who)
     return face
+
+
+def check_names(names: object) -> None:
+    """Raises CanonicalError unless the names of the two sides are two different texts."""
+    texts = tuple(names) if isinstance(names, (tuple, list)) else ()
+    if len(texts) != 2 or not all(isinstance(name, str) and name for name in texts) or texts[0] == texts[1]:
+        raise CanonicalError(f"names: expected two different texts, such as ('men', 'women'), got {names!r}.")
 
 
 def provenance_notes(a: ModelSaliency, b: ModelSaliency, expected: Sequence[str] = ()) -> list[str]:

@@ -20,6 +20,7 @@ from captum_canonical.comparisons.differences import (
     EVERYBODY_ONCE,
     RegionNumbers,
     check_comparable,
+    check_names,
     compare,
     provenance_notes,
     values_about_common_shares,
@@ -29,7 +30,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.run_folder.folder import Records
 from captum_canonical.saliency.regions import RegionMasks, region_values
-from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.result import ModelSaliency, ResultLike, as_result
 from captum_canonical.saliency.significance import Clusters, MaxTSettings, PermutationTest
 from captum_canonical.saliency.units import Bands, Units, pixels_at_once, unit_bands, units_of
 from captum_canonical.statistics.bootstrap import check_level, difference
@@ -39,8 +40,8 @@ COLUMNS = {"pose": ("yaw", "pitch"), "confidence": ("score",)}
 
 
 def compare_groups(
-    a: ModelSaliency,
-    b: ModelSaliency,
+    a: ResultLike,
+    b: ResultLike,
     match: str | Sequence[str] | None = None,
     *,
     names: tuple[str, str] = ("a", "b"),
@@ -95,6 +96,8 @@ def compare_groups(
     """
     settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
     check_level(level)
+    check_names(names)
+    a, b = as_result(a, "compare_groups"), as_result(b, "compare_groups")
     face = check_comparable(a, b, "compare_groups")
     _check_different_photographs(a, b)
     matching: Matching | None = None
@@ -215,6 +218,8 @@ def matched(
     if isinstance(caliper, bool) or not caliper > 0:
         raise CanonicalError(f"caliper: expected a number above 0, got {caliper!r}.")
     names = [column for name in ([by] if isinstance(by, str) else by) for column in COLUMNS.get(name, (name,))]
+    if not names:
+        raise CanonicalError("match: expected 'pose', 'confidence' or columns of numbers, or None, got no column.")
     sides = [np.stack([_numbers(records, name) for name in names], 1) for records in (first, second)]
     spread = np.nanstd(np.concatenate(sides), axis=0)
     scaled = [side / np.where(spread > 0, spread, 1.0) for side in sides]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from os import PathLike
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from captum_canonical.comparisons.differences import (
     EVERYBODY_ONCE,
     RegionNumbers,
     check_comparable,
+    check_names,
     compare,
     provenance_notes,
     values_about_common_shares,
@@ -20,7 +22,7 @@ from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.regions import RegionMasks, region_values
-from captum_canonical.saliency.result import ModelSaliency
+from captum_canonical.saliency.result import ModelSaliency, ResultLike, as_result
 from captum_canonical.saliency.significance import Clusters, MaxTSettings, PermutationTest
 from captum_canonical.saliency.single_maps import SingleMaps
 from captum_canonical.saliency.units import Bands, Units, photo_bands, pixels_at_once, units_of
@@ -30,8 +32,8 @@ from captum_canonical.statistics.units import SAME, unit_means
 
 
 def compare_models(
-    a: ModelSaliency,
-    b: ModelSaliency | Tensor | np.ndarray,
+    a: ResultLike,
+    b: ResultLike | Tensor | np.ndarray,
     *,
     names: tuple[str, str] = ("a", "b"),
     normalise: bool | None = None,
@@ -79,8 +81,8 @@ def compare_models(
     """
     settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
     check_level(level)
-    if not isinstance(a, ModelSaliency):
-        raise CanonicalError(f"compare_models: expected a ModelSaliency as the first side, got a {type(a).__name__}.")
+    check_names(names)
+    a, b = as_result(a, "compare_models"), as_result(b, "compare_models") if isinstance(b, (str, PathLike)) else b
     face = a.face("compare_models")
     is_map = not isinstance(b, ModelSaliency)
     if isinstance(b, ModelSaliency):

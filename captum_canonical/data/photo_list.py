@@ -21,15 +21,12 @@ from captum_canonical.statistics.labels import is_missing, label_texts
 class PhotoRow:
     """One photograph of a data set, whether or not a face will be found in it.
 
-    A data set's rows hold groups and identities as texts, None where they are missing: see
-    :mod:`captum_canonical.statistics.labels`.
-
     Attributes:
         path: the file.
         target: what the network is asked about, as Captum takes it: a class index (or a tuple of indices), a number to
             be predicted, a class name before it is looked up; None if not known.
         group: what photographs are compared by, such as "dark" and "light"; None if not known.
-        identity: who it is; None if not known.
+        identity: who it is; None if not known (:mod:`captum_canonical.statistics.labels`).
         name: what to call the photograph in messages: its path as it was given.
         origin: where the row stands in its source, such as "line 7".
     """
@@ -76,13 +73,10 @@ def list_rows(
         raise CanonicalError("source: expected at least one photograph, got an empty list.")
     if subfolder:
         rows = [replace(row, **{subfolder: Path(row.name).parent.name or None}) for row in rows]  # type: ignore[arg-type]
-    groups, identities = (
-        label_texts([getattr(row, name) for row in rows], len(rows), name) for name in ("group", "identity")
-    )
-    return [
-        replace(row, group=group, identity=identity)
-        for row, group, identity in zip(rows, groups, identities, strict=True)
-    ]
+    for name in ("group", "identity"):
+        texts = label_texts([getattr(row, name) for row in rows], len(rows), name)
+        rows = [replace(row, **{name: text}) for row, text in zip(rows, texts, strict=True)]  # type: ignore[arg-type]
+    return rows
 
 
 def _rows_of(source: Source, columns: Mapping[str, str], root: PathType | None) -> list[PhotoRow]:
@@ -161,13 +155,11 @@ def _column_names(header: list[str], columns: Mapping[str, str], expected: str) 
     if not set(columns) <= set(COLUMNS):
         raise CanonicalError(f"columns: expected names for some of {', '.join(COLUMNS)}, got {dict(columns)}.")
     names = {key: columns.get(key, key) for key in COLUMNS}
-    absent = [name for key, name in names.items() if name not in header and (key == "path" or key in columns)]
-    twice = [name for name in names.values() if header.count(name) > 1]
-    if absent or twice:
-        raise CanonicalError(
-            f"{expected.format(repr((absent + twice)[0]))}{'' if absent else ' once'}, got {header}; "
-            "columns={'path': ...} says what this table calls it."
-        )
+    wrong = [f"{name!r}" for key, name in names.items() if name not in header and (key == "path" or key in columns)]
+    wrong += [f"{name!r} once" for name in names.values() if header.count(name) > 1]
+    if wrong:
+        how = "columns={'path': ...} says what this table calls it."
+        raise CanonicalError(f"{expected.format(wrong[0])}, got {header}; {how}")
     return {key: name for key, name in names.items() if name in header}
 
 

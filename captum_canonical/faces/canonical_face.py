@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_integer
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.face_arrays import (
     as_image,
@@ -79,7 +80,7 @@ class CanonicalFace:
         Args:
             size: height and width of the face's image, and of the maps written on it, in pixels.
         """
-        return _default(int(size))
+        return _default(check_integer("size", size, 1, expected="a number of pixels from 1 on"))
 
     @classmethod
     def from_image(cls, image: Tensor | np.ndarray, aligner: Callable[[list[np.ndarray]], FaceMesh]) -> CanonicalFace:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captum_canonical.attributions.base import CanonicalAttribution, on_face, with_wrapped
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.checks import check_integer
+from captum_canonical.checks import check_device, check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError, warn_if_training
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -172,7 +172,7 @@ def explain_dataset(
         if isinstance(data, AlignedFaces):
             processes.together(lambda: _align(data, processes, show_progress))
         source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
-        where = _device(forward_func) if device is None else torch.device(device)
+        where = _device(forward_func) if device is None else check_device("device", device)
         maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed), source.classes)
         manifest = Manifest(
             count=source.batches[-1].stop,

@@ -12,7 +12,7 @@ from captum_canonical.checks import check_choice
 from captum_canonical.files import finite
 from captum_canonical.saliency.moments import Weights
 from captum_canonical.saliency.regions import RegionMasks, RegionValues, region_values, regions_version
-from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency
+from captum_canonical.saliency.result import NO_SINGLE_MAPS, ModelSaliency, ResultLike, as_result
 from captum_canonical.statistics.bootstrap import Estimate, check_level
 from captum_canonical.tables import Column, Interval, Table
 
@@ -139,7 +139,7 @@ class RegionTable:
 
 
 def region_table(
-    result: ModelSaliency, level: float = 0.95, intervals: bool | None = None, weights: Weights | None = None
+    result: ResultLike, level: float = 0.95, intervals: bool | None = None, weights: Weights | None = None
 ) -> RegionTable:
     """How much of a mean map lies in which named region of the face.
 
@@ -157,7 +157,7 @@ def region_table(
     (``benchmarks/calibration.py``): noise gives a region a share above 0 even if its true share is 0.
 
     Args:
-        result: on a canonical face with regions.
+        result: on a canonical face with regions; or the path of one, the folder of a run or a file.
         level: nominal coverage of the intervals, above 0 and below 1.
         intervals: whether to compute intervals. Default: if there are single maps.
         weights: ``"photographs"`` or ``"people"``, see :meth:`ModelSaliency.weighted`. Default: those of the result.
@@ -178,6 +178,7 @@ def region_table(
         ('nose_tip', 2.0, 1.0, (nan, nan))
     """
     check_level(level)
+    result = as_result(result, "region_table")
     result = result if weights is None else result.weighted(weights)
     face = result.face("a table of regions")
     regions = RegionMasks.of(face, "region_table")

@@ -296,3 +296,22 @@ patterns of 40 photographs).
         lines[0] += ", pooled with their mirror images" if self.symmetric else ""
         lines[0] += ", every person counted once" if self.weights == "people" else ""
         return "\n".join(lines)
+
+
+ResultLike = ModelSaliency | str | PathLike[str]
+
+
+def as_result(result: object, who: str) -> ModelSaliency:
+    """A result, or the one in the folder of a run or in a file of :meth:`ModelSaliency.save`.
+
+    Raises:
+        CanonicalError: it is neither a result nor the path of one.
+    """
+    if isinstance(result, (str, PathLike)):
+        return ModelSaliency.load(result) if Path(result).is_file() else ModelSaliency.open(result)
+    if not isinstance(result, ModelSaliency):
+        raise CanonicalError(
+            f"{who}: expected a ModelSaliency, the folder of a run or a file of ModelSaliency.save, got a "
+            f"{type(result).__name__}."
+        )
+    return result

@@ -113,6 +113,9 @@ def _by_value(name: str, values: list[Any], bins: Bins) -> tuple[list[str], list
 
 def _binned(name: str, values: list[Any], bins: int | Sequence[float]) -> tuple[list[str], list[str]]:
     """Bins [edge, next edge), the last one including its upper edge; values outside of all bins are not known."""
+    texts = [value for value in values if not isinstance(value, Real) and not is_missing(value)]
+    if texts:
+        raise CanonicalError(f"bins: expected numbers in {name!r}, got {texts[0]!r}; texts are strata without bins.")
     numbers = np.array([np.nan if is_missing(value) else value for value in values], np.float64)
     edges = _edges(name, numbers, bins)
     names = [f"{name} {low} to {high}" for low, high in pairwise(_edge_texts(edges))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import stats
 from torch.testing import assert_close
 
 from captum_canonical.comparisons.groups import compare_groups, matched
+from captum_canonical.comparisons.models import compare_models
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.result import ModelSaliency
@@ -95,7 +97,7 @@ def test_groups_that_cannot_be_compared(face: CanonicalFace) -> None:
         compare_groups(one, ModelSaliency(two.mean, two.variance, two.count, two.coverage, 4, canonical_face=face))
     with pytest.raises(CanonicalError, match="numbers in the column 'yaw'"):
         compare_groups(one, two, "pose")
-    with pytest.raises(CanonicalError, match="two ModelSaliency, got a Tensor"):
+    with pytest.raises(CanonicalError, match=r"compare_groups: expected a ModelSaliency, .*got a Tensor"):
         compare_groups(one, maps)
     for bad in ({"alpha": 0}, {"permutations": 0}, {"share": 2}, {"clusters": "size"}, {"seed": -1}, {"level": 1}):
         with pytest.raises(CanonicalError, match=f"{next(iter(bad))}: expected"):
@@ -152,3 +154,19 @@ def test_matching_takes_away_a_difference_that_comes_from_pose(face: CanonicalFa
     assert [row.region for row in plain.different_regions][:1] == ["cheek_left"]
     assert "cheek_left" not in [row.region for row in alike.different_regions]
     assert alike.n[0] == alike.n[1] == alike.matching.pairs < 60 and alike.matching.columns == ("yaw", "pitch")
+
+
+def test_sides_may_be_paths_and_mistakes_are_named(face: CanonicalFace, tmp_path: Path) -> None:
+    sides = two_groups(face)[1].strata("group")
+    for names in ((), ("a",), ("a", "a"), ("a", ""), "ab", (1, 2), None):
+        with pytest.raises(CanonicalError, match="names: expected two different texts"):
+            compare_groups(sides["a"], sides["b"], names=names)  # type: ignore[arg-type]
+        with pytest.raises(CanonicalError, match="names: expected two different texts"):
+            compare_models(sides["a"], sides["a"], names=names)  # type: ignore[arg-type]
+    with pytest.raises(CanonicalError, match="match: expected 'pose', 'confidence' or columns"):
+        compare_groups(sides["a"], sides["b"], match=[])
+    saved = sides["a"].save(tmp_path / "a.npz")
+    with pytest.raises(CanonicalError, match="maps of single photographs"):  # it was read, and holds none
+        compare_groups(saved, sides["b"])
+    with pytest.raises(CanonicalError, match=r"compare_groups: expected a ModelSaliency.*got a NoneType"):
+        compare_groups(sides["a"], None)  # type: ignore[arg-type]

@@ -119,7 +119,7 @@ def test_models_that_cannot_be_compared(face: CanonicalFace) -> None:
         compare_models(one, ModelSaliency.from_maps(maps.clone(), None, face))
     with pytest.raises(CanonicalError, match="a name of its own"):
         compare_models(one, ModelSaliency.from_maps(maps.clone(), None, face, name=list("aabcde")))
-    with pytest.raises(CanonicalError, match="expected a ModelSaliency as the first side, got a Tensor"):
+    with pytest.raises(CanonicalError, match=r"compare_models: expected a ModelSaliency, .*got a Tensor"):
         compare_models(maps, one)
     with pytest.raises(CanonicalError, match="vertices lie in other places"):
         moved = replace(face, vertices=face.vertices + 1)
@@ -128,7 +128,7 @@ def test_models_that_cannot_be_compared(face: CanonicalFace) -> None:
         compare_models(one, one, level=95)
     with pytest.raises(CanonicalError, match="one map of the canonical face's size"):
         compare_models(one, torch.ones(8, 8))
-    with pytest.raises(CanonicalError, match="one map as a tensor or array, got a str"):
+    with pytest.raises(CanonicalError, match=r"fixations\.png: expected the folder of a run"):
         compare_models(one, "fixations.png")
     with pytest.raises(CanonicalError, match="NaN everywhere"):
         compare_models(one, torch.full((SIZE, SIZE), math.nan))

@@ -443,3 +443,8 @@ def test_memory_that_runs_out_is_no_photograph_s_fault(tmp_path: Path) -> None:
         explain(tmp_path / "run", Network(too_much))
     partial = cc.ModelSaliency.open(tmp_path / "run").run
     assert len(partial) == 4 and partial.left_out == {}
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(cc.CanonicalError, match=r"device: expected one that PyTorch finds here, such as 'cpu', got 99"):
+        explain(tmp_path / "run", device=99)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,3 +131,15 @@ def test_text_markdown_and_csv_hold_the_same(face: CanonicalFace) -> None:
     assert str(table).splitlines()[1].startswith(first.region)
     assert table.table("markdown").splitlines()[2].startswith(f"| {first.region} |")
     assert "are by the influence of 30 people" in str(table)
+
+
+def test_the_path_of_a_result_is_taken(run: Path, tmp_path: Path) -> None:
+    result = ModelSaliency.open(run)
+    table = region_table(result)
+    assert repr(region_table(run)) == repr(region_table(str(run))) == repr(table)
+    file = result.save(tmp_path / "saved.npz")
+    assert [row.mean for row in region_table(file).rows] == [row.mean for row in table.rows]
+    with pytest.raises(CanonicalError, match="nothing_here"):
+        region_table("nothing_here")
+    with pytest.raises(CanonicalError, match=r"region_table: expected a ModelSaliency, the folder .*got a Tensor"):
+        region_table(result.mean)  # type: ignore[arg-type]

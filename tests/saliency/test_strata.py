@@ -144,3 +144,9 @@ def test_classes_keep_their_names_and_missing_ones_are_neither_right_nor_wrong()
     pairs = strata_of(records, 5, "true_predicted")
     assert pairs == {"1 taken for 1": [4], "NA taken for None": [1], "None taken for None": [0], "not known": [2, 3]}
     assert strata_of({"score": [0.1, NAType(), None, 0.9]}, 4, "confidence", 1)["not known"] == [1, 2]
+
+
+def test_texts_have_no_bins() -> None:
+    for by, records in (("group", {"group": ["a", None, "b"]}), (["a", "b", 1], {})):
+        with pytest.raises(CanonicalError, match=r"bins: expected numbers in .*got 'a'; texts are strata without bins"):
+            strata_of(records, 3, by, 2)
