@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from logging import Logger
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_canonical.turns import turn_at
+
+_CLOSED = (nn.Module, Tensor, np.ndarray, type, ModuleType, FunctionType, MethodType, Logger, str, bytes, int, float)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -115,6 +122,64 @@ class NetworkState:
             parameter.grad = gradient
 
 
+class ModuleContents:
+    """The attributes of a module and the containers they hold, such as lists of features, to be put back.
+
+    Args:
+        module: whose they are; its children have contents of their own.
+
+    Example::
+
+        >>> network = nn.ReLU()
+        >>> network.seen = [1]
+        >>> contents = ModuleContents(network)
+        >>> network.seen.append(2)
+        >>> contents.restore(), network.seen
+        (True, [1])
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._copies = [(container, _copy(container)) for container in _containers(vars(module))]
+
+    def restore(self) -> bool:
+        """Puts everything back, in the same containers; whether anything was different."""
+        changed = False
+        for now, before in self._copies:
+            copy = _copy(now)
+            if len(copy) != len(before) or any(a is not b for a, b in zip(_parts(copy), _parts(before), strict=True)):
+                changed = True
+                now.clear()
+                now.extend(before) if isinstance(now, (list, deque)) else now.update(before)
+        return changed
+
+
+def _containers(first: dict[str, Any]) -> Iterator[Any]:
+    """Each list, dictionary, set and deque that can be reached, also through other objects; modules are left out."""
+    waiting: list[Any] = [first]
+    seen = set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, _CLOSED):
+            continue
+        seen.add(id(value))
+        if isinstance(value, (list, dict, set, deque)):
+            yield value
+        if isinstance(value, (list, dict, set, deque, tuple)):
+            waiting += _parts(value)
+        elif hasattr(value, "__dict__"):
+            waiting.append(vars(value))
+
+
+def _parts(container: Any) -> list[Any]:
+    """Keys and values, or elements."""
+    return [*container, *container.values()] if isinstance(container, dict) else list(container)
+
+
+def _copy(container: Any) -> Any:
+    return dict(container) if isinstance(container, dict) else list(container)
+
+
 def own_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters and buffers that a module holds itself, by name."""
     return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
@@ -127,14 +192,16 @@ def _is_expanded(tensor: Tensor) -> bool:
 
 @contextmanager
 def network_kept(*networks: object, parameters: bool = False) -> Iterator[NetworkState]:
-    """Whatever happens inside, the networks are as before.
+    """Whatever happens inside, the networks are as before; other threads wait with them.
 
     Args:
         *networks: modules; anything else, such as another forward function, is left alone.
         parameters: as in :class:`NetworkState`, which is given inside.
     """
-    state = NetworkState([each for each in networks if isinstance(each, nn.Module)], parameters=parameters)
-    try:
-        yield state
-    finally:
-        state.restore()
+    modules = [each for each in networks if isinstance(each, nn.Module)]
+    with turn_at(*modules, alone=True):
+        state = NetworkState(modules, parameters=parameters)
+        try:
+            yield state
+        finally:
+            state.restore()

@@ -31,6 +31,7 @@ WHAT = {
     "restore": "puts a network back",
     "statistics": "bootstrap, permutations, max-T",
     "files": "writes that a crash cannot spoil",
+    "turns": "threads wait for each other at a network",
     "fingerprint": "one hash of any value",
     "checks": "of arguments",
     "functions": "what decides a function's value",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
-from captum.attr import Attribution, LayerAttribution
+from captum.attr import Attribution, LayerAttribution, NeuronAttribution, PerturbationAttribution
 from torch import Tensor, nn
 
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.turns import turn_at
 
 logger = logging.getLogger("captum_canonical")
 _repeats_seen: set[tuple[int, int]] = set()
@@ -219,12 +221,25 @@ def run_attribution(
     if faces is not None and isinstance(innermost(method), CanonicalAttribution):
         given["faces"] = faces
     if not isinstance(method, CanonicalAttribution):
-        maps = _one_map(method, call(**given) if inputs is None else call(inputs, **given))
+        with turn_of(method):
+            result = call(**given) if inputs is None else call(inputs, **given)
+        maps = _one_map(method, result)
         if isinstance(innermost(method), LayerAttribution) and inputs is not None:
             check_grid(method, maps, as_tuple(inputs))
         return AttributionMaps(maps, None)
-    maps, coverage = call(inputs, **given, return_coverage=True)
+    with turn_of(method):
+        maps, coverage = call(inputs, **given, return_coverage=True)
     return AttributionMaps(_one_map(method, maps), _one_map(method, coverage))
+
+
+def turn_of(method: Attribution | Callable[..., Any]) -> AbstractContextManager[None]:
+    """The turn of a method at its networks; perturbations of inputs register no hooks and may go side by side."""
+    inner = innermost(method)
+    hooks = not isinstance(inner, PerturbationAttribution) or isinstance(inner, (LayerAttribution, NeuronAttribution))
+    if not isinstance(method, Attribution):
+        return turn_at(method, alone=True)
+    forward_funcs = [getattr(each, "forward_func", None) for each in with_wrapped(method)]
+    return turn_at(*forward_funcs, *networks_of(method), alone=hooks)
 
 
 def on_face(method: Attribution, face: CanonicalFace) -> Attribution:

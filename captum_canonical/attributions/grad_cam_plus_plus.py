@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from captum_canonical._captum import TargetType, log_usage
 from captum_canonical.attributions.base import as_tuple, check_grid
 from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
+from captum_canonical.turns import alone_at_network
 
 LINEAR_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
 """How maps of so many dimensions are brought to the size of the input."""
@@ -65,6 +66,7 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
         GradientAttribution.__init__(self, forward_func)
 
     @log_usage
+    @alone_at_network
     @torch.no_grad()
     def attribute(
         self,
@@ -170,6 +172,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
         self.guided_backprop = GuidedBackprop(model)
 
     @log_usage
+    @alone_at_network
     @torch.no_grad()
     def attribute(
         self,

@@ -34,6 +34,7 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import Patches
 from captum_canonical.inference.scorer import Scorer, check_per_image
+from captum_canonical.turns import turn_at
 
 Maps = Tensor | tuple[Tensor, ...]
 Inference = Literal["auto", "incremental", "dense"]
@@ -162,9 +163,8 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             num_points: evaluate only the first ``num_points`` of the progressive points; the others paint the drop
                 interpolated from their neighbours. Default: all.
             space: ``"canonical"``, or ``"image"`` to write the drops at the points of the image itself.
-            perturbations_per_eval: patches per image and forward call; a call sees at most this times N rows.
-                Default: as many as run fast, 16 rows for dense and 32 or 64 for incremental inference. Results
-                do not depend on it.
+            perturbations_per_eval: patches per image and forward call, of at most this times N rows; results do not
+                depend on it. Default: as many as run fast, 16 rows for dense and 32 or 64 for incremental inference.
             show_progress: a bar on stderr that counts batches.
             return_coverage: return ``(maps, coverage)``.
 
@@ -278,13 +278,15 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         face, geometry = self._geometry(photos, faces, patch_size, canonical_patch_size, space)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
         fills, rows = fills_for(baselines, photos), rows_for(perturbations_per_eval, len(photos[0]))
-        check_per_image(scorer, photos)
+        with turn_at(self.forward_func, alone=False):
+            check_per_image(scorer, photos)
 
         def choose(patches: Patches) -> Engine:
             return choose_inference(self.inference, scorer, photos, fills, rows, patches)
 
         wanted = geometry.seen & prefix_of(face, num_points).to(geometry.seen.device)
-        return _Call(photos, isinstance(inputs, Tensor), face, geometry, Drops(geometry, wanted, choose))
+        single = isinstance(inputs, Tensor)
+        return _Call(self.forward_func, photos, single, face, geometry, Drops(geometry, wanted, choose))
 
     def _geometry(
         self,
@@ -303,6 +305,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
 class _Call:
     """A call of ``attribute`` or ``refine`` under way."""
 
+    forward_func: Callable[..., Any]
     photos: tuple[Tensor, ...]
     single: bool
     face: CanonicalFace
@@ -310,7 +313,8 @@ class _Call:
     drops: Drops
 
     def evaluate(self, num_points: int | None, name: str, show_progress: bool) -> None:
-        self.drops.evaluate(prefix_of(self.face, num_points), name, show_progress)
+        with turn_at(self.forward_func, alone=False):
+            self.drops.evaluate(prefix_of(self.face, num_points), name, show_progress)
 
     def maps(self, num_points: int | None = None) -> tuple[Maps, Maps]:
         """(maps, coverage) from the first ``num_points`` points, or from all that have been evaluated."""

@@ -22,6 +22,7 @@ from captum_canonical.attributions.base import (
     innermost,
     map_dtype,
     meshes_of,
+    turn_of,
 )
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
@@ -140,7 +141,7 @@ class CanonicalProjector(CanonicalAttribution):
         for mesh in meshes:
             if mesh is not None:
                 self._surface(mesh)  # before the method runs for an hour
-        with _unchanged(photos):
+        with turn_of(self.attribution_method), _unchanged(photos):
             result = self.attribution_method.attribute(inputs, *args, **kwargs)
         delta = None
         if kwargs.get("return_convergence_delta"):

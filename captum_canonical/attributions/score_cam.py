@@ -25,6 +25,7 @@ from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.inference.dense import check_finite
 from captum_canonical.inference.scorer import Scorer, check_per_image
+from captum_canonical.turns import alone_at_network
 
 ROWS_PER_FORWARD = 32
 Weighting = Literal["increase", "softmax"]
@@ -78,6 +79,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         PerturbationAttribution.__init__(self, forward_func)
 
     @log_usage
+    @alone_at_network
     @torch.no_grad()
     def attribute(
         self,

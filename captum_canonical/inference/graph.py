@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.modules import module as torch_module
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.operators import target_name
-from captum_canonical.restore import HOOKS
+from captum_canonical.restore import HOOKS, ModuleContents
 
 
 class _Arithmetic:
@@ -91,6 +92,11 @@ class _Holder(nn.Module):
         return self.net(*inputs)
 
 
+_tracing = (
+    threading.Lock()
+)  # torch.fx replaces methods of nn.Module while it traces; two at once would not put them back
+
+
 class _Tracer(fx.Tracer):
     """Looks through confidences, whose checks cannot be traced; knows where it is when something fails."""
 
@@ -100,6 +106,7 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self.arguments = arguments
         self.path: list[str] = []
+        self.thread = threading.get_ident()
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -115,6 +122,8 @@ class _Tracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """As torch.fx does; a confidence becomes the runs of its network and a step of its own."""
+        if threading.get_ident() != self.thread:  # a network that another thread runs meanwhile
+            return forward(*args, **kwargs)
         name = self.path_of_module(m).removeprefix("net").removeprefix(".") or "the network"
         self.path.append(f"{name} ({type(m).__name__})")
         if isinstance(m, Confidence) and type(m).forward is Confidence.forward:
@@ -127,6 +136,12 @@ class _Tracer(fx.Tracer):
             result = super().call_module(m, forward, args, kwargs)
         self.path.pop()
         return result
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """As torch.fx does, in this thread."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def _call_overridden(self, m: Confidence, *call: Any) -> Any:
         """A confidence with a forward method of its own, as torch.fx traces it."""
@@ -149,47 +164,30 @@ def trace(network: nn.Module, arguments: tuple[Any, ...]) -> tuple[fx.Graph, nn.
         NotIncrementalError: naming the module that cannot be traced, or the operation in place that is in the way.
     """
     holder = _Holder(network)
-    tracer = _Tracer(arguments)
-    before = {path: (module, _attributes(module)) for path, module in network.named_modules()}
+    with _tracing:
+        graph = _trace(holder, _Tracer(arguments))
+    _without_side_effects(graph, holder)
+    return graph, holder
+
+
+def _trace(holder: _Holder, tracer: _Tracer) -> fx.Graph:
+    before = {path: ModuleContents(module) for path, module in holder.net.named_modules()}
     try:
         with torch.random.fork_rng(devices=[]):
             graph = tracer.trace(holder)
     except NotIncrementalError:
         raise
     except Exception as error:  # anything may go wrong in a network that is run on stand-ins for its tensors
-        where = tracer.path[-1] if tracer.path else type(network).__name__
+        where = tracer.path[-1] if tracer.path else type(holder.net).__name__
         what = str(error).strip().split("\n")[0]
         raise NotIncrementalError(f"{where} cannot be traced ({type(error).__name__}: {what})") from error
     finally:
-        changed = [
-            f"{path or 'the network'} ({type(module).__name__})"
-            for path, (module, attributes) in before.items()
-            if _restored(module, attributes)
-        ]
-    if changed:
-        raise NotIncrementalError(f"{changed[0]} changes its own attributes when it is run")
-    _without_side_effects(graph, holder)
-    return graph, holder
-
-
-def _attributes(module: nn.Module) -> list[dict[str, Any]]:
-    """Copies of a module's attributes, parameters, buffers and children."""
-    return [dict(part) for part in _dictionaries(module)]
-
-
-def _dictionaries(module: nn.Module) -> tuple[dict[str, Any], ...]:
-    return (vars(module), module._parameters, module._buffers, module._modules)
-
-
-def _restored(module: nn.Module, attributes: list[dict[str, Any]]) -> bool:
-    """Puts back what a forward method has assigned, a stand-in for a tensor perhaps; whether there was anything."""
-    changed = False
-    for now, before in zip(_dictionaries(module), attributes, strict=True):
-        if now.keys() != before.keys() or any(now[name] is not before[name] for name in before):
-            changed = True
-            now.clear()
-            now.update(before)
-    return changed
+        changed = [(path, contents.module) for path, contents in before.items() if contents.restore()]
+    for path, module in changed:
+        raise NotIncrementalError(
+            f"{path or 'the network'} ({type(module).__name__}) changes its own attributes when it is run"
+        )
+    return graph
 
 
 def name_of(node: fx.Node) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from torch.testing import assert_close
 from captum_canonical import CanonicalError
 from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import DenseInference
-from captum_canonical.inference.graph import NotIncrementalError
+from captum_canonical.inference.graph import NotIncrementalError, trace
 from captum_canonical.inference.scorer import Scorer
 from incremental_tools import MANY, SIZE, Call, Conv, engines, images, patches
 
@@ -24,6 +27,76 @@ def test_a_trace_leaves_no_stand_in_behind() -> None:
         with pytest.raises(NotIncrementalError, match="changes its own attributes"):
             engines(net, images())
         assert net.calls is calls
+
+
+class Keeps(nn.Module):
+    """Keeps what it computes, in containers of all sorts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Conv()
+        self.features: list[Tensor] = []
+        self.by_name: dict[str, list[Tensor]] = {"all": []}
+        self.last: deque[Tensor] = deque(maxlen=2)
+        self.store = Store()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.net(x)
+        getattr(self, self.kept)(x)
+        return x
+
+    def into_a_list(self, x: Tensor) -> None:
+        self.features.append(x)
+
+    def into_a_dictionary(self, x: Tensor) -> None:
+        self.by_name["all"] += [x]
+
+    def into_a_deque(self, x: Tensor) -> None:
+        self.last.append(x)
+
+    def into_an_object(self, x: Tensor) -> None:
+        self.store.values.add(x)
+
+
+class Store:
+    def __init__(self) -> None:
+        self.values: set[Tensor] = set()
+
+
+@pytest.mark.parametrize("kept", ["into_a_list", "into_a_dictionary", "into_a_deque", "into_an_object"])
+def test_a_trace_leaves_no_stand_in_in_containers(kept: str) -> None:
+    net = Keeps().eval()
+    net.kept = kept
+    with pytest.raises(NotIncrementalError, match="changes its own attributes"):
+        engines(net, images())
+    kept_values = [*net.features, *net.by_name["all"], *net.last, *net.store.values]
+    assert not any(isinstance(value, torch.fx.Proxy) for value in kept_values)
+
+
+def test_networks_can_be_traced_and_run_in_several_threads() -> None:
+    nets = [Conv().eval() for _ in range(2)]
+    x = images()
+    expected = [net(x) for net in nets]
+    call, get = nn.Module.__call__, nn.Module.__getattr__
+    stop = threading.Event()
+
+    def run(number: int) -> bool:
+        good = True
+        while not stop.is_set():
+            result = nets[number](x)
+            good = good and isinstance(result, Tensor) and bool((result - expected[number]).abs().max() < 1e-5)
+        return good
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(run, number) for number in range(2)]
+        traces = [pool.submit(lambda net: [trace(net, (None,)) for _ in range(10)], net) for net in nets]
+        try:
+            for each in traces:
+                each.result()
+        finally:
+            stop.set()
+        assert all(each.result() for each in runs)
+    assert nn.Module.__call__ is call and nn.Module.__getattr__ is get
 
 
 class Counts(nn.Module):
