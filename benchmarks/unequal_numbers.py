@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,10 @@ def tables(measured: dict[str, Any]) -> list[Table[Any]]:
 
     def table(columns: dict[str, str]) -> Table[Any]:
         first = {"people": "people", "effective": "worth"}
-        return Table([Column(key, title) for key, title in (first | columns).items()], [flat(row) for row in rows])
+        return Table(
+            [Column(key, title, itemgetter(key)) for key, title in (first | columns).items()],
+            [flat(row) for row in rows],
+        )
 
     return [
         table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,10 +23,12 @@ from calibration import (
     errors_of_skewed_maps,
     errors_of_splits,
     errors_of_unequal_spread,
+    with_tables,
 )
 from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, compare_models, region_table
 from captum_canonical.saliency.regions import RegionMasks
 from simulated_maps import SIZE, people, smooth_noise, true_map
+from unequal_numbers import DESIGNS, unequal
 
 MOST = int(stats.binom.ppf(0.975, SPLITS, 0.05))
 """False findings in 200 splits that an error of 5 % allows for: 16 (upper end of its 95 % binomial interval)."""
@@ -178,7 +181,43 @@ def test_intervals_by_identity_are_wider_and_right_where_photographs_repeat_peop
     assert held["people"] >= 88 and held["photographs"] <= 85, held
 
 
+# ------------------------------------------------------------------------------------ unequal numbers of photographs
+ROOT = Path(__file__).resolve().parents[2]
+UNEQUAL = json.loads((ROOT / "benchmarks/results/calibration.json").read_text())["unequal"]
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_intervals_hold_the_truth_with_unequal_numbers_of_photographs(design: str) -> None:
+    """What was measured; the quick version of it is in tests/statistics and tests/saliency."""
+    check_coverage(UNEQUAL["designs"][design])
+
+
+@pytest.mark.slow
+def test_intervals_with_unequal_numbers_are_measured_again() -> None:
+    measured = unequal(100, 2000)
+    for design in measured["designs"].values():
+        check_coverage(design, 0.03)
+
+
+def check_coverage(design: dict[str, Any], tolerance: float = 0.0) -> None:
+    for each in design["numbers"]["normal"]:
+        assert 0.93 <= each["people"] + tolerance and each["people"] - tolerance <= 0.97, each
+        # A person with most photographs is taken for anybody, which can only be too careful.
+        assert 0.93 <= each["photographs"] + tolerance and each["photographs"] - tolerance <= 0.98, each
+    for each in design["numbers"]["skewed"]:
+        assert 0.90 <= min(each["people"], each["photographs"]) + tolerance, each
+    for weights in ("people", "photographs"):
+        assert 0.91 <= min(design["maps"][weights].values()) + tolerance, design["maps"]
+    assert 0.91 <= min(design["differences"].values()) + tolerance, design["differences"]
+
+
 # --------------------------------------------------------------------------------------------------- documentation
+def test_the_page_has_the_tables_of_the_script() -> None:
+    page = (ROOT / "docs/results/calibration.md").read_text()
+    assert with_tables(page, UNEQUAL) == page
+    assert (UNEQUAL["sets"], UNEQUAL["numbers_sets"]) == (300, 10_000) and list(UNEQUAL["designs"]) == list(DESIGNS)
+
+
 def test_the_documentation_says_what_was_measured() -> None:
     root = Path(__file__).resolve().parents[2]
     measured = json.loads((root / "benchmarks/results/calibration.json").read_text())
