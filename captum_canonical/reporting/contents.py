@@ -10,6 +10,20 @@ import numpy as np
 
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.comparisons.result import GroupComparison
+from captum_canonical.reporting.display import (
+    Panel,
+    RegionNames,
+    Scale,
+    count_scale,
+    counted,
+    drawing_of,
+    error_scale,
+    mesh_of,
+    number,
+    panel_of,
+    seen_values,
+    signed_scale,
+)
 from captum_canonical.reporting.findings import (
     Findings,
     comparison_section,
@@ -21,20 +35,7 @@ from captum_canonical.reporting.findings import (
 )
 from captum_canonical.reporting.gallery import PhotoSource, gallery_section
 from captum_canonical.reporting.page import Page, Section
-from captum_canonical.reporting.pictures import (
-    Panel,
-    RegionNames,
-    Scale,
-    count_scale,
-    drawing_of,
-    error_scale,
-    mesh_of,
-    panel_of,
-    seen_values,
-    signed_scale,
-)
 from captum_canonical.reporting.provenance import account_section, now, run_section, settings_section
-from captum_canonical.reporting.words import counted, number
 from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.saliency.significance import Significance
 from captum_canonical.saliency.units import units_of

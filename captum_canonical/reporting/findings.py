@@ -16,9 +16,21 @@ import numpy as np
 from captum_canonical.comparisons.groups import compare_groups
 from captum_canonical.comparisons.result import NO_DIFFERENCE, GroupComparison
 from captum_canonical.errors import CanonicalError
+from captum_canonical.reporting.display import (
+    NOTHING,
+    Panel,
+    RegionNames,
+    Scale,
+    counted,
+    interval,
+    number,
+    on_page,
+    panel_of,
+    region_name,
+    seen_values,
+    signed_scale,
+)
 from captum_canonical.reporting.page import ComparisonView, Section, Tab
-from captum_canonical.reporting.pictures import Panel, RegionNames, Scale, panel_of, seen_values, signed_scale
-from captum_canonical.reporting.words import NOTHING, counted, interval, number, on_page, region_name
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.region_table import RegionTable, region_table
 from captum_canonical.saliency.result import ModelSaliency

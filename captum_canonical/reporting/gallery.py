@@ -13,17 +13,18 @@ from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import crop_photo, to_arrays
 from captum_canonical.faces.photos import PathType, read_photo
-from captum_canonical.reporting.page import Gallery, Section, Tile
-from captum_canonical.reporting.pictures import (
+from captum_canonical.reporting.display import (
     RegionNames,
     Scale,
+    counted,
     jpeg,
+    number,
     panel_of,
     seen_values,
     signed_scale,
     thumbnail_of,
 )
-from captum_canonical.reporting.words import counted, number
+from captum_canonical.reporting.page import Gallery, Section, Tile
 from captum_canonical.saliency.result import ModelSaliency
 
 PHOTO_SIDE = 128  # pixels

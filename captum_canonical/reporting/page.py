@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.files import write_file
-from captum_canonical.reporting.pictures import Panel, RegionNames, Scale
+from captum_canonical.reporting.display import Panel, RegionNames, Scale
 from captum_canonical.tables import Table
 from captum_canonical.visualization.drawing import LEVELS, palette
 

@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from captum_canonical.reporting.display import NOTHING, counted, number, percent
 from captum_canonical.reporting.page import Section
-from captum_canonical.reporting.words import NOTHING, counted, number, percent
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.tables import Column, Table
 

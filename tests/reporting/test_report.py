@@ -20,8 +20,8 @@ from torch import nn
 
 import captum_canonical as cc
 from captum_canonical.comparisons.groups import compare_groups
+from captum_canonical.reporting.display import Scale, panel_of, thumbnail_of
 from captum_canonical.reporting.page import to_json
-from captum_canonical.reporting.pictures import Scale, panel_of, thumbnail_of
 from captum_canonical.reporting.provenance import NO_GROUP
 from captum_canonical.saliency.region_table import RegionRow, region_table
 from captum_canonical.tables import Column
