@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import uuid
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from os import PathLike
@@ -131,11 +132,36 @@ def write_json(path: Path, value: Any, default: Callable[[Any], Any] | None = No
     write_file(path, json_text(value, default))
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+CHECKSUM = "checksum"
+
+
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object for JSON with a checksum of all else that it holds, by which :func:`read_json` finds damage.
+
+    Example::
+
+        >>> with_checksum({"a": 1})
+        {'a': 1, 'checksum': 2706473773}
+    """
+    content = {name: each for name, each in json.loads(json_text(value)).items() if name != CHECKSUM}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, CHECKSUM: zlib.crc32(text.encode())}
+
+
+def is_undamaged(value: Mapping[str, Any]) -> bool:
+    """Whether an object has the checksum that :func:`with_checksum` gives it."""
+    return CHECKSUM in value and with_checksum(value)[CHECKSUM] == value[CHECKSUM]
+
+
+def read_json(path: Path, checked: bool = False) -> dict[str, Any] | None:
     """The JSON object in a file, None if there is no such file.
 
+    Args:
+        path: of the file.
+        checked: the object has a checksum, which must be right.
+
     Raises:
-        CanonicalError: the file holds none.
+        CanonicalError: the file holds none, or is damaged.
     """
     try:
         value = json.loads(read_regular(path).decode("utf-8"))
@@ -145,4 +171,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise CanonicalError(f"{path}: expected a JSON object, but the file cannot be read ({error}).") from error
     if not isinstance(value, dict):
         raise CanonicalError(f"{path}: expected a JSON object, got a {type(value).__name__}.")
+    if checked and not is_undamaged(value):
+        raise CanonicalError(f"{path}: expected the contents as they were written, but their checksum is another one.")
     return value

@@ -90,7 +90,7 @@ def photo_getter(result: ModelSaliency, photos: PhotoSource) -> GetPhoto:
 
 
 def _files_of_run(result: ModelSaliency) -> dict[int, tuple[Path | None, Box]]:
-    known = None if result.run is None else result.run.photographs
+    known = result.run.photographs if result.run is not None and result.run.has_labels else None
     if known is None:
         return {}
     return {

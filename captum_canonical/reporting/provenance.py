@@ -92,11 +92,10 @@ def _time_text(time: datetime) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC")
 
 
-WITH_MAP, FAILED, OPEN = "with a map", "failed in the run", "not finished"
+WITH_MAP, FAILED, DAMAGED, OPEN = "with a map", "failed in the run", "damaged since", "not finished"
+STATUSES = {"done": WITH_MAP, "failed": FAILED, "damaged": DAMAGED}
 NO_GROUP = "without a group"
 BEFORE = ("no face", "not aligned", "unreadable")
-UNKNOWN = "left out before the run"
-"""For run folders that do not record why each photograph was left out."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class GroupCounts:
     def lost(self) -> float:
         """The share of photographs that were left out or failed."""
         return (
-            sum(self.counts[status] for status in (FAILED, UNKNOWN, *BEFORE)) / self.count if self.count else math.nan
+            sum(self.counts[status] for status in (FAILED, DAMAGED, *BEFORE)) / self.count if self.count else math.nan
         )
 
 
@@ -128,7 +127,7 @@ def account_section(run: RunFolder, with_photos: bool) -> Section:
     """The table per group; ``with_photos`` adds the name and reason of each photograph without a map."""
     groups = _groups(run)
     total = GroupCounts("all groups", sum((each.counts for each in groups), Counter()))
-    known = (WITH_MAP, FAILED, _rest(run), *BEFORE, UNKNOWN)
+    known = (WITH_MAP, FAILED, DAMAGED, _rest(run), *BEFORE)
     statuses = [status for status in known if total.counts[status] or status == WITH_MAP]
     reasons = list(_reasons(run))
     title = "Photographs without a map"
@@ -188,33 +187,27 @@ def _statuses(run: RunFolder) -> Iterator[tuple[str | None, str]]:
     """Group and status of each photograph of the source, as far as the folder records it."""
     records = run.records
     for group, status in zip(records["group"], records["status"], strict=True):
-        yield group, WITH_MAP if status == "done" else FAILED
-    known = run.photographs
-    if known is None:
-        yield from ((None, UNKNOWN) for _ in run.left_out_before)
+        yield group, STATUSES[status]
+    if not run.has_labels:
         yield from ((None, _rest(run)) for _ in range(run.count - len(run)))
         return
-    finished = set(records["place"])
-    for place, group, why in zip(known["place"], known["group"], known["left_out"], strict=True):
+    known = run.photographs or {}
+    for row, group, why in zip(known["row"], known["group"], known["left_out"], strict=True):
         if why is not None:
             yield group, why
-        elif place not in finished:
+        elif row >= len(run):
             yield group, _rest(run)
 
 
 def _reasons(run: RunFolder) -> Iterator[tuple[str, str, str, str]]:
-    known = run.photographs
-    facts = {} if known is None else {place: row for row, place in enumerate(known["place"])}
-    for place, message in run.left_out_before.items():
-        if known is None or place not in facts:
-            yield message, NO_GROUP, UNKNOWN, ""
-            continue
-        name, group, path, kind = (known[column][facts[place]] for column in ("name", "group", "path", "left_out"))
-        reason = message.removeprefix(f"{Path(path or name).name}: ")
-        yield name, _group_name(group), kind or UNKNOWN, reason
+    known = (run.photographs or {}) if run.has_labels else {}
+    columns = (known.get(name, ()) for name in ("name", "group", "left_out", "reason"))
+    for name, group, kind, reason in zip(*columns, strict=True):
+        if kind is not None:
+            yield name, _group_name(group), kind, reason
     records = run.records
     for name, group, status, reason in zip(
         *(records[column] for column in ("name", "group", "status", "reason")), strict=True
     ):
         if status != "done":
-            yield str(name), _group_name(group), FAILED, str(reason)
+            yield str(name), _group_name(group), STATUSES[status], str(reason)

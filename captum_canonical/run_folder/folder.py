@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -12,13 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.errors import CanonicalError
+from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import read_json
-from captum_canonical.run_folder.layout import COLUMNS, FACE, MANIFEST, STOPPING, RunFiles
-from captum_canonical.run_folder.manifest import Manifest, PhotoColumns, read_photographs
+from captum_canonical.run_folder.layout import (
+    CHUNK,
+    COLUMNS,
+    COVERAGE,
+    FACE,
+    LABELS,
+    MANIFEST,
+    MAPS,
+    STOPPING,
+    RunFiles,
+    row_checksums,
+)
+from captum_canonical.run_folder.manifest import PHOTOGRAPHS, Manifest, PhotoColumns, read_photographs
 
-CHUNK = 8  # rows that are read at once: enough to keep a processor busy, and no more memory than that
 Records = dict[str, list[Any]]
 """Column -> one entry for each row."""
 
@@ -34,14 +45,13 @@ class RunFolder:
         settings: what the run was made with.
         versions: of the packages.
         network, data: fingerprints of the network and the photographs.
-        classes: names of the classes that records give as numbers, or None.
         count: photographs that the whole run has, those that failed included.
         records: column -> one entry for each row: ``name``, ``place`` (in the source of the data), ``group``,
             ``identity``, ``label`` (the target that the data know), ``target`` (the one that is explained),
             ``predicted`` (class with the largest output, None where there is a single one), ``score`` (of the target),
-            ``status`` ("done" or "failed"), ``reason``, and ``yaw`` and ``pitch`` of the head in degrees (positive
-            where it looks to the image's right, and up; None where the mesh has no depth).
-        left_out_before: place in the source of the data -> name and reason of each photograph that took no part.
+            ``status`` ("done", "failed" or, where the files were changed since, "damaged"), ``reason``, and ``yaw`` and
+            ``pitch`` of the head in degrees (positive where it looks to the image's right, and up; None where the mesh
+            has no depth).
         stopping: what a stopping rule said, ``{}`` without one.
 
     Example::
@@ -65,23 +75,18 @@ class RunFolder:
         self.settings = manifest.settings
         self.versions = manifest.versions
         self.network, self.data = manifest.network, manifest.data
-        self.classes = manifest.classes
         self.count = manifest.count
         self.size = manifest.size
-        self.left_out_before = manifest.left_out
         self._files = RunFiles(path, manifest.count, manifest.size)
         self._files.maps.check()
         self._files.coverage.check()
-        self.stopping: Mapping[str, Any] = read_json(path / STOPPING) or {}
-        found = self._files.records()
-        rows = next((row for row in range(self.count) if row not in found), self.count)
+        self.stopping: Mapping[str, Any] = _stopping(path)
+        self._found, self._damaged_records = self._files.records()
+        rows = next((row for row in range(self.count) if row not in self._found), self.count)
         stopped = self.stopping.get("stopped_at")
         self._stopped = stopped is not None and stopped <= rows
         self._rows: int = stopped if stopped is not None and self._stopped else rows
-        self._beyond = sum(row > rows for row in found)
-        self.records: Records = {
-            name: [found[row][place] for row in range(self._rows)] for place, name in enumerate(COLUMNS)
-        }
+        self._beyond = sum(row > rows for row in self._found)
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> RunFolder:
@@ -99,6 +104,77 @@ class RunFolder:
         return self._rows
 
     # ----------------------------------------------------------------------------------------------- the maps
+    @cached_property
+    def damaged(self) -> Mapping[int, str]:
+        """Row -> the files in which it does not have its checksum; all rows are read once to find them.
+
+        These photographs are left out, and the call that made the folder computes them anew.
+        """
+        wrong = self._files.damaged({row: self._found[row] for row in range(self._rows)})
+        if wrong:
+            names = [f"{self._labels(row)[0]} ({files})" for row, files in wrong.items()]
+            warnings.warn(
+                f"{self.path}: {len(names)} damaged and left out: {', '.join(names[:10])}"
+                f"{', ...' if len(names) > 10 else ''}. The call that made this folder computes them anew.",
+                stacklevel=user_stacklevel(),
+            )
+        return wrong
+
+    @cached_property
+    def records(self) -> Records:
+        """See :class:`RunFolder`."""
+        rows = [self._record(row) for row in range(self._rows)]
+        return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+
+    def _record(self, row: int) -> list[Any]:
+        found = self._found[row]
+        values = [*self._labels(row), *(found.get(name) for name in COLUMNS[len(LABELS) :])]
+        if row in self.damaged:
+            state = {"status": "damaged", "reason": f"{self.damaged[row]} is damaged"}
+            return [state.get(name, value) for name, value in zip(COLUMNS, values, strict=True)]
+        return values
+
+    def _labels(self, row: int) -> list[Any]:
+        place = self._found[row].get("place")
+        return self._all_labels.get(row, [f"photograph {place}", place, None, None, None])
+
+    @cached_property
+    def _all_labels(self) -> dict[int, list[Any]]:
+        """Row -> its labels, from the only file that holds them."""
+        try:
+            known, why = self.photographs, f"{self.path / PHOTOGRAPHS} is missing."
+        except CanonicalError as error:
+            known, why = None, str(error)
+        if known is None:
+            if self._found:
+                warnings.warn(
+                    f"{why} Names, groups, identities, labels and classes are not known until the call that made the "
+                    "run is made again.",
+                    stacklevel=user_stacklevel(),
+                )
+            return {}
+        columns = [known[name] for name in LABELS]
+        return {row: [column[each] for column in columns] for each, row in enumerate(known["row"]) if row is not None}
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the names, groups and so on of the photographs are known; :attr:`photographs` can be read."""
+        return bool(self._all_labels)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the classes that records give as numbers, or None."""
+        return (self.photographs or {}).get("classes") if self.has_labels else None
+
+    @property
+    def left_out_before(self) -> dict[int, str]:
+        """Place in the source of the data -> name and reason of each photograph that took no part."""
+        known = self.photographs if self.has_labels else None
+        if known is None:
+            return {}
+        rows = zip(*(known[name] for name in ("place", "path", "name", "left_out", "reason")), strict=True)
+        return {place: f"{Path(path or name).name}: {reason}" for place, path, name, kind, reason in rows if kind}
+
     @property
     def maps(self) -> np.ndarray:
         """(rows, 1, H, W) float32, a read-only ``np.memmap``; 0 where nothing was seen and for failed photographs."""
@@ -115,12 +191,21 @@ class RunFolder:
         Args:
             start: the first row.
             stop: the row after the last one. Default: all.
+
+        Raises:
+            CanonicalError: a row is damaged.
         """
         first, last, _ = slice(start, stop).indices(self._rows)
         last = max(first, last)
-        return torch.from_numpy(self._files.maps.read(first, last)), torch.from_numpy(
-            self._files.coverage.read(first, last)
-        )
+        maps, coverage = self._files.read(first, last)
+        for name, values in ((MAPS, maps), (COVERAGE, coverage)):
+            for row, found in enumerate(row_checksums(values), first):
+                if found != self._found[row].get(name):
+                    raise CanonicalError(
+                        f"{self.path / name}: the map of {self._labels(row)[0]} (row {row}) is damaged: it has another "
+                        "checksum than when it was written. The call that made this folder computes it anew."
+                    )
+        return torch.from_numpy(maps), torch.from_numpy(coverage)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Maps and coverage, a few rows at a time and always the same ones, so that sums have the same rounding."""
@@ -140,6 +225,11 @@ class RunFolder:
 
     # ------------------------------------------------------------------------------------------------- reports
     @property
+    def has_damage(self) -> bool:
+        """Whether photographs are missing because a map or a record is not as it was written."""
+        return bool(self.damaged or (self._damaged_records and not self.complete))
+
+    @property
     def n(self) -> int:
         """Photographs with a map."""
         return self.records["status"].count("done")
@@ -147,17 +237,23 @@ class RunFolder:
     @property
     def complete(self) -> bool:
         """Whether every photograph is finished, or a stopping rule found that there are enough."""
-        return self._stopped or self._rows == self.count
+        return (self._stopped or self._rows == self.count) and not self.damaged
 
     @property
     def missing(self) -> str:
         """What is not there yet, in words; empty if the run is complete."""
         if self.complete:
             return ""
+        if self.damaged:
+            return (
+                f"{len(self.damaged)} of {self.count} photographs are damaged and left out; the call that made this "
+                "folder computes them anew when it is made again."
+            )
         more = f" ({self._beyond} behind the first gap are finished and kept until then)" if self._beyond else ""
+        lost = f"; records in {', '.join(self._damaged_records)} are damaged" if self._damaged_records else ""
         return (
-            f"{self.count - self._rows} of {self.count} photographs are not finished{more}; the call that made this "
-            "folder goes on when it is made again."
+            f"{self.count - self._rows} of {self.count} photographs are not finished{more}{lost}; the call that made "
+            "this folder goes on when it is made again."
         )
 
     @property
@@ -171,3 +267,12 @@ class RunFolder:
             if status != "done"
         }
         return dict(sorted({**self.left_out_before, **failed}.items()))
+
+
+def _stopping(path: Path) -> dict[str, Any]:
+    if not (path / STOPPING).exists():
+        return {}
+    try:
+        return read_json(path / STOPPING, checked=True) or {}
+    except CanonicalError as error:
+        raise CanonicalError(f"{error} Make the call that made the run again, which writes the file anew.") from error

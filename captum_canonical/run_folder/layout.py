@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.files import open_regular
+from captum_canonical.files import CHECKSUM, open_regular, write_file
 from captum_canonical.run_folder.lock import GUARD, HOLDER
 
 
@@ -87,11 +88,16 @@ class RowFile:
 MANIFEST, FACE, MAPS, COVERAGE = "manifest.json", "canonical_face.npz", "maps.npy", "coverage.npy"
 STOPPING = "stopping.json"
 MAP_TYPE, COVERAGE_TYPE = np.dtype(np.float32), np.dtype(np.int16)
-COLUMNS = (
-    *("name", "place", "group", "identity", "label", "target", "predicted", "score", "status", "reason"),
-    *("yaw", "pitch"),
-)
-"""What a record holds, beside the number of its row."""
+LABELS = ("name", "place", "group", "identity", "label")
+"""What is known about a photograph before it is explained: the same call may bring other labels the next time."""
+COLUMNS = (*LABELS, "target", "predicted", "score", "status", "reason", "yaw", "pitch")
+"""What is known about a photograph of the run, beside the number of its row."""
+CHUNK = 8  # rows that are read at once: enough to keep a processor busy, and no more memory than that
+
+
+def row_checksums(values: np.ndarray) -> list[int]:
+    """Of each row as it lies in a file."""
+    return [zlib.crc32(np.ascontiguousarray(row).data) for row in values]
 
 
 class RunFiles:
@@ -108,14 +114,47 @@ class RunFiles:
         self.maps = RowFile(root / MAPS, (count, 1, *size), MAP_TYPE)
         self.coverage = RowFile(root / COVERAGE, (count, 1, *size), COVERAGE_TYPE)
 
-    def records(self) -> dict[int, tuple[Any, ...]]:
-        """Row -> its :data:`COLUMNS`, of all photographs that are finished; each process wrote a file of its own."""
-        found = {}
+    def records(self) -> tuple[dict[int, dict[str, Any]], list[str]]:
+        """Row -> record of all photographs that are finished, and the files in which a record is damaged.
+
+        Each process wrote a file of its own.
+        """
+        found, damaged = {}, []
         for path in record_files(self.root):
-            for record in _lines(path):
-                if 0 <= record["row"] < self.maps.shape[0]:
-                    found[record["row"]] = tuple(map(record.get, COLUMNS))
-        return found
+            for line, record in record_lines(path):
+                if record is None:
+                    damaged += [path.name] if _is_whole(line) else []
+                elif 0 <= record["row"] < self.maps.shape[0]:
+                    found[record["row"]] = record
+        return found, list(dict.fromkeys(damaged))
+
+    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Maps and coverage of consecutive rows."""
+        return self.maps.read(start, stop), self.coverage.read(start, stop)
+
+    def damaged(self, records: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+        """Row -> names of the files that hold other bytes than were written, of the rows with a record."""
+        wrong: dict[int, str] = {}
+        rows = sorted(records)
+        for start in range(rows[0], rows[-1] + 1, CHUNK) if rows else ():
+            stop = min(start + CHUNK, rows[-1] + 1)
+            found = [row_checksums(values) for values in self.read(start, stop)]
+            for row in range(start, stop):
+                names = [
+                    name
+                    for name, sums in zip((MAPS, COVERAGE), found, strict=True)
+                    if row in records and records[row].get(name) != sums[row - start]
+                ]
+                wrong |= {row: " and ".join(names)} if names else {}
+        return wrong
+
+    def drop(self, rows: Collection[int]) -> None:
+        """Removes the records of rows, whose photographs are then computed anew, and damaged records."""
+        for path in record_files(self.root):
+            lines = list(record_lines(path))
+            kept = [line for line, record in lines if record is not None and record["row"] not in rows]
+            if len(kept) < len(lines):
+                write_file(path, b"".join(kept))
 
 
 def record_file(root: Path, process: int) -> Path:
@@ -141,17 +180,29 @@ def check_folder(root: Path) -> None:
         )
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records in a file; a line that was cut off by a crash is none: its photograph is computed again."""
-    try:
-        opened = open_regular(path)
-    except OSError as error:
-        raise CanonicalError(f"{path}: expected the records of a run, but {error}.") from error
-    with io.TextIOWrapper(opened, encoding="utf-8", errors="replace") as file:
+def record_line(record: Mapping[str, Any]) -> str:
+    """A record as a line with its own checksum."""
+    text = json.dumps(record, allow_nan=False)
+    return json.dumps({**record, CHECKSUM: zlib.crc32(text.encode())}, allow_nan=False) + "\n"
+
+
+def record_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """The lines of a file and their records; None for one that was cut off by a crash, or damaged."""
+    with open(path, "rb") as file:
         for line in file:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if line.endswith("\n") and isinstance(record, dict) and isinstance(record.get("row"), int):
-                yield record
+            yield line, _record_of(line)
+
+
+def _record_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+        checksum = record.pop(CHECKSUM)
+        whole = line.endswith(b"\n") and isinstance(record["row"], int)
+        return record if whole and zlib.crc32(json.dumps(record).encode()) == checksum else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line has its end, so that no crash has cut it off."""
+    return line.rstrip().endswith(b"}")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.files import read_json, write_json
+from captum_canonical.files import is_undamaged, read_json, with_checksum, write_json
 
-FORMAT = "captum_canonical run 1"
+FORMAT = "captum_canonical run 2"
 PACKAGES = ("captum-canonical", "captum", "torch", "numpy")
 
 
@@ -37,10 +37,8 @@ class Manifest:
         settings: name -> what JSON can hold.
         network: fingerprint of the network.
         data: fingerprint of the photographs.
-        left_out: place in the data -> why a photograph was left out before the run.
         versions: of the packages.
         format: of the folder.
-        classes: names of the network's classes in the order of its outputs, or None; they decide nothing.
     """
 
     count: int
@@ -48,14 +46,12 @@ class Manifest:
     settings: Mapping[str, Any]
     network: str
     data: str
-    left_out: Mapping[int, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     format: str = FORMAT
-    classes: Sequence[str] | None = None
 
     def write(self, path: Path) -> None:
         """As JSON."""
-        write_json(path, asdict(self) | {"left_out": {str(place): why for place, why in self.left_out.items()}})
+        write_json(path, with_checksum(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -71,14 +67,17 @@ class Manifest:
             raise CanonicalError(
                 f"{path}: expected the format {FORMAT!r}, got {values.get('format')!r}; another release wrote it."
             )
-        values.setdefault("classes", None)  # the first folders of this format did not have them
+        if not is_undamaged(values):
+            raise CanonicalError(
+                f"{path}: the manifest is damaged: its checksum is another one. Put back a copy of this file, or make "
+                "the run again, in a new folder."
+            )
         try:
             height, width = values["size"]
-            left_out = {int(place): why for place, why in values["left_out"].items()}
             known = {each.name: values[each.name] for each in fields(cls)}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CanonicalError(f"{path}: the manifest is incomplete ({error!r}).") from error
-        return cls(**(known | {"size": (height, width), "left_out": left_out}))
+        return cls(**(known | {"size": (height, width)}))
 
     def differences(self, other: Manifest) -> list[str]:
         """What must agree for one run to go on with the other, in words: "batch_size: 8 there, 4 now"."""
@@ -116,23 +115,32 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 PHOTOGRAPHS = "photographs.json"
-PHOTO_COLUMNS = ("place", "name", "group", "path", "box", "left_out")
+PHOTO_COLUMNS = ("row", "place", "name", "group", "identity", "label", "path", "box", "left_out", "reason")
 PhotoColumns = Mapping[str, Sequence[Any]]
-"""Column -> one entry for each photograph of the source: ``place``, ``name``, ``group``, ``path`` (absolute; None for
-what came as tensors), ``box`` (left, top, right, bottom of the face in pixels of the file, or None) and ``left_out``
-(None, or the kind of reason for which it takes no part: "no face", "not aligned", "unreadable")."""
+"""Column -> one entry for each photograph of the source: ``row`` in the run (None for those that take no part),
+``place`` in the source, ``name``, ``group``, ``identity``, ``label`` (the target that the data know), ``path``
+(absolute; None for what came as tensors), ``box`` (left, top, right, bottom of the face in pixels of the file),
+``left_out`` (None, or the kind of reason for which it takes no part: "no face", "not aligned", "unreadable") and
+``reason`` (in words)."""
 
 
-def write_photographs(root: Path, photographs: PhotoColumns) -> None:
-    """Writes them into a run folder, or over what an earlier call wrote: photographs may have moved since.
+def write_photographs(root: Path, photographs: PhotoColumns, classes: Sequence[str] | None = None) -> None:
+    """Writes them into a run folder, over what an earlier call wrote, all at once.
 
-    They decide nothing about the maps, so that a folder without this file is a run all the same.
+    Names, groups, identities and classes decide nothing about the maps, so that they may change between two calls;
+    this file is the only one that holds them, for photographs that are finished as for the others.
     """
-    write_json(root / PHOTOGRAPHS, {name: list(photographs[name]) for name in PHOTO_COLUMNS})
+    write_json(root / PHOTOGRAPHS, photographs_json(photographs, classes))
+
+
+def photographs_json(photographs: PhotoColumns, classes: Sequence[str] | None) -> dict[str, Any]:
+    """What :func:`write_photographs` writes."""
+    columns = {name: list(photographs[name]) for name in PHOTO_COLUMNS}
+    return with_checksum({**columns, "classes": None if classes is None else list(classes)})
 
 
 def read_photographs(root: Path) -> PhotoColumns | None:
-    """What :func:`write_photographs` wrote; None where there is no such file.
+    """What :func:`write_photographs` wrote, with ``classes``, None or names; None where there is no such file.
 
     Raises:
         CanonicalError: the file is damaged.
@@ -141,9 +149,10 @@ def read_photographs(root: Path) -> PhotoColumns | None:
     if found is None:
         return None
     columns = [found.get(name) for name in PHOTO_COLUMNS]
-    if not all(isinstance(column, list) for column in columns) or len({len(column or ()) for column in columns}) != 1:
+    lists = all(isinstance(column, list) for column in columns) and len({len(column or ()) for column in columns}) == 1
+    if not lists or not is_undamaged(found):
         raise CanonicalError(
-            f"{root / PHOTOGRAPHS}: expected the columns {', '.join(PHOTO_COLUMNS)} of one length; the file is "
-            "damaged. Remove it: the run does without, and the call that made the run writes it again."
+            f"{root / PHOTOGRAPHS}: expected the columns {', '.join(PHOTO_COLUMNS)} of one length with their checksum; "
+            "the file is damaged. Remove it: the call that made the run writes it again."
         )
     return found

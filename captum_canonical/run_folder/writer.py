@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,16 @@ import numpy as np
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.run_folder.layout import (
+    COVERAGE,
     COVERAGE_TYPE,
     FACE,
     MANIFEST,
     MAP_TYPE,
+    MAPS,
     RunFiles,
     record_file,
+    record_line,
+    row_checksums,
 )
 from captum_canonical.run_folder.manifest import Manifest
 
@@ -37,9 +40,10 @@ def begin_run(root: Path, manifest: Manifest, canonical_face: CanonicalFace) -> 
     """
     files = RunFiles(root, manifest.count, manifest.size)
     if (root / MANIFEST).exists():
-        _check_same(root, Manifest.read(root / MANIFEST), manifest)
+        check_same(root, Manifest.read(root / MANIFEST), manifest)
         files.maps.check()
         files.coverage.check()
+        _repair(files, canonical_face)
         return
     try:
         files.maps.create()
@@ -50,7 +54,28 @@ def begin_run(root: Path, manifest: Manifest, canonical_face: CanonicalFace) -> 
         raise CanonicalError(f"{root}: the folder of the run cannot be made ({error}).") from error
 
 
-def _check_same(root: Path, there: Manifest, now: Manifest) -> None:
+def _repair(files: RunFiles, canonical_face: CanonicalFace) -> None:
+    """Removes the records of damaged maps, and writes a damaged face again: the manifest says that it is this one."""
+    records, damaged_records = files.records()
+    damaged = files.damaged(records)
+    if damaged_records or damaged:
+        files.drop(damaged)
+    if damaged:
+        warnings.warn(
+            f"{files.root}: {', '.join(dict.fromkeys(damaged.values()))}: damaged in {len(damaged)} rows "
+            f"({', '.join(map(str, [*damaged][:5]))}{', ...' if len(damaged) > 5 else ''}); their photographs are "
+            "computed anew.",
+            stacklevel=user_stacklevel(),
+        )
+    try:
+        CanonicalFace.load(files.root / FACE)
+    except CanonicalError as error:
+        warnings.warn(f"{error} It is written again.", stacklevel=user_stacklevel())
+        canonical_face.save(files.root / FACE)
+
+
+def check_same(root: Path, there: Manifest, now: Manifest) -> None:
+    """Raises CanonicalError with the differences unless a run may go on with these settings."""
     differences = there.differences(now)
     if differences:
         what = " The network's weights, settings, hooks or code are others." if there.network != now.network else ""
@@ -81,7 +106,7 @@ class RunWriter:
         self._files = RunFiles(root, manifest.count, manifest.size)
         self._records = record_file(root, process)
         self._finished = np.zeros(manifest.count, bool)
-        self._finished[list(self._files.records())] = True
+        self._finished[list(self._files.records()[0])] = True
 
     def finished(self, rows: range) -> bool:
         """Whether all of these rows are recorded."""
@@ -94,7 +119,7 @@ class RunWriter:
             start: row of the first one.
             maps: (B, 1, H, W), finite where covered; what they hold elsewhere is written as 0.
             coverage: (B, 1, H, W) whole numbers of hits; 0 for photographs without a map.
-            records: what is known about each, as JSON can hold it.
+            records: what was found for each, as JSON can hold it; checksums of the rows are added.
 
         Raises:
             CanonicalError: the files cannot be written (no space), or the numbers do not fit; the rows before stay.
@@ -109,12 +134,15 @@ class RunWriter:
                 self.write(start + place, maps[row], coverage[row], records[row])
             return
         values = np.where(coverage > 0, maps, 0).astype(MAP_TYPE)
+        hits = coverage.astype(COVERAGE_TYPE)
+        sums = zip(row_checksums(values), row_checksums(hits), strict=True)
         lines = [
-            json.dumps({"row": start + place, **record}, allow_nan=False) + "\n" for place, record in enumerate(records)
+            record_line({"row": start + place, **record, MAPS: of_map, COVERAGE: of_hits})
+            for place, (record, (of_map, of_hits)) in enumerate(zip(records, sums, strict=True))
         ]
         try:
             self._files.maps.write(start, values)
-            self._files.coverage.write(start, coverage.astype(COVERAGE_TYPE))
+            self._files.coverage.write(start, hits)
             self._append("".join(lines))
         except OSError as error:
             raise CanonicalError(

@@ -180,8 +180,6 @@ def explain_dataset(
             settings=maps.settings(complete=network_key is None) | {"batch_size": batch_size, "order": source.order},
             network=network_fingerprint(forward_func, network_key, chosen),
             data=source.fingerprint,
-            left_out=source.left_out,
-            classes=source.classes,
         )
         job = Job(Path(out), source, maps, manifest, processes, until, symmetric)
         job.run(num_workers, show_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,12 +13,12 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.files import write_json
+from captum_canonical.files import with_checksum, write_json
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.run_folder.layout import MANIFEST, STOPPING, check_folder
 from captum_canonical.run_folder.lock import FolderLock
-from captum_canonical.run_folder.manifest import Manifest, write_photographs
-from captum_canonical.run_folder.writer import RunWriter, begin_run
+from captum_canonical.run_folder.manifest import Manifest, photographs_json, write_photographs
+from captum_canonical.run_folder.writer import RunWriter, begin_run, check_same
 from captum_canonical.runs.photo_maps import PhotoMaps
 from captum_canonical.runs.processes import Processes
 from captum_canonical.runs.sources import LoadedBatch, PhotoSource
@@ -57,6 +58,8 @@ class Job:
 
     def run(self, num_workers: int, show_progress: bool) -> None:
         """Runs it to the end, or until the stopping rule is met."""
+        if self.processes.from_first(self._as_it_is) == "finished":
+            return
         try:
             with self._locked():
                 writer = self._begin()
@@ -69,6 +72,16 @@ class Job:
             ) from None
 
     # ------------------------------------------------------------------------------------------------ the start
+    def _as_it_is(self) -> str:
+        """``"finished"`` if the folder cannot be written to and holds all that this call would write."""
+        effective = os.access in os.supports_effective_ids
+        if not (self.root / MANIFEST).exists() or os.access(self.root, os.W_OK, effective_ids=effective):
+            return ""
+        check_same(self.root, Manifest.read(self.root / MANIFEST), self.manifest)
+        run, labels = RunFolder.open(self.root), photographs_json(self.source.photographs, self.source.classes)
+        judged = bool(run.stopping) == bool(self.until)
+        return "finished" if run.complete and judged and run.photographs == labels else ""
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Process 0 holds the lock for all of them."""
@@ -87,7 +100,7 @@ class Job:
             CanonicalModelSaliency(self.maps.face, self.symmetric)  # raises now rather than after an hour
             if self.processes.rank == 0:
                 begin_run(self.root, self.manifest, self.maps.face)
-                write_photographs(self.root, self.source.photographs)
+                write_photographs(self.root, self.source.photographs, self.source.classes)
                 (self.root / STOPPING).unlink(missing_ok=True)  # judged again, in no time
 
         def join() -> RunWriter:
@@ -167,7 +180,8 @@ class Job:
             verdict = monitor.verdict()
             self._verdicts.append(verdict)
             verdicts = [each.as_json() for each in self._verdicts]
-            write_json(self.root / STOPPING, {"stopped_at": rows if verdict.met else None, "verdicts": verdicts})
+            found = {"stopped_at": rows if verdict.met else None, "verdicts": verdicts}
+            write_json(self.root / STOPPING, with_checksum(found))
             return "met" if verdict.met else "not met"
 
         return self.processes.from_first(first) == "met"

@@ -22,7 +22,7 @@ from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import describe
 from captum_canonical.inference.scorer import Scorer
 from captum_canonical.restore import network_kept, seed_generators
-from captum_canonical.runs.sources import LoadedBatch, facts_of, rows_of
+from captum_canonical.runs.sources import LoadedBatch, rows_of
 
 FLAT = 1e-3  # depth as a share of height, below which a shape says nothing about turns
 
@@ -136,11 +136,11 @@ class PhotoMaps:
         count = len(loaded.kept) + len(loaded.unread)
         result = BatchMaps(np.zeros((count, 1, *self.face.size)), np.zeros((count, 1, *self.face.size)), [{}] * count)
         for place, unread in loaded.unread.items():
-            result.records[place] = _failed(unread.facts, unread.reason)
+            result.records[place] = _failed(unread.place, unread.reason)
         if loaded.batch is not None:
             batch, kept = loaded.batch, loaded.kept
             for row in batch.faces.missing:
-                result.records[kept[row]] = _failed(facts_of(batch, row), "no face was found")
+                result.records[kept[row]] = _failed(int(batch.places[row]), "no face was found")
             rows = [row for row in range(len(batch)) if row not in batch.faces.missing]
             if rows:
                 self._fill_in(result, batch, rows, kept, number)
@@ -157,7 +157,7 @@ class PhotoMaps:
                     self._fill_in(result, batch, [row], kept, number)
             else:
                 reason = str(error) if isinstance(error, CanonicalError) else f"{type(error).__name__}: {error}"
-                result.records[kept[rows[0]]] = _failed(facts_of(batch, rows[0]), reason)
+                result.records[kept[rows[0]]] = _failed(int(batch.places[rows[0]]), reason)
 
     def _together(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
         chosen = rows_of(batch, rows) if len(rows) < len(batch) else batch
@@ -175,10 +175,10 @@ class PhotoMaps:
         poses = [[_rounded(angle) for angle in pose] for pose in head_pose(chosen.faces, self.face).tolist()]
         for place, row in enumerate(rows):
             own, hits, (yaw, pitch) = maps[place], coverage[place], poses[place]
-            record = facts_of(batch, row) | {"predicted": predicted[place], "yaw": yaw, "pitch": pitch}
+            record = {"place": int(batch.places[row]), "predicted": predicted[place], "yaw": yaw, "pitch": pitch}
             reason = _fault(own, hits)
             if reason is not None:
-                result.records[kept[row]] = _failed(record, reason)
+                result.records[kept[row]] = _failed(int(batch.places[row]), reason) | record
                 continue
             result.maps[kept[row]], result.coverage[kept[row]] = own, hits
             found = {"target": _of_row(target, place), "score": scores[place], "status": "done", "reason": None}
@@ -231,8 +231,8 @@ def _rounded(degrees: float) -> float | None:
     return round(degrees, 2) if math.isfinite(degrees) else None
 
 
-def _failed(facts: Mapping[str, Any], reason: str) -> dict[str, Any]:
-    return {**NOTHING, **facts, "status": "failed", "reason": reason}
+def _failed(place: int, reason: str) -> dict[str, Any]:
+    return {**NOTHING, "place": place, "status": "failed", "reason": reason}
 
 
 def _of_row(target: Any, row: int) -> Any:

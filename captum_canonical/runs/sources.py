@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,9 +21,9 @@ from captum_canonical.run_folder.manifest import PhotoColumns
 
 @dataclass(frozen=True)
 class UnreadPhoto:
-    """A photograph of a batch that could not be read: what is known about it, and why."""
+    """A photograph of a batch that could not be read: its place in the data, and why."""
 
-    facts: dict[str, Any]
+    place: int
     reason: str
 
 
@@ -48,7 +48,6 @@ class PhotoSource(ABC):
     Attributes:
         batches: for each batch its rows in the run.
         fingerprint: of all that decides the inputs.
-        left_out: place in the user's data -> why a photograph is not used at all.
         order: of the rows, in words.
         photographs: all of the user's, those that are left out too.
         classes: their names, or None.
@@ -56,7 +55,6 @@ class PhotoSource(ABC):
 
     batches: list[range]
     fingerprint: str
-    left_out: Mapping[int, str] = {}
     order: str
     photographs: PhotoColumns
     classes: Sequence[str] | None = None
@@ -89,16 +87,11 @@ def source_of(data: RunData, batch_size: int, seed: int) -> PhotoSource:
     )
 
 
-def facts_of(batch: FaceBatch, row: int) -> dict[str, Any]:
-    """What is known about a photograph before it is explained."""
-    label = None if batch.targets is None else batch.targets[row]
-    return {
-        "name": batch.names[row],
-        "place": int(batch.places[row]),
-        "group": batch.groups[row],
-        "identity": batch.identities[row],
-        "label": label.item() if isinstance(label, Tensor) else label,
-    }
+def _labels_of(batch: FaceBatch) -> list[Any]:
+    targets = batch.targets
+    if targets is None:
+        return [None] * len(batch)
+    return [each.item() if isinstance(each, Tensor) else each for each in targets]
 
 
 def rows_of(batch: FaceBatch, rows: list[int]) -> FaceBatch:
@@ -119,10 +112,19 @@ def rows_of(batch: FaceBatch, rows: list[int]) -> FaceBatch:
     )
 
 
-def _photographs(places: Sequence[int], names: list[str], groups: list[str | None]) -> dict[str, list[Any]]:
-    """What is known of photographs that all take part and have no files."""
-    nothing = {"path": [None] * len(names), "box": [None] * len(names), "left_out": [None] * len(names)}
-    return {"place": list(places), "name": names, "group": groups, **nothing}
+def _photographs(batches: Sequence[FaceBatch], order: Sequence[int]) -> dict[str, list[Any]]:
+    """What is known of photographs that all take part and have no files; ``order``: for each row its number."""
+    columns: dict[str, list[Any]] = {
+        "place": [place for batch in batches for place in batch.places.tolist()],
+        "name": [name for batch in batches for name in batch.names],
+        "group": [group for batch in batches for group in batch.groups],
+        "identity": [identity for batch in batches for identity in batch.identities],
+        "label": [label for batch in batches for label in _labels_of(batch)],
+    }
+    rows = {number: row for row, number in enumerate(order)}
+    nothing: list[None] = [None] * len(rows)
+    columns["row"] = [rows[number] for number in range(len(rows))]
+    return columns | {name: nothing for name in ("path", "box", "left_out", "reason")}
 
 
 class FileSource(PhotoSource):
@@ -135,9 +137,16 @@ class FileSource(PhotoSource):
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = data.fingerprint
         self.classes = data.classes
-        self.left_out = {place: f"{left.path.name}: {left.reason}" for place, left in data.left_out.items()}
         places, left_out = range(len(data.rows)), data.left_out
-        self.photographs = _photographs(places, [row.name for row in data.rows], [row.group for row in data.rows]) | {
+        numbers = {data.places[number]: row for row, number in enumerate(self._order)}
+        self.photographs = {
+            "row": [numbers.get(place) for place in places],
+            "place": list(places),
+            "name": [row.name for row in data.rows],
+            "group": [row.group for row in data.rows],
+            "identity": [row.identity for row in data.rows],
+            "label": [row.target for row in data.rows],
+            "reason": [left_out[place].reason if place in left_out else None for place in places],
             "path": [str(row.path.absolute()) for row in data.rows],
             "box": [data.face_box(place) for place in places],
             "left_out": [left_out[place].kind if place in left_out else None for place in places],
@@ -165,10 +174,7 @@ class _Readable(Dataset["FaceRecord | UnreadPhoto"]):
         try:
             return self._data[index]
         except Exception as error:  # readers of damaged files raise nearly anything
-            place = self._data.places[index]
-            row = self._data.rows[place]
-            facts = {"name": row.name, "place": place, "group": row.group, "identity": row.identity}
-            return UnreadPhoto({**facts, "label": row.target}, str(error))
+            return UnreadPhoto(self._data.places[index], str(error))
 
 
 def _collate(items: list[FaceRecord | UnreadPhoto]) -> LoadedBatch:
@@ -185,7 +191,7 @@ class TensorSource(PhotoSource):
         self._data = data
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = _batch_fingerprint(data)
-        self.photographs = _photographs(data.places.tolist(), data.names, data.groups)
+        self.photographs = _photographs([data], self._order)
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """Copies of the rows; workers would not help."""
@@ -237,10 +243,7 @@ class StreamSource(PhotoSource):
             )
         self._data = data
         self.batches = []
-        places: list[int] = []
-        names: list[str] = []
-        groups: list[str | None] = []
-        fingerprints, start = [], 0
+        fingerprints, labels, start = [], [], 0
         for batch in data:
             if not isinstance(batch, FaceBatch):
                 raise CanonicalError(
@@ -250,11 +253,12 @@ class StreamSource(PhotoSource):
             self.batches.append(range(start, start + len(batch)))
             start += len(batch)
             fingerprints.append(_batch_fingerprint(batch))
-            places, names, groups = places + batch.places.tolist(), names + batch.names, groups + batch.groups
+            labels.append(_photographs([batch], range(len(batch))))
         if not start:
             raise CanonicalError("data: expected at least one photograph, got an iterable of none.")
         self.fingerprint = fingerprint(fingerprints)
-        self.photographs = _photographs(places, names, groups)
+        joined = {name: [each for part in labels for each in part[name]] for name in labels[0]}
+        self.photographs = joined | {"row": list(range(start))}
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """Goes through the data again."""

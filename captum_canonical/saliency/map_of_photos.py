@@ -88,8 +88,14 @@ class MapOfPhotos(MeanMap):
         """:attr:`photos`, which must be there.
 
         Raises:
-            CanonicalError: this result was streamed or loaded; the message names ``what`` needs them.
+            CanonicalError: this result was streamed or loaded, or no photograph of its run has a map yet; the message
+                names ``what`` needs them.
         """
         if self.photos is None:
             raise CanonicalError(f"ModelSaliency: {what} is not available. {NO_SINGLE_MAPS}")
+        if self.run is not None and not len(self.photos):
+            raise CanonicalError(
+                f"{self.run.path}: {what} is not available, because no photograph of this run has a map. "
+                f"{self.run.missing or 'All of them failed; .run.left_out says why.'}"
+            )
         return self.photos

@@ -264,7 +264,8 @@ patterns of 40 photographs).
         """Writes ``summary.npz`` into the run folder.
 
         Raises:
-            CanonicalError: the result was not read from a run folder, or the file cannot be written.
+            CanonicalError: the result was not read from a run folder, the folder is damaged, or the file cannot be
+                written.
         """
         if self.run is None:
             raise CanonicalError("ModelSaliency.save_summary: expected the result of a run; use .save(path).")
@@ -272,6 +273,10 @@ patterns of 40 photographs).
             raise CanonicalError(
                 f"ModelSaliency.save_summary: expected weights='photographs', which the summary of a run has, got "
                 f"{self.weights!r}; use .save(path)."
+            )
+        if self.run.has_damage:
+            raise CanonicalError(
+                f"{self.run.path}: the summary is not written, because the run is damaged. {self.run.missing}"
             )
         return self.save(self.run.path / SUMMARY)
 

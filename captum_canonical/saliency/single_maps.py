@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.run_folder.folder import CHUNK, Records, RunFolder
+from captum_canonical.run_folder.folder import Records, RunFolder
+from captum_canonical.run_folder.layout import CHUNK
 from captum_canonical.run_folder.manifest import flat
 from captum_canonical.statistics.labels import without_missing
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import captum_canonical as cc
+from captum_canonical.files import with_checksum, write_json
 from captum_canonical.run_folder import layout, writer
 from captum_canonical.run_folder import lock as lock_module
 from captum_canonical.run_folder.folder import RunFolder
@@ -156,12 +157,12 @@ def test_manifests_of_other_releases(tmp_path: Path) -> None:
     path = tmp_path / "run/manifest.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values | {"format": "captum_canonical run 99"}))
-    with pytest.raises(cc.CanonicalError, match=r"expected the format 'captum_canonical run 1', got '.*99'"):
+    with pytest.raises(cc.CanonicalError, match=r"expected the format 'captum_canonical run 2', got '.*99'"):
         explain(tmp_path / "run")
-    path.write_text(json.dumps({key: value for key, value in values.items() if key != "size"}))
+    write_json(path, with_checksum({key: value for key, value in values.items() if key != "size"}))
     with pytest.raises(cc.CanonicalError, match="the manifest is incomplete"):
         RunFolder.open(tmp_path / "run")
-    path.write_text(json.dumps(values | {"versions": values["versions"] | {"torch": "1.0"}}))
+    write_json(path, with_checksum(values | {"versions": values["versions"] | {"torch": "1.0"}}))
     with pytest.warns(UserWarning, match="may differ by rounding"):
         explain(tmp_path / "run")
 

@@ -68,11 +68,14 @@ def test_a_damaged_or_missing_file_spoils_no_run(tmp_path: Path) -> None:
     explain((torch.rand(2, 3, 16, 16), faces), tmp_path)
     (tmp_path / "photographs.json").write_text('{"place": [0, 1], "name": ["a"]}')
     run = RunFolder.open(tmp_path)
-    assert run.n == 2
-    with pytest.raises(CanonicalError, match="expected the columns place, name"):
+    with pytest.warns(UserWarning, match="the file is damaged.* not known until"):
+        assert run.n == 2
+    with pytest.raises(CanonicalError, match="expected the columns row, place, name"):
         _ = run.photographs
     (tmp_path / "photographs.json").unlink()
     assert RunFolder.open(tmp_path).photographs is None
+    with pytest.warns(UserWarning, match=r"photographs.json is missing. Names, groups, identities, .* not known until"):
+        assert RunFolder.open(tmp_path).records["name"] == ["photograph 0", "photograph 1"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

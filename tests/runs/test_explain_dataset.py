@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import nn
 from torch.testing import assert_close
 
 import captum_canonical as cc
-from captum_canonical.run_folder.manifest import Manifest
 from dataset_tools import CornerAligner, write_photos
 from run_tools import COUNT, SIDE, Network, explain, face, photographs, summary
 
@@ -371,10 +369,11 @@ def test_classes_that_have_names_are_called_by_them(tmp_path: Path) -> None:
         "correct": sum(a == b for a, b in zip(run.records["label"], run.records["predicted"], strict=True)),
         "wrong": sum(a != b for a, b in zip(run.records["label"], run.records["predicted"], strict=True)),
     }
-    path = tmp_path / "run/manifest.json"
-    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "classes"}))
-    old = explain(tmp_path / "run", data=data, canonical_face=corners, num_points=5)  # a folder of an earlier release
-    assert old.run.classes is None and {*old.strata("label")} == {"0", "1"} and torch.equal(old.mean, result.mean)
+    other = cc.AlignedFaces(rows, CornerAligner(), size=SIDE, classes=names[::-1])
+    again = explain(tmp_path / "run", data=other, canonical_face=corners, num_points=5)
+    assert tuple(again.run.classes) == names[::-1] and torch.equal(again.mean, result.mean)
+    for column in ("label", "predicted", "target"):
+        assert again.photos.records[column] == [names[1 - number] for number in run.records[column]]
 
 
 def test_as_many_names_of_classes_as_outputs_are_expected(tmp_path: Path) -> None:
@@ -416,7 +415,7 @@ def test_bad_files_duplicates_and_files_that_go_away(tmp_path: Path) -> None:
     result = explain(tmp_path / "run", data=data, canonical_face=corners, num_points=5)
     assert result.n == 3 and sorted(result.run.left_out) == [0, 1, 2, 4]
     assert "went away since its face was found" in result.run.left_out[4]
-    assert Manifest.read(tmp_path / "run/manifest.json").left_out.keys() == {0, 1, 2}
+    assert result.run.left_out_before.keys() == {0, 1, 2}
     records = result.run.records
     status = dict(zip(records["name"], records["status"], strict=True))
     assert status["03.jpg"] == status["twin.jpg"] == "done"
