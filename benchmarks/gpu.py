@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--quick] [--json FILE]
 
 Needs torchvision for its architectures, but no photographs and no weights: the canonical face, scaled into the image,
-is the mesh. What fails is recorded with its reason. Also runs on a CPU, in fp32 alone, which takes long for all networks.
+is the mesh. What fails is recorded with its reason. Also runs on a CPU, in fp32 alone.
 """
 
 from __future__ import annotations
