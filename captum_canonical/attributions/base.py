@@ -75,7 +75,10 @@ def as_tuple(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
     if not isinstance(inputs, tuple) or not inputs or not all(isinstance(x, Tensor) for x in inputs):
-        raise CanonicalError(f"inputs: expected a tensor or a tuple of tensors, got {type(inputs).__name__}.")
+        raise CanonicalError(
+            f"inputs: expected a tensor or a tuple of tensors, got {type(inputs).__name__}; of a "
+            "data set or loader, pass one batch at a time, or use explain_dataset."
+        )
     sizes = [len(x) if x.ndim else 0 for x in inputs]
     if len(set(sizes)) != 1 or sizes[0] == 0:
         raise CanonicalError(f"inputs: expected one batch size of at least 1 in all inputs, got {sizes}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
 
     Args:
         forward_func: a model or any callable that runs it.
-        layer: the module whose output (or input) is weighted; its first dimension is the images', its second the
-            channels'.
+        layer: the module whose output (or input) is weighted, or its name in the model, such as ``"layer4"``;
+            its first dimension is the images', its second the channels'.
         device_ids: as in Captum; needed if ``forward_func`` applies a DataParallel model without being one.
 
     Example::
@@ -61,8 +62,10 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
         torch.Size([2, 1, 32, 32])
     """
 
-    def __init__(self, forward_func: Callable[..., Any], layer: nn.Module, device_ids: list[int] | None = None) -> None:
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+    def __init__(
+        self, forward_func: Callable[..., Any], layer: nn.Module | str, device_ids: list[int] | None = None
+    ) -> None:
+        LayerAttribution.__init__(self, forward_func, layer_of(forward_func, layer), device_ids)
         GradientAttribution.__init__(self, forward_func)
 
     @log_usage
@@ -150,7 +153,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
 
     Args:
         model: the network.
-        layer: the module that Grad-CAM++ looks at; it has one tensor.
+        layer: the module that Grad-CAM++ looks at, or its name; it has one tensor.
         device_ids: as in Captum.
 
     Example::
@@ -161,7 +164,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Module, device_ids: list[int] | None = None) -> None:
+    def __init__(self, model: nn.Module, layer: nn.Module | str, device_ids: list[int] | None = None) -> None:
         if not isinstance(model, nn.Module):
             raise CanonicalError(
                 f"GuidedGradCamPlusPlus must reach the ReLUs: expected an nn.Module, got {type(model).__name__}; wrap "
@@ -263,6 +266,31 @@ def _channel_weights(gradients: Tensor, activations: Tensor) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------ shared with the other CAMs
+def layer_of(forward_func: Callable[..., Any], layer: Any) -> nn.Module:
+    """The layer itself, or the module of the model that has this name.
+
+    Raises:
+        CanonicalError: it is neither, or ``forward_func`` is no module that has names.
+    """
+    if isinstance(layer, nn.Module):
+        return layer
+    if not isinstance(layer, str):
+        raise CanonicalError(
+            f"layer: expected one module of the network, or its name, got {type(layer).__name__}; of several layers, "
+            "make a method for each."
+        )
+    if not isinstance(forward_func, nn.Module):
+        raise CanonicalError(
+            f"layer: the name {layer!r} needs a torch.nn.Module to look it up in, got "
+            f"{type(forward_func).__name__} as forward_func; pass the module itself."
+        )
+    modules = {name: module for name, module in forward_func.named_modules() if name}
+    if layer not in modules:
+        close = get_close_matches(layer, modules, n=5, cutoff=0.5) or list(modules)[-5:]
+        raise CanonicalError(f"layer: the network has no module {layer!r}; it has {', '.join(close)}.")
+    return modules[layer]
+
+
 def own_copies(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Copies for Captum to work on: it marks tensors as requiring gradients, and a network may write into its input."""
     return tuple(x.detach().clone() for x in inputs)

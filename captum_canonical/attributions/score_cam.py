@@ -17,6 +17,7 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
     LINEAR_MODES,
     as_layer_tensors,
     check_layer,
+    layer_of,
     own_copies,
     weigh,
 )
@@ -63,7 +64,8 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
     Args:
         forward_func: a model or any callable that runs it; it is called with different images side by side, so what
             belongs to one image must come through ``additional_forward_args``.
-        layer: the module whose output (or input) makes the masks, of shape (N, C, h, w); 1-D and 3-D layers work too.
+        layer: the module whose output (or input) makes the masks, or its name in the model,
+            of shape (N, C, h, w); 1-D and 3-D layers work too.
         device_ids: as in Captum; needed if ``forward_func`` applies a DataParallel model without being one.
 
     Example::
@@ -74,8 +76,10 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         torch.Size([2, 1, 15, 15])
     """
 
-    def __init__(self, forward_func: Callable[..., Any], layer: nn.Module, device_ids: list[int] | None = None) -> None:
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+    def __init__(
+        self, forward_func: Callable[..., Any], layer: nn.Module | str, device_ids: list[int] | None = None
+    ) -> None:
+        LayerAttribution.__init__(self, forward_func, layer_of(forward_func, layer), device_ids)
         PerturbationAttribution.__init__(self, forward_func)
 
     @log_usage

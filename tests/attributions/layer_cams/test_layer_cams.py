@@ -12,7 +12,7 @@ from captum.attr import LayerAttribution, NoiseTunnel
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from captum_canonical import CanonicalFace, CanonicalProjector, ClassConfidence, FaceMesh
+from captum_canonical import CanonicalError, CanonicalFace, CanonicalProjector, ClassConfidence, FaceMesh
 from captum_canonical.attributions import grad_cam_plus_plus, score_cam
 from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
 from captum_canonical.attributions.score_cam import LayerScoreCam
@@ -214,3 +214,20 @@ def test_upsampling_as_captum_does_it(net: Net, x: Tensor) -> None:
     """What stands in the example of the class."""
     maps = LayerGradCamPlusPlus(net, net.relu).attribute(x, 1)
     assert LayerAttribution.interpolate(maps, (11, 9), "bilinear").shape == (3, 1, 11, 9)
+
+
+def test_layers_may_be_named() -> None:
+    net, x = Net().eval(), torch.rand(2, 3, 11, 9, generator=torch.Generator().manual_seed(1))
+    for method in METHODS:
+        assert_close(method(net, "relu").attribute(x, target=1), method(net, net.relu).attribute(x, target=1))
+        for layer, problem in {
+            "rely": "no module 'rely'; it has relu",
+            "": "no module ''",
+            (net.relu, net.conv): "one module of the network, or its name, got tuple",
+        }.items():
+            with pytest.raises(CanonicalError, match=problem):
+                method(net, layer)
+        with pytest.raises(CanonicalError, match="pass one batch at a time"):
+            method(net, "relu").attribute(torch.utils.data.DataLoader(x), target=1)
+    with pytest.raises(CanonicalError, match="pass the module itself"):
+        METHODS[0](lambda y: net(y), "relu")
