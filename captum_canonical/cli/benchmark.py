@@ -53,7 +53,7 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
         "--fills",
         type=names,
         default=DEFAULT_FILLS,
-        help="what scored pixels become: some of zero, mean, blur, imputed, names from other packages, or "
+        help="what scored pixels become: names of fills (such as zero, mean, blur, imputed), or "
         "package.module:fill (default mean,blur,imputed)",
     )
     group.add_argument(

@@ -126,7 +126,7 @@ def add_photos(parser: ArgumentParser) -> None:
     group.add_argument(
         "--aligner",
         default="face-mesh",
-        help="face-mesh (default), mediapipe, face-alignment, a name from another package, or package.module:object: "
+        help="name of an aligner (default face-mesh; captum-canonical info lists them), or package.module:object: "
         "an aligner, a function of images, or a class or function that makes one without arguments",
     )
     group.add_argument("--face-landmarker", type=Path, metavar="FILE", help="face_landmarker.task for newer mediapipe")

@@ -133,7 +133,7 @@ def test_aligners_that_options_name(named: str, text: str, kind: type) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dlib", "expected face-alignment, face-mesh, mediapipe or package.module:aligner, got 'dlib'"),
+        ("dlib", f"expected {', '.join(ALIGNERS.names())} or package.module:aligner, got 'dlib'"),
         ("captum_canonical.adapters:PixelGrid", "PixelGrid needs rows, cols; name an instance of it"),
         ("named_aligners:fails", "--aligner named_aligners:fails fails: RuntimeError: no network"),
         ("named_aligners:NAMES", "has no 'NAMES'"),

@@ -47,7 +47,7 @@ def test_fills_of_ones_own(photos: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     arguments = ["benchmark", *explain_command(photos, tmp_path / "out")[1:], "--folds", "2"]
-    assert "expected blur, imputed, mean, zero or package.module:fill, got 'mine'" in run_error(
+    assert f"expected {', '.join(FILLS.names())} or package.module:fill, got 'mine'" in run_error(
         [*arguments, "--fills", "mine"], capsys
     )
     install(tmp_path, "package_of_mine", MINE, FILLS.group, {"mine": "package_of_mine:Mine"})

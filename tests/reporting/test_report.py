@@ -209,7 +209,8 @@ def test_regions_and_verdicts_are_those_of_the_public_functions(tmp_path: Path) 
     assert [row[0] for row in rows[1:]] == [row.region.replace("_", " ") for row in expected]
     assert rows[1][0] == "nose tip"
     low, high = expected[0].share_interval
-    assert rows[1][2] == f"{100 * expected[0].share:.3g} [{100 * low:.3g}, {100 * high:.3g}]"
+    share = rows[0].index("Share of positive mass (%)")
+    assert rows[1][share] == f"{100 * expected[0].share:.3g} [{100 * low:.3g}, {100 * high:.3g}]"
     strata = result.strata("group")
     comparison = compare_groups(strata["a"], strata["b"], names=("a", "b"))
     for sentence in (result.significance().sentence, comparison.verdict, *region_table(result).notes):
