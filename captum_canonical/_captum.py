@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from captum._utils.common import (
     _format_additional_forward_args,
     _format_baseline,
@@ -19,6 +21,7 @@ from torch import Tensor
 __all__ = [
     "BaselineType",
     "TargetType",
+    "as_output",
     "format_baselines",
     "format_forward_args",
     "log_usage",
@@ -46,8 +49,31 @@ def format_forward_args(additional_forward_args: object) -> tuple[Any, ...]:
 
 
 def run_forward(forward_func: Callable[..., Any], inputs: tuple[Tensor, ...], args: tuple[Any, ...]) -> Any:
-    """``forward_func(*inputs, *args)`` as Captum calls it (a function without parameters is called without inputs)."""
-    return _run_forward(forward_func, inputs, None, args or None)
+    """``forward_func(*inputs, *args)`` as Captum calls it (a function without parameters is called without inputs).
+
+    What black boxes return is taken as a tensor, see :func:`as_output`.
+    """
+    return as_output(_run_forward(forward_func, inputs, None, args or None))
+
+
+def as_output(output: Any) -> Any:
+    """NumPy arrays, numbers, and lists of numbers or 0-d tensors, one for each image, as a tensor; the rest as it is.
+
+    Example::
+
+        >>> as_output(np.array([[0.25, 0.75]])), as_output([torch.tensor(1.0), torch.tensor(2.0)])
+        (tensor([[0.2500, 0.7500]], dtype=torch.float64), tensor([1., 2.]))
+    """
+    if isinstance(output, (list, tuple)) and output and all(_is_number(each) for each in output):
+        return torch.stack([torch.as_tensor(each) for each in output])
+    if isinstance(output, np.ndarray) and output.dtype.kind in "biuf":
+        return torch.from_numpy(np.array(output, dtype=output.dtype.newbyteorder("=")))  # a copy that may be written
+    return torch.as_tensor(output) if _is_number(output) else output
+
+
+def _is_number(value: Any) -> bool:
+    zero_d = isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0
+    return zero_d or isinstance(value, (bool, int, float, np.number, np.bool_))
 
 
 def select_targets(output: Tensor, target: TargetType) -> Tensor:

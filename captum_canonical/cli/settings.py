@@ -143,7 +143,7 @@ class NetworkSettings:
             return names.index(text)
         if text in ("predicted", "given"):
             return text
-        if text.isdecimal():
+        if text.isascii() and text.isdecimal():
             return int(text)
         known = f" or a class ({', '.join(map(str, names[:10]))})" if names else ""
         raise CanonicalError(f"--target: expected predicted, given, a class index from 0{known}, got {text!r}.")

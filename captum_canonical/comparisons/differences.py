@@ -73,7 +73,7 @@ def compare(
             effects.append(effect)
             yield pixels, values, covered
 
-    significance = test.of_pixels(recorded(), face.size, f"difference between {names[0]} and {names[1]}")
+    significance = test.of_pixels(recorded(), face, f"difference between {names[0]} and {names[1]}")
     return GroupComparison(
         names=names,
         n=(a.n, b.n),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_canonical._captum import as_output
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
 
@@ -81,7 +82,8 @@ class Confidence(nn.Module):
         return self.matrix(self.model(*inputs))
 
     def matrix(self, output: Any) -> Tensor:
-        """An output of the network as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1)."""
+        """An output of the network as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1), or in NumPy's arrays."""
+        output = as_output(output)
         if not isinstance(output, Tensor) or not output.ndim or prod(output.shape[2:]) != 1:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise CanonicalError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -46,6 +47,8 @@ class PhotoRow:
 
 Source = PathType | Sequence[PathType | Sequence[Any] | Mapping[str, Any] | PhotoRow]
 COLUMNS = ("path", "target", "group", "identity")
+INTEGER = re.compile(r"[+-]?[0-9]+")
+DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def list_rows(
@@ -298,13 +301,10 @@ def _index(value: Any, count: int) -> int | None:
 def _number(value: Any) -> int | float | tuple[int, ...] | None:
     """A finite number, a tuple of whole numbers, or None for anything else."""
     if isinstance(value, str):
-        try:
-            value = int(value)
-        except ValueError:
-            try:
-                value = float(value)
-            except ValueError:
-                return None
+        text = value.strip()
+        if not DECIMAL.fullmatch(text):  # Python reads "1_0" and digits of other scripts, too
+            return None
+        value = int(text) if INTEGER.fullmatch(text) else float(text)
     elif getattr(value, "shape", None) == ():  # numbers of NumPy and torch
         value = value.item()
     if isinstance(value, tuple) and value and all(isinstance(each, Integral) for each in value):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PathType = str | PathLike[str]
 
+BIT_DEPTHS = (8, 10, 12, 16)  # that wide integers of a photograph may hold
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -76,8 +77,9 @@ def open_photo(path: PathType) -> Iterator[Image.Image]:
 def read_photo(path: PathType) -> np.ndarray:
     """A photograph as it is meant to be looked at: upright, in colour, on white where it is transparent.
 
-    The EXIF orientation is applied; grey (8 or 16 bits), palette and CMYK images become RGB. Only regular files of the
-    :data:`FORMATS` are read: no pipes and devices, and nothing that needs another program.
+    The EXIF orientation is applied; grey (8 or 16 bits), palette and CMYK images become RGB. Files with 16 or 32 bits
+    for each pixel may hold 8, 10, 12 or 16: the least that holds the largest value is taken as the range. Only
+    regular files of the :data:`FORMATS` are read: no pipes and devices, and nothing that needs another program.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -150,4 +152,5 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
         raise CanonicalError(
             f"expected 8 or 16 bits, got whole numbers from {grey.min()} to {grey.max()}; save it with 8 or 16 bits."
         )
-    return np.rint(grey / 257.0).astype(np.uint8)  # 65535 = 257 * 255
+    bits = next(bits for bits in BIT_DEPTHS if grey.max() < 2**bits)
+    return np.rint(grey * (255 / (2**bits - 1))).astype(np.uint8)

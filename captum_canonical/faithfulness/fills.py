@@ -34,6 +34,8 @@ class Fill(ABC):
         ...         return images.flip(3)
         >>> fill_pixels(torch.tensor([[[[1.0, 2.0]]]]), torch.ones(1, 1, 1, 2, dtype=torch.bool), MirrorFill())
         tensor([[[[2., 1.]]]])
+        >>> fill_pixels(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[True, False]]]]), 0)
+        tensor([[[[0., 2.]]]])
     """
 
     uses_hidden: bool = True
@@ -199,7 +201,7 @@ def fill_name(fill: FillLike) -> str:
 
 
 def fill_pixels(images: Tensor, hidden: Tensor, fill: FillLike) -> Tensor:
-    """What pixels become where they are hidden, (N, C, H, W); elsewhere the result has no meaning.
+    """The images with the hidden pixels filled and all others as they are, (N, C, H, W).
 
     Args:
         images: (N, C, H, W).
@@ -215,7 +217,7 @@ def fill_pixels(images: Tensor, hidden: Tensor, fill: FillLike) -> Tensor:
             f"fill {fill_name(fill)!r}: expected images of shape {tuple(images.shape)}, got "
             f"{tuple(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__}."
         )
-    return filled.to(images)
+    return torch.where(hidden.to(images.device) > 0, filled.to(images), images)
 
 
 def filled_once(images: Tensor, fill: FillLike) -> Tensor | None:

@@ -130,7 +130,7 @@ class ModelSaliency(MapOfPhotos):
         forming: float = 0.001,
         share: float = 0.5,
     ) -> Significance:
-        """Where the map differs from 0, corrected for the number of pixels.
+        """Where the map differs from 0, corrected for the number of pixels of the face.
 
         The test at each pixel is of the mean over people (over photographs where identities are not known; all
         photographs of a person together count once), by Student's t and random signs of whole maps. It assumes that
@@ -155,16 +155,16 @@ class ModelSaliency(MapOfPhotos):
 
             >>> face = CanonicalFace.default(size=4)
             >>> maps = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-            >>> maps[:, :, 0, 0] += 2
+            >>> maps[:, :, 1, 1] += 2
             >>> print(ModelSaliency.from_maps(maps, None, face).significance(permutations=999).sentence)
-            Mean other than 0 in 1 of 16 pixels (|t| above 3.21; max-T, family-wise error 0.05, 1,000 random sign \
-patterns of 40 photographs).
+            Mean other than 0 in 1 of 8 pixels of the face (|t| above 2.85; max-T, family-wise error 0.05, 1,000 \
+random sign patterns of 40 photographs).
         """
         settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
         photos, face = self.single_maps("significance"), self.face("significance")
         units = units_of(photos)
         bands = unit_bands(photos, units, face.size, self.symmetric)
-        return PermutationTest.of_signs(units, settings).of_pixels(bands, face.size, "mean other than 0")
+        return PermutationTest.of_signs(units, settings).of_pixels(bands, face, "mean other than 0")
 
     def strata(self, by: By, bins: Bins = None) -> dict[str, ModelSaliency]:
         """One result for each stratum of the photographs; together they read every map once.

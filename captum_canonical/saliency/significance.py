@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_canonical.checks import check_integer, check_number
 from captum_canonical.errors import CanonicalError
+from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.saliency.units import Bands, Units
 from captum_canonical.statistics.clusters import Cluster, ClusterMeasure, ClusterTest, cluster_test
 from captum_canonical.statistics.max_t import (
@@ -108,7 +109,7 @@ class Significance:
 
     @property
     def tested(self) -> Tensor:
-        """(1, H, W) bool, the pixels that enough units cover."""
+        """(1, H, W) bool, the pixels of the face that enough units cover."""
         return ~self.t.isnan()
 
     @property
@@ -126,14 +127,16 @@ class Significance:
             )
         tested = int(self.tested.sum())
         if not tested:
-            return f"No pixel is covered by {self.settings.share:.0%} of {self.units}, so that none is tested."
+            return (
+                f"No pixel of the face is covered by {self.settings.share:.0%} of {self.units}, so that none is tested."
+            )
         if self.clusters is not None:
             return self._cluster_sentence(family)
         found = int(self.mask.sum())
         if not found:
-            return f"No {self.subject} detected in any of {tested:,} pixels (max-T, {family})."
+            return f"No {self.subject} detected in any of {tested:,} pixels of the face (max-T, {family})."
         return (
-            f"{self.subject[:1].upper()}{self.subject[1:]} in {found:,} of {tested:,} pixels "
+            f"{self.subject[:1].upper()}{self.subject[1:]} in {found:,} of {tested:,} pixels of the face "
             f"(|{'z' if self.two_groups else 't'}| above {self.critical_value:.3g}; max-T, {family})."
         )
 
@@ -197,18 +200,22 @@ class PermutationTest:
         """Student's t for signs, Welch's t for groups."""
         return OneSample if self.first is None else TwoSamples
 
-    def of_pixels(self, bands: Bands, size: tuple[int, int], subject: str) -> Significance:
-        """Tests all pixels of a map.
+    def of_pixels(self, bands: Bands, face: CanonicalFace, subject: str) -> Significance:
+        """Tests the pixels of a map that show the face; maps reach beyond its rim, where there is nothing to find.
 
         Args:
             bands: (U, P) values of all units, of the first group and then the second; all pixels in order.
-            size: (H, W).
+            face: that the map is on. One without triangles is tested everywhere.
             subject: what is tested, see :class:`Significance`.
         """
         flags: list[Tensor] = []
+        size = face.size
+        shown = face.raster.covered.reshape(-1) if len(face.triangles) else torch.ones(size[0] * size[1]).bool()
 
         def seen() -> Iterator[tuple[Tensor, Tensor]]:
-            for _, values, covered in bands:
+            for pixels, values, covered in bands:
+                covered = covered & shown[pixels].to(covered.device)
+                values = torch.where(covered, values, 0)
                 flags.append(self._tested(covered))
                 yield values, covered
 

@@ -29,3 +29,9 @@ def test_the_fill_is_a_colour_before_the_normalisation() -> None:
     assert_close(NetworkSettings(fill=0.5, channels="L").baselines(), torch.tensor([[[[0.5]]]]))
     with pytest.raises(CanonicalError, match="one for each of 3 channels"):
         NetworkSettings(fill=(0.1, 0.2)).baselines()
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "\u00b2", "-1", "1.0", ""])
+def test_targets_are_decimal_integers(text: str) -> None:
+    with pytest.raises(CanonicalError, match="--target: expected predicted, given, a class index from 0"):
+        NetworkSettings().target(text)

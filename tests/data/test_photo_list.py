@@ -164,6 +164,10 @@ def test_targets(tmp_path: Path, targets: list, classes: object, expected: list,
         ([0, None, 1, None], 2, r"a target in each row or in none, got item 1 .*: None; item 3"),
         ([0, 1, 1, 0], ["a", "a"], "different names"),
         ([9] * 4, 3, r"item 0 .*item 3 "),
+        (["1", "1_0", "0", "0"], None, r"targets that are numbers, got item 1 .*'1_0'\."),
+        (["1", "1_0", "0", "0"], 20, r"targets from 0 to 19 .*item 1 .*'1_0'\."),
+        (["1.5", "1_0.5", "0", "0"], None, r"targets that are numbers, got item 1"),
+        (["\u0661", "0", "inf", "nan"], None, r"item 0 .*item 2 .*item 3 "),
     ],
 )
 def test_targets_outside_the_range_are_named_before_any_work(

@@ -67,6 +67,18 @@ def test_grey_of_8_and_16_bits_and_two_colours_become_rgb(tmp_path: Path) -> Non
     np.testing.assert_array_equal(read_photo(tmp_path / "bits.png")[..., 1], [[255, 0]])
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_wide_files_that_hold_fewer_bits_are_not_black(bits: int, dtype: type, tmp_path: Path) -> None:
+    grey = np.linspace(0, 2**bits - 1, 52).round().astype(dtype)[None]
+    Image.fromarray(grey).save(tmp_path / "photo.tif")
+    photo = read_photo(tmp_path / "photo.tif")
+    np.testing.assert_allclose(photo[0, :, 1], np.linspace(0, 255, 52), atol=1)
+    Image.fromarray(np.array([[0, 2**16]], np.int32)).save(tmp_path / "wide.tif")
+    with pytest.raises(CanonicalError, match="expected 8 or 16 bits, got whole numbers from 0 to 65536"):
+        read_photo(tmp_path / "wide.tif")
+
+
 def test_transparent_parts_become_white(tmp_path: Path) -> None:
     rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], np.uint8)
     Image.fromarray(rgba).save(tmp_path / "rgba.png")

@@ -150,8 +150,10 @@ def test_every_fill(name: str) -> None:
     assert filled.shape == images.shape and filled.dtype == images.dtype and filled.isfinite().all()
     for n in range(3):
         assert_close(fill_pixels(images[n : n + 1], hidden[n : n + 1], name), filled[n : n + 1])
+    shown = ~hidden.expand_as(images)
+    exactly(filled[shown], images[shown])
     if not as_fill(name).uses_hidden:
-        exactly(fill_pixels(images, ~hidden, name), filled)
+        exactly(fill_pixels(images, ~hidden, name)[shown], as_fill(name)(images, hidden)[shown])
     assert fill_name(name) == as_fill(name).name == name
 
 
@@ -177,7 +179,7 @@ def test_what_stands_for_a_fill() -> None:
     ]
     assert names == ["grey", "constant 0.5", "constant (3, 1, 1)", "blur 3", "zero", "<lambda>"]
     images, hidden = torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4) < 0.5
-    exactly(fill_pixels(images, hidden, grey), (0.5 * hidden).expand(1, 3, 4, 4))
+    exactly(fill_pixels(images, hidden, grey), torch.where(hidden, 0.5, images))
     for wrong in ("grey", None, True):
         with pytest.raises(CanonicalError, match=f"expected one of {re.escape(str(list(FILLS.names())))}.*, got "):
             as_fill(wrong)  # type: ignore[arg-type]

@@ -95,7 +95,9 @@ def test_no_target_with_several_scores_says_what_to_give() -> None:
         scorer(lambda x: OUTPUT[..., 0])((torch.zeros(3, 1),), IMAGES)
 
 
-@pytest.mark.parametrize("output", [torch.tensor(1.0), torch.ones(1), torch.ones(2), torch.ones(6), torch.ones(1, 3)])
+@pytest.mark.parametrize(
+    "output", [3.0, torch.tensor(1.0), torch.ones(1), torch.ones(2), torch.ones(6), torch.ones(1, 3)]
+)
 def test_scores_of_the_batch_as_a_whole_are_refused(output: Tensor) -> None:
     with pytest.raises(CanonicalError, match="3 rows"):
         scorer(lambda x: output)((torch.zeros(3, 1),), IMAGES)
@@ -106,7 +108,7 @@ def test_one_number_for_one_row_is_a_score() -> None:
 
 
 @pytest.mark.parametrize(
-    "output", [3.0, None, [1.0, 2.0, 3.0], (torch.ones(3), torch.ones(3)), {"logits": torch.ones(3)}]
+    "output", [None, [torch.ones(1)] * 3, (torch.ones(3), torch.ones(3)), {"logits": torch.ones(3)}]
 )
 def test_what_is_no_tensor_is_refused(output: object) -> None:
     with pytest.raises(CanonicalError, match=type(output).__name__):

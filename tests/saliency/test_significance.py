@@ -26,7 +26,8 @@ def test_an_effect_is_found_where_it_is(face: CanonicalFace) -> None:
     found = result.significance(499)
     assert found.mask[0][face.region_mask("chin")].float().mean() > 0.9
     assert found.mask[0][~face.region_mask("chin")].sum() <= 2
-    assert_close(found.t, result.mean / result.standard_error, rtol=1e-4, atol=1e-4)
+    shown = face.raster.covered
+    assert_close(found.t[0, shown], (result.mean / result.standard_error)[0, shown].double(), rtol=1e-4, atol=1e-4)
     assert torch.equal(found.mask, found.p_values <= 0.05)
     assert (
         found.sentence.startswith("Mean other than 0 in ")
@@ -39,7 +40,9 @@ def test_an_effect_is_found_where_it_is(face: CanonicalFace) -> None:
     assert sum(cluster.pixels for cluster in clusters.clusters) == int(beyond.sum()) > 0
     for each in (found, clusters):
         json.dumps(each.as_json(), allow_nan=False)
-    assert torch.equal(found.t, result.significance(499).t) and torch.equal(found.mask, result.significance(499).mask)
+    assert torch.equal(found.t.nan_to_num(), result.significance(499).t.nan_to_num()) and torch.equal(
+        found.mask, result.significance(499).mask
+    )
 
 
 def test_people_not_photographs_are_flipped(face: CanonicalFace) -> None:
@@ -49,7 +52,7 @@ def test_people_not_photographs_are_flipped(face: CanonicalFace) -> None:
     clustered = ModelSaliency.from_maps(maps, None, face, who).significance()
     single = ModelSaliency.from_maps(own, None, face).significance()
     assert clustered.units == "10 people" and clustered.exhaustive
-    assert_close(clustered.p_values, single.p_values)
+    assert_close(clustered.p_values, single.p_values, equal_nan=True)
     naive = ModelSaliency.from_maps(maps, None, face).significance(999)
     assert naive.mask.sum() > clustered.mask.sum()
 
@@ -61,7 +64,12 @@ def test_too_few_people_for_a_test(face: CanonicalFace) -> None:
     assert found.sentence == (
         "5 photographs are too few for a test: no p value can be below 0.0625, and 0.05 is required."
     )
-    assert ModelSaliency.from_maps(torch.ones(6, 1, SIZE, SIZE), None, face).significance().mask.all()
+    assert (
+        ModelSaliency.from_maps(torch.ones(6, 1, SIZE, SIZE), None, face)
+        .significance()
+        .mask[0, face.raster.covered]
+        .all()
+    )
     for clusters in (False, True):
         nothing = ModelSaliency.from_maps(maps[:0], None, face).significance(clusters=clusters)
         assert not nothing.mask.any() and not nothing.tested.any() and nothing.t.shape == (1, SIZE, SIZE)
@@ -72,8 +80,8 @@ def test_pooled_maps_are_tested_pooled(face: CanonicalFace) -> None:
     maps = smooth_noise(20, torch.Generator().manual_seed(3)) + 0.3
     found = ModelSaliency.from_maps(maps, None, face, symmetric=True).significance(199)
     by_hand = ModelSaliency.from_maps((maps + maps.flip(-1)) / 2, None, face).significance(199)
-    assert_close(found.p_values, by_hand.p_values)
-    assert_close(found.t, found.t.flip(-1), rtol=1e-4, atol=1e-4)
+    assert_close(found.p_values, by_hand.p_values, equal_nan=True)
+    assert_close(found.t, found.t.flip(-1), rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -93,7 +101,28 @@ def test_t_is_students_of_the_means_of_people_where_they_are_covered(face: Canon
     for r, c in itertools.product(range(0, SIZE, 3), range(0, SIZE, 2)):
         own = [np.array([values[n, r, c] for n in range(36) if who[n] == name]) for name in dict.fromkeys(who)]
         means = np.array([each[np.isfinite(each)].mean() for each in own if np.isfinite(each).any()])
-        if len(means) >= 6:
+        if len(means) >= 6 and face.raster.covered[r, c]:
             assert float(found.t[0, r, c]) == pytest.approx(stats.ttest_1samp(means, 0).statistic, rel=1e-3, abs=1e-4)
         else:
             assert math.isnan(found.t[0, r, c]) and math.isnan(found.p_values[0, r, c])
+
+
+def test_only_the_face_is_tested(face: CanonicalFace) -> None:
+    """Patches reach beyond its rim; there nothing is found, and nothing makes the other p values larger."""
+    maps = smooth_noise(40, torch.Generator().manual_seed(1)) + 0.4
+    shown = face.raster.covered
+    loud = torch.where(
+        shown, maps, maps - 0.4 + 3 * torch.randn(40, 1, 1, 1, generator=torch.Generator().manual_seed(2))
+    )
+    loud[:, :, ~shown] += 10
+    for clusters in (False, True):
+        found = ModelSaliency.from_maps(loud, None, face).significance(199, clusters=clusters)
+        alone = ModelSaliency.from_maps(maps, shown.expand_as(maps).float(), face).significance(199, clusters=clusters)
+        assert torch.equal(found.tested[0], shown) and not found.mask[0][~shown].any()
+        assert_close(found.p_values, alone.p_values, equal_nan=True)
+
+
+def test_a_face_without_triangles_is_tested_everywhere() -> None:
+    grid = CanonicalFace.from_vertices(torch.zeros(3, 4, 4), torch.tensor([[1.0, 1.0], [3.0, 3.0]]))
+    assert not len(grid.triangles)
+    assert ModelSaliency.from_maps(torch.ones(6, 1, 4, 4), None, grid).significance().mask.all()
