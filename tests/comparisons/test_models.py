@@ -68,7 +68,9 @@ def test_a_difference_that_is_the_same_for_all_is_found(face: CanonicalFace, cou
     other[:, :, chin] -= 0.7
     one, two = (ModelSaliency.from_maps(each, None, face) for each in (maps, other))
     found = compare_models(one, two, permutations=199)
-    assert found.significance.tested.all() and torch.equal(found.significance.mask[0], chin)
+    assert torch.equal(found.significance.tested[0], face.raster.covered) and torch.equal(
+        found.significance.mask[0], chin
+    )
     assert [row.region for row in found.different_regions if row.mean_p <= 0.01] == ["chin"]
 
 
