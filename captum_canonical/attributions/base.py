@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import torch
@@ -252,6 +253,31 @@ def on_face(method: Attribution, face: CanonicalFace) -> Attribution:
     method = copy.copy(method)
     method.canonical_face = face
     return method
+
+
+def layer_of(forward_func: Callable[..., Any], layer: Any) -> nn.Module:
+    """The layer itself, or the module of the model that has this name.
+
+    Raises:
+        CanonicalError: it is neither, or ``forward_func`` is no module that has names.
+    """
+    if isinstance(layer, nn.Module):
+        return layer
+    if not isinstance(layer, str):
+        raise CanonicalError(
+            f"layer: expected one module of the network, or its name, got {type(layer).__name__}; of several layers, "
+            "make a method for each."
+        )
+    if not isinstance(forward_func, nn.Module):
+        raise CanonicalError(
+            f"layer: the name {layer!r} needs a torch.nn.Module to look it up in, got "
+            f"{type(forward_func).__name__} as forward_func; pass the module itself."
+        )
+    modules = {name: module for name, module in forward_func.named_modules() if name}
+    if layer not in modules:
+        close = get_close_matches(layer, modules, n=5, cutoff=0.5) or list(modules)[-5:]
+        raise CanonicalError(f"layer: the network has no module {layer!r}; it has {', '.join(close)}.")
+    return modules[layer]
 
 
 def networks_of(method: object) -> list[nn.Module]:

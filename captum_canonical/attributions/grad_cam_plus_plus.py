@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from captum.attr import GradientAttribution, GuidedBackprop, LayerAttribution, L
 from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
-from captum_canonical.attributions.base import as_tuple, check_grid
+from captum_canonical.attributions.base import as_tuple, check_grid, layer_of
 from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
 from captum_canonical.turns import alone_at_network
 
@@ -266,31 +265,6 @@ def _channel_weights(gradients: Tensor, activations: Tensor) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------ shared with the other CAMs
-def layer_of(forward_func: Callable[..., Any], layer: Any) -> nn.Module:
-    """The layer itself, or the module of the model that has this name.
-
-    Raises:
-        CanonicalError: it is neither, or ``forward_func`` is no module that has names.
-    """
-    if isinstance(layer, nn.Module):
-        return layer
-    if not isinstance(layer, str):
-        raise CanonicalError(
-            f"layer: expected one module of the network, or its name, got {type(layer).__name__}; of several layers, "
-            "make a method for each."
-        )
-    if not isinstance(forward_func, nn.Module):
-        raise CanonicalError(
-            f"layer: the name {layer!r} needs a torch.nn.Module to look it up in, got "
-            f"{type(forward_func).__name__} as forward_func; pass the module itself."
-        )
-    modules = {name: module for name, module in forward_func.named_modules() if name}
-    if layer not in modules:
-        close = get_close_matches(layer, modules, n=5, cutoff=0.5) or list(modules)[-5:]
-        raise CanonicalError(f"layer: the network has no module {layer!r}; it has {', '.join(close)}.")
-    return modules[layer]
-
-
 def own_copies(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Copies for Captum to work on: it marks tensors as requiring gradients, and a network may write into its input."""
     return tuple(x.detach().clone() for x in inputs)

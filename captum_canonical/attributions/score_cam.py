@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
-from captum_canonical.attributions.base import as_tuple
+from captum_canonical.attributions.base import as_tuple, layer_of
 from captum_canonical.attributions.grad_cam_plus_plus import (
     LINEAR_MODES,
     as_layer_tensors,
     check_layer,
-    layer_of,
     own_copies,
     weigh,
 )
