@@ -98,10 +98,9 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
     ) -> Tensor:
         """How many evaluations of the network :meth:`attribute` will take for each image; the network is not run.
 
-        They are the image itself, and an occluded copy for each point that counts in it. Points whose patches cover
-        the same pixels share a copy. :meth:`refine` takes as many in all if it goes on to ``num_points``. Incremental
-        inference evaluates each copy in part; the patches that ``"auto"`` tries beforehand do not count, nor do the
-        few evaluations that check additional arguments with N rows.
+        They are the image itself, and an occluded copy for each point that counts in it; points whose patches cover the
+        same pixels share one. :meth:`refine` takes as many in all. Evaluations that check whether incremental inference
+        is exact, or whose additional arguments are, do not count.
 
         Args:
             inputs, faces, patch_size, num_points: as in :meth:`attribute`.
@@ -151,9 +150,8 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             target: as in Captum; needed where ``forward_func`` returns several scores per image.
             baselines: what hidden pixels become, as in Captum: a number, or a tensor that broadcasts against the input
                 (a blurred copy, a mean face); a tuple of these for several inputs. Default: 0.
-            additional_forward_args: as in Captum. Tensors whose first dimension is N are taken as one entry per
-                image; everything else is passed on as it is. A tensor that all images share but that has N rows by
-                chance (a gallery) is found by trying a few images in two orders, and refused.
+            additional_forward_args: as in Captum. Tensors whose first dimension is N have an entry for each image;
+                everything else is passed on as it is. A tensor that has N rows by chance (a gallery) is refused.
             faces: as in the constructor.
             patch_size: side of the patch in pixels of the input. Default: the paper's 15 at 224, scaled to the
                 input's height and made odd.
@@ -164,7 +162,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
                 interpolated from their neighbours. Default: all.
             space: ``"canonical"``, or ``"image"`` to write the drops at the points of the image itself.
             perturbations_per_eval: patches per image and forward call, of at most this times N rows; results do not
-                depend on it. Default: as many as run fast, 16 rows for dense and 32 or 64 for incremental inference.
+                depend on it. Default: as many as run fast.
             show_progress: a bar on stderr that counts batches.
             return_coverage: return ``(maps, coverage)``.
 
@@ -178,18 +176,12 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             CanonicalError: an argument, a mesh or the output of ``forward_func`` does not fit, or the network does not
                 allow ``inference="incremental"``.
         """
-        call = self._begin(
-            inputs,
-            target,
-            num_points,
-            baselines=baselines,
-            additional_forward_args=additional_forward_args,
-            faces=faces,
-            patch_size=patch_size,
-            canonical_patch_size=canonical_patch_size,
-            space=space,
-            perturbations_per_eval=perturbations_per_eval,
-        )
+        sizes: dict[str, Any] = {"patch_size": patch_size, "canonical_patch_size": canonical_patch_size, "space": space}
+        rows: dict[str, Any] = {
+            "additional_forward_args": additional_forward_args,
+            "perturbations_per_eval": perturbations_per_eval,
+        }
+        call = self._begin(inputs, target, num_points, baselines=baselines, faces=faces, **sizes, **rows)
         call.evaluate(None, f"{self.get_name()} attribution", show_progress)
         maps, coverage = call.maps()
         return (maps, coverage) if return_coverage else maps
