@@ -176,12 +176,10 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             CanonicalError: an argument, a mesh or the output of ``forward_func`` does not fit, or the network does not
                 allow ``inference="incremental"``.
         """
-        sizes: dict[str, Any] = {"patch_size": patch_size, "canonical_patch_size": canonical_patch_size, "space": space}
-        rows: dict[str, Any] = {
-            "additional_forward_args": additional_forward_args,
-            "perturbations_per_eval": perturbations_per_eval,
-        }
-        call = self._begin(inputs, target, num_points, baselines=baselines, faces=faces, **sizes, **rows)
+        given: dict[str, Any] = {"baselines": baselines, "additional_forward_args": additional_forward_args}
+        given |= {"patch_size": patch_size, "canonical_patch_size": canonical_patch_size, "space": space}
+        given |= {"faces": faces, "perturbations_per_eval": perturbations_per_eval}
+        call = self._begin(inputs, target, num_points, **given)
         call.evaluate(None, f"{self.get_name()} attribution", show_progress)
         maps, coverage = call.maps()
         return (maps, coverage) if return_coverage else maps
