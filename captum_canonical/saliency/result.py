@@ -270,14 +270,11 @@ random sign patterns of 40 photographs).
         if self.run is None:
             raise CanonicalError("ModelSaliency.save_summary: expected the result of a run; use .save(path).")
         if self.weights != "photographs":
-            raise CanonicalError(
-                f"ModelSaliency.save_summary: expected weights='photographs', which the summary of a run has, got "
-                f"{self.weights!r}; use .save(path)."
-            )
+            given = f"expected weights='photographs', which the summary of a run has, got {self.weights!r}"
+            raise CanonicalError(f"ModelSaliency.save_summary: {given}; use .save(path).")
         if self.run.has_damage:
-            raise CanonicalError(
-                f"{self.run.path}: the summary is not written, because the run is damaged. {self.run.missing}"
-            )
+            damage = f"the summary is not written, because the run is damaged. {self.run.missing}"
+            raise CanonicalError(f"{self.run.path}: {damage}")
         return self.save(self.run.path / SUMMARY)
 
     @classmethod
