@@ -21,7 +21,8 @@ def check_plausible(shape: Tensor, faces: FaceMesh) -> None:
 
     Args:
         shape: (N, 3) vertices of the canonical face of the same topology.
-        faces: meshes; rows without a face are not looked at.
+        faces: meshes; rows without a face are not looked at, nor are meshes whose topology has no name: they may be
+            grids or patterns of any kind.
 
     Raises:
         AlignmentError: a face spans only a few pixels, or only its mirror image fits the canonical face.
@@ -32,7 +33,7 @@ def check_plausible(shape: Tensor, faces: FaceMesh) -> None:
     """
     rows = torch.nonzero(faces.found.cpu()).flatten()
     vertices = faces.vertices.detach().cpu().double()[rows]
-    if not len(rows) or len(shape) < 3:
+    if not len(rows) or len(shape) < 3 or faces.topology is None:
         return
     plane = vertices[..., :2]
     extent = (plane.amax(1) - plane.amin(1)).amax(1)

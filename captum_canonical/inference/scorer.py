@@ -63,7 +63,8 @@ class Scorer:
                 f"forward_func must return one row of scores per input row: got shape {tuple(output.shape)} for {rows} "
                 "rows. A score of the batch as a whole cannot be attributed to single images."
             )
-        return self._select(output, images).to(inputs[0].device)
+        scores = self._select(output, images)
+        return scores.to(inputs[0].device) if inputs else scores  # no inputs: incremental inference has the output
 
     def is_per_image(self, value: Any) -> bool:
         """Whether an additional argument is taken as one entry per image."""
