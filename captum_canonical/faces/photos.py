@@ -65,6 +65,16 @@ def open_photo(path: PathType) -> Iterator[Image.Image]:
 
     Raises:
         OSError: there is no such file, it is no regular one, or it has another format.
+
+    Example::
+
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (6, 4)).save(f"{folder}/photo.png")
+        ...     with open_photo(f"{folder}/photo.png") as image:
+        ...         print(image.size, image.format)
+        (6, 4) PNG
     """
     from PIL import Image
 

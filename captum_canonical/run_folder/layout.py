@@ -188,7 +188,11 @@ def record_line(record: Mapping[str, Any]) -> str:
 
 def record_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
     """The lines of a file and their records; None for one that was cut off by a crash, or damaged."""
-    with open(path, "rb") as file:
+    try:
+        opened = open_regular(path)
+    except OSError as error:
+        raise CanonicalError(f"{path}: expected the records of a run, but {error}.") from error
+    with opened as file:
         for line in file:
             yield line, _record_of(line)
 
