@@ -39,7 +39,8 @@ nitpick_ignore_regex = [
     (
         r"py:.*",
         r"(captum_canonical\.)?([\w.]+\.)?"
-        r"(PathType|Explanation|Direction|Manifest|MapsInMemory|MapsInRun|By|Bins|Interval|Clusters|Pixels|Units|R)",
+        r"(PathType|Explanation|Direction|Manifest|MapsInMemory|MapsInRun|By|Bins|Interval|Clusters|Pixels|Units|R|Result"
+        r"|Image\.Image)",
     ),
     (r"py:data", r"[A-Z_0-9]+"),
     (r"py:attr", r"FaceMesh\.image_index"),  # an argument of the dataclass, described there

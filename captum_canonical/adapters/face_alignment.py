@@ -30,7 +30,7 @@ class FaceAlignmentAligner(DetectorAligner):
 
     The package downloads its weights, some 400 MB, when the first image is aligned, and keeps them in
     ``torch.hub.get_dir()``. The meshes are those of :func:`fit_landmarks_68`, so they share the canonical face with
-    :class:`FaceMeshAligner`.
+    :class:`~captum_canonical.adapters.FaceMeshAligner`.
 
     Args:
         canonical_face: whose vertices are fitted. Default: the shipped one.

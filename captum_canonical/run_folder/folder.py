@@ -46,12 +46,6 @@ class RunFolder:
         versions: of the packages.
         network, data: fingerprints of the network and the photographs.
         count: photographs that the whole run has, those that failed included.
-        records: column -> one entry for each row: ``name``, ``place`` (in the source of the data), ``group``,
-            ``identity``, ``label`` (the target that the data know), ``target`` (the one that is explained),
-            ``predicted`` (class with the largest output, None where there is a single one), ``score`` (of the target),
-            ``status`` ("done", "failed" or, where the files were changed since, "damaged"), ``reason``, and ``yaw`` and
-            ``pitch`` of the head in degrees (positive where it looks to the image's right, and up; None where the mesh
-            has no depth).
         stopping: what a stopping rule said, ``{}`` without one.
 
     Example::
@@ -122,7 +116,14 @@ class RunFolder:
 
     @cached_property
     def records(self) -> Records:
-        """See :class:`RunFolder`."""
+        """Column -> one entry for each row.
+
+        They are ``name``, ``place`` (in the source of the data), ``group``, ``identity``, ``label`` (the target that the
+        data know), ``target`` (the one that is explained), ``predicted`` (class with the largest output, None where there
+        is a single one), ``score`` (of the target), ``status`` ("done", "failed" or, where the files were changed since,
+        "damaged"), ``reason``, and ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the image's
+        right, and up; None where the mesh has no depth).
+        """
         rows = [self._record(row) for row in range(self._rows)]
         return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
 
