@@ -118,11 +118,11 @@ class RunFolder:
     def records(self) -> Records:
         """Column -> one entry for each row.
 
-        They are ``name``, ``place`` (in the source of the data), ``group``, ``identity``, ``label`` (the target that the
-        data know), ``target`` (the one that is explained), ``predicted`` (class with the largest output, None where there
-        is a single one), ``score`` (of the target), ``status`` ("done", "failed" or, where the files were changed since,
-        "damaged"), ``reason``, and ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the image's
-        right, and up; None where the mesh has no depth).
+        They are ``name``, ``place`` (in the source of the data), ``group``, ``identity``, ``label`` (the target that
+        the data know), ``target`` (the one that is explained), ``predicted`` (class with the largest output, None where
+        there is a single one), ``score`` (of the target), ``status`` ("done", "failed" or, where the files were changed
+        since, "damaged"), ``reason``, and ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the
+        image's right, and up; None where the mesh has no depth).
         """
         rows = [self._record(row) for row in range(self._rows)]
         return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
