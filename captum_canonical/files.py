@@ -140,8 +140,9 @@ def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
 
     Example::
 
-        >>> with_checksum({"a": 1})
-        {'a': 1, 'checksum': 2706473773}
+        >>> kept = with_checksum({"a": 1})
+        >>> is_undamaged(kept), is_undamaged(kept | {"a": 2})
+        (True, False)
     """
     content = {name: each for name, each in json.loads(json_text(value)).items() if name != CHECKSUM}
     text = json.dumps(content, sort_keys=True)
