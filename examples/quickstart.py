@@ -23,7 +23,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
 
 import captum_canonical as cc
-from studies.known_answer import PATCH, REGION_RADIUS, accuracy, copies, discs, load_faces, train
+from studies.known_answer import PATCH, REGION_RADIUS, accuracy, copies, discs, load_faces, share_in_region, train
 
 
 # ------------------------------------------------------------------------------------------------------------ maps
@@ -75,8 +75,8 @@ def main() -> None:
     print(f"{'method':22}{'network':>10}{'control':>10}")
     for name in dict.fromkeys(name for _, name in results):
         # A control whose map is nearly 0 everywhere has no shares of its own: they would be ratios of rounding errors.
-        positive = [results[kind, name].mean[0].clamp(min=0) * on_face for kind in ("network", "control")]
-        shares = [float((each * region).sum() / positive[0].sum()) for each in positive]
+        network, control = (results[kind, name].mean for kind in ("network", "control"))
+        shares = [share_in_region(each, region, on_face, of=network) for each in (network, control)]
         print(f"{name:22}{shares[0]:>10.2f}{shares[1]:>10.2f}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw(photos[[1, 0]], results, region, arguments.out / "quickstart.png")

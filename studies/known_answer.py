@@ -163,7 +163,7 @@ def accuracy(net: nn.Module, photos: Tensor, labels: Tensor) -> float:
         return float(((net(photos)[:, 0] > 0) == (labels > 0.5)).float().mean())
 
 
-def share_in_region(saliency: Tensor, region: Tensor, face: Tensor) -> float:
-    """How much of the positive saliency on the face lies in the region."""
-    positive = saliency[0].clamp(min=0) * face
-    return float((positive * region).sum() / positive.sum())  # NaN where no saliency is positive
+def share_in_region(saliency: Tensor, region: Tensor, face: Tensor, of: Tensor | None = None) -> float:
+    """How much positive saliency lies in the region, as a share of that of another map, or of its own, on the face."""
+    positive, whole = (each[0].clamp(min=0) * face for each in (saliency, saliency if of is None else of))
+    return float((positive * region).sum() / whole.sum())  # NaN where no saliency is positive

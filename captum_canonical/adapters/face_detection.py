@@ -209,6 +209,7 @@ def _batch(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float()
 
 
+@lru_cache(maxsize=1)
 def anchors() -> Tensor:
     """(896, 2) centres x, y in 0..1: two at each place of a 16 x 16 grid, six at each of an 8 x 8 grid."""
     grids = []

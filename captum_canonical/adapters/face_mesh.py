@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.face_detection import find_faces
-from captum_canonical.errors import CanonicalError
+from captum_canonical.checks import check_integer, check_number
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Statistics
 from captum_canonical.plugins import ALIGNERS
@@ -73,11 +73,9 @@ class FaceMeshAligner(DetectorAligner):
         visibility: bool = True,
     ) -> None:
         super().__init__(on_missing, face, denormalize)
-        if not 0 <= min_score <= 1:
-            raise CanonicalError(f"min_score: expected 0..1, got {min_score}.")
+        check_number("min_score", min_score, least=0, most=1, expected="0..1")
         for name, value in (("batch_size", batch_size), ("max_faces", max_faces)):
-            if value < 1:
-                raise CanonicalError(f"{name}: expected at least 1, got {value}.")
+            check_integer(name, value, 1, expected="at least 1")
         self.device = None if device is None else torch.device(device)
         self.batch_size, self.turned = batch_size, turned
         self.min_score, self.max_faces = min_score, max_faces

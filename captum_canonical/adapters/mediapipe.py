@@ -17,6 +17,7 @@ from torch import Tensor
 
 from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.face_bundle import read_bundle
+from captum_canonical.checks import check_integer, check_number
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Statistics
@@ -79,10 +80,8 @@ class MediaPipeAligner(DetectorAligner):
         visibility: bool = True,
     ) -> None:
         super().__init__(on_missing, face, denormalize)
-        if not 0 <= min_detection_confidence <= 1:
-            raise CanonicalError(f"min_detection_confidence: expected 0..1, got {min_detection_confidence}.")
-        if max_faces < 1:
-            raise CanonicalError(f"max_faces: expected at least 1, got {max_faces}.")
+        check_number("min_detection_confidence", min_detection_confidence, least=0, most=1, expected="0..1")
+        check_integer("max_faces", max_faces, 1, expected="at least 1")
         self.model_asset_path = None if model_asset_path is None else Path(model_asset_path)
         self.min_detection_confidence = min_detection_confidence
         self.max_faces = max_faces
