@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from captum_canonical.errors import CanonicalError
+import numpy as np
+
+from captum_canonical.errors import CanonicalError, NoFaceError
 from captum_canonical.faces.images import Images
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import describe, fingerprint
@@ -81,6 +83,29 @@ class Aligner(ABC):
             False
         """
         return _key_of(self, {name for base in type(self).__mro__ for name in vars(base).get("packages", ())})
+
+    def try_out(self) -> str | None:
+        """Looks for a face in a black image, to learn whether everything is there; ``captum-canonical info`` asks.
+
+        Override it where the first use would download something.
+
+        Returns:
+            None if it ran, otherwise why it was not tried.
+
+        Raises:
+            Exception: what stands in the way of using it, such as :class:`MissingDependencyError`.
+
+        Example::
+
+            >>> from captum_canonical.adapters import FaceMeshAligner
+            >>> FaceMeshAligner().try_out() is None
+            True
+        """
+        try:
+            self([np.zeros((64, 64, 3), np.uint8)])
+        except NoFaceError:
+            pass
+        return None
 
     def __fingerprint__(self) -> object:
         try:

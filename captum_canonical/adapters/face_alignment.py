@@ -109,6 +109,14 @@ class FaceAlignmentAligner(DetectorAligner):
         finally:
             torch.backends.cudnn.benchmark = benchmark
 
+    def try_out(self) -> str | None:
+        """See :meth:`Aligner.try_out`; not tried as long as weights would have to be downloaded."""
+        _import_package()
+        missing = _files_to_download(self.face_detector)
+        if missing:
+            return f"the first use downloads {', '.join(missing)} into {_weights_folder()}, some 400 MB in all"
+        return super().try_out()
+
     def triangles(self) -> Tensor | None:
         """Those of the canonical face, unless visibility is not asked for."""
         return self.canonical_face.triangles if self.visibility else None
@@ -153,17 +161,21 @@ def _weights_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _missing_weights(detector: str, error: OSError) -> str:
-    """Which files to put where, read from the package's own addresses."""
+def _files_to_download(detector: str) -> dict[str, str]:
+    """Names and addresses of the files of weights that are not there yet, read from the package's own addresses."""
     addresses = dict(import_module("face_alignment.api").models_urls)
     wanted = [addresses[name] for name in ("3DFAN-4", "depth") if name in addresses]
     module = import_module(f"face_alignment.detection.{detector}.{detector}_detector")
     wanted += [str(address) for address in getattr(module, "models_urls", {}).values()]
-    folder = _weights_folder()
-    names = {Path(urlparse(address).path).name: address for address in wanted}
-    files = [f"{name} (from {address})" for name, address in names.items() if not (folder / name).is_file()]
+    files = {Path(urlparse(address).path).name: address for address in wanted}
+    return {name: address for name, address in files.items() if not (_weights_folder() / name).is_file()}
+
+
+def _missing_weights(detector: str, error: OSError) -> str:
+    """Which files to put where."""
+    files = [f"{name} (from {address})" for name, address in _files_to_download(detector).items()]
     return (
         f"FaceAlignmentAligner: the weights of the package face-alignment cannot be downloaded ({error}). On a machine "
-        f"with a network, fetch {', '.join(files) or 'them again'}, and put them into {folder}; or use "
+        f"with a network, fetch {', '.join(files) or 'them again'}, and put them into {_weights_folder()}; or use "
         "FaceMeshAligner, which needs no download."
     )

@@ -125,8 +125,8 @@ class MediaPipeAligner(DetectorAligner):
             version = getattr(package, "__version__", "of unknown version")
             raise MissingDependencyError(
                 f"MediaPipeAligner: mediapipe {version} carries no face network. Download face_landmarker.task (see "
-                "MediaPipe's page on its Face Landmarker) and give its path as model_asset_path=, or use "
-                'pip install "mediapipe<0.10.22", which works without a file.'
+                "MediaPipe's page on its Face Landmarker) and give its path as model_asset_path= (--face-landmarker on "
+                f"the command line), or use {_instead()}."
             )
         mesh = package.solutions.face_mesh.FaceMesh(
             static_image_mode=True,
@@ -164,10 +164,16 @@ def _import_mediapipe() -> Any:
         import mediapipe
     except ImportError as error:
         raise MissingDependencyError(
-            f'MediaPipeAligner needs the package mediapipe ({error}); install it with pip install "mediapipe<0.10.22" '
-            "(its networks included), or a newer one together with a face_landmarker.task file (model_asset_path=)."
+            f"MediaPipeAligner needs the package mediapipe ({error}); install it together with a face_landmarker.task "
+            f"file (model_asset_path=), or use {_instead()}."
         ) from error
     return mediapipe
+
+
+def _instead() -> str:
+    """What needs no file: releases of MediaPipe that have their networks with them exist up to Python 3.12."""
+    ours = "FaceMeshAligner, which gives the same meshes and needs neither"
+    return f'pip install "mediapipe<0.10.22", or {ours}' if sys.version_info < (3, 13) else ours
 
 
 def _to_pixels(landmarks: Any, image: np.ndarray) -> np.ndarray:

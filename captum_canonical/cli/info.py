@@ -12,10 +12,10 @@ import math
 import platform
 import time
 from argparse import Namespace, _SubParsersAction
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_canonical import __version__
-from captum_canonical.adapters.aligner import Aligner, make_aligner
+from captum_canonical.adapters.aligner import make_aligner
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.cli.console import CommandResult, escape, format_duration
-from captum_canonical.cli.options import add_common, examples
+from captum_canonical.cli.options import add_common, add_face_landmarker, examples
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
@@ -51,6 +51,7 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
         "few seconds. Exit status 1 if it comes out wrong.",
         **examples("captum-canonical info", "captum-canonical info --json --no-self-test"),
     )
+    add_face_landmarker(parser)
     parser.add_argument("--no-self-test", action="store_true", help="only versions and aligners")
     add_common(parser)
     parser.set_defaults(run=run)
@@ -59,7 +60,7 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
 def run(arguments: Namespace) -> CommandResult:
     """Collects the versions and aligners, and runs the self-test."""
     versions = {name: _version(name) for name in PACKAGES}
-    aligners = {name: _try_aligner(name) for name in ALIGNERS.names()}
+    aligners = {name: _try_aligner(name, arguments.face_landmarker) for name in ALIGNERS.names()}
     test = None if arguments.no_self_test else self_test()
     values: dict[str, Any] = {
         "captum-canonical": __version__,
@@ -68,7 +69,7 @@ def run(arguments: Namespace) -> CommandResult:
         "devices": _devices(),
         "threads": torch.get_num_threads(),
         "packages": versions,
-        "aligners": {name: {"available": works, "says": says} for name, (works, says) in aligners.items()},
+        "aligners": {name: {"state": state, "says": says} for name, (state, says) in aligners.items()},
     }
     if test is not None:
         values["self_test"] = {
@@ -90,7 +91,7 @@ def _text(values: dict[str, Any], test: SelfTest | None) -> str:
     lines.append(f"devices: {', '.join(values['devices'])}; {values['threads']} threads")
     lines.append(Table(_PACKAGE_COLUMNS, list(values["packages"].items())).text())
     for name, each in values["aligners"].items():
-        lines.append(f"aligner {name}: {'works' if each['available'] else 'not available'}: {escape(each['says'])}")
+        lines.append(f"aligner {name}: {each['state']}{': ' * bool(each['says'])}{escape(each['says'])}")
     if test is not None:
         lines += [
             f"self-test: {check.name}: {'ok' if check.passed else 'WRONG'} ({check.difference:.1e})"
@@ -113,27 +114,16 @@ def _devices() -> list[str]:
     return found + (["mps"] if torch.backends.mps.is_available() else [])
 
 
-def _try_aligner(name: str) -> tuple[bool, str]:
-    """Whether an aligner works here, and how or why not."""
-    if name == "face-alignment":
-        if _version(name) is None:
-            return False, "the package face-alignment is not installed (pip install face-alignment)."
-        return _try(lambda: _make_aligner(name), "installed; downloads its weights, some 400 MB, at the first use")
-    return _try(lambda: _make_aligner(name)([np.zeros((64, 64, 3), np.uint8)]), "offline")
-
-
-def _make_aligner(name: str) -> Aligner:
-    return make_aligner(ALIGNERS.load(name), {"on_missing": "skip"})
-
-
-def _try(action: Callable[[], object], says: str) -> tuple[bool, str]:
+def _try_aligner(name: str, face_landmarker: Path | None) -> tuple[str, str]:
+    """Whether an aligner works here, and why not or why nobody knows."""
+    options = {"on_missing": "skip", **({"model_asset_path": face_landmarker} if face_landmarker else {})}
     try:
-        action()
+        untried = make_aligner(ALIGNERS.load(name), options).try_out()
     except (CanonicalError, MissingDependencyError) as error:
-        return False, str(error)
+        return "not available", str(error)
     except Exception as error:  # packages of others may fail in any way
-        return False, f"{type(error).__name__}: {error}"
-    return True, says
+        return "not available", f"{type(error).__name__}: {error}"
+    return ("works", "") if untried is None else ("not tried", untried)
 
 
 # -------------------------------------------------------------------------------------------------------- self-test

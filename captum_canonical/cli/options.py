@@ -129,6 +129,11 @@ def add_photos(parser: ArgumentParser) -> None:
         help="name of an aligner (default face-mesh; captum-canonical info lists them), or package.module:object: "
         "an aligner, a function of images, or a class or function that makes one without arguments",
     )
+    add_face_landmarker(group)
+
+
+def add_face_landmarker(group: argparse._ActionsContainer) -> None:
+    """Adds the file that newer releases of MediaPipe need."""
     group.add_argument("--face-landmarker", type=Path, metavar="FILE", help="face_landmarker.task for newer mediapipe")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import captum_canonical as cc
+from captum_canonical.adapters.face_alignment import _files_to_download
 from captum_canonical.cli import info
 from captum_canonical.cli.command import main
 from captum_canonical.plugins import ALIGNERS
@@ -21,7 +23,9 @@ def test_info(capsys: Capture) -> None:
     assert values["captum-canonical"] == cc.__version__ and values["packages"]["torch"] == torch.__version__
     assert tuple(values["aligners"]) == ALIGNERS.names() and "face-alignment" in values["aligners"]
     for name in ("face-mesh", "mediapipe"):
-        assert values["aligners"][name] == {"available": True, "says": "offline"}
+        assert values["aligners"][name] == {"state": "works", "says": ""}
+    assert values["aligners"]["face-alignment"]["state"] == "not tried"  # its weights would be downloaded
+    assert "downloads 3DFAN4" in values["aligners"]["face-alignment"]["says"]
     assert main(["info"]) == 0
     assert "self-test passed" in capsys.readouterr().out
 
@@ -38,6 +42,40 @@ def test_info_finds_a_package_that_computes_something_else(capsys: Capture, monk
     assert "self-test FAILED" in said and "map by dense inference: WRONG" in said
     assert "mean of two maps: WRONG" in said
     assert "aligner mediapipe: not available" in said and "pip install" in said
+
+
+def test_a_file_for_newer_releases_of_mediapipe_is_tried(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path
+) -> None:
+    damaged = tmp_path / "face_landmarker.task"
+    damaged.write_bytes(b"no bundle")
+    found = run_json(["info", "--no-self-test", "--face-landmarker", str(damaged)], capsys)["aligners"]
+    assert found["mediapipe"]["state"] == "not available" and str(damaged) in found["mediapipe"]["says"]
+    file = str(shared / "models/face_landmarker.task")
+    found = run_json(["info", "--no-self-test", "--face-landmarker", file], capsys)["aligners"]
+    assert found["mediapipe"] == {"state": "works", "says": ""}
+
+
+@pytest.mark.parametrize(("version", "pip"), [((3, 12), True), ((3, 13), False)])
+def test_nobody_is_sent_for_what_there_is_not(
+    version: tuple[int, int], pip: bool, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Releases of MediaPipe that have their networks with them end with Python 3.12."""
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
+    says = run_json(["info", "--no-self-test"], capsys)["aligners"]["mediapipe"]["says"]
+    assert ("pip install" in says) == pip and "FaceMeshAligner" in says
+
+
+def test_weights_of_face_alignment_that_are_there_are_tried(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    for name in _files_to_download("sfd"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"damaged")
+    found = run_json(["info", "--no-self-test"], capsys)["aligners"]["face-alignment"]
+    assert found["state"] == "not available" and "cannot load its networks" in found["says"]
 
 
 def test_the_known_map_is_large_at_its_region_and_nothing_far_from_it() -> None:
