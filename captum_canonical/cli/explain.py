@@ -150,7 +150,11 @@ def _write_command(arguments: Namespace, link: str) -> None:
         return
     unit = map_unit(arguments.method, link)
     options = {name: value for name, value in vars(arguments).items() if value is not None and not callable(value)}
-    write_json(arguments.out / COMMAND_FILE, {"unit": unit, "model": arguments.model, "options": options}, str)
+    try:
+        write_json(arguments.out / COMMAND_FILE, {"unit": unit, "model": arguments.model, "options": options}, str)
+    except OSError:  # a finished run in a folder that cannot be written to: what is there says the same
+        if not (arguments.out / COMMAND_FILE).is_file():
+            raise
 
 
 def _summary(arguments: Namespace, session: Session, elapsed: float) -> CommandResult:

@@ -11,6 +11,7 @@ from captum_canonical.cli.options import add_common, examples, integer_from, nam
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import read_json
 from captum_canonical.run_folder.folder import RunFolder
+from captum_canonical.saliency.moments import WEIGHTS
 
 if TYPE_CHECKING:
     from captum_canonical.saliency.result import ModelSaliency
@@ -18,22 +19,25 @@ if TYPE_CHECKING:
 BENCHMARK_FILE, COMMAND_FILE = "benchmark.json", "command.json"  # in the folders that benchmark and explain write
 
 
-def open_run(folder: Path) -> RunFolder:
+def open_run(folder: Path) -> tuple[RunFolder, ModelSaliency]:
     """Opens a run folder with at least one explained photograph.
 
     Raises:
         CanonicalError: it is no run folder, or no photograph is explained.
     """
+    from captum_canonical.saliency.result import ModelSaliency
+
     if folder.is_dir() and not any(folder.iterdir()):
         raise CanonicalError(
             f"{folder}: expected the folder of a run, but it is empty; captum-canonical explain makes one."
         )
-    run = RunFolder.open(folder)
-    if not run.n:
+    result = ModelSaliency.open(folder)
+    assert result.run is not None  # it was opened from one
+    if not result.n:
         raise CanonicalError(
-            f"{folder}: no photograph is explained in this run yet. {run.missing or 'All of them failed.'}"
+            f"{folder}: no photograph is explained in this run yet. {result.run.missing or 'All of them failed.'}"
         )
-    return run
+    return result.run, result
 
 
 def unit_of_run(folder: Path) -> str | None:
@@ -50,10 +54,19 @@ def add_report_parser(commands: _SubParsersAction[Any]) -> None:
         help="a run folder or a benchmark to one HTML page",
         description="Writes one self-contained page that opens without a network. It computes nothing; an unfinished "
         "run is shown as far as it goes.",
-        **examples("captum-canonical report run", "captum-canonical report run --out page.html --no-photos"),
+        **examples(
+            "captum-canonical report run",
+            "captum-canonical report run --weights people --out page.html --no-photos",
+        ),
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="of explain or benchmark")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the folder)")
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="what counts equally in the mean map, its regions and concentration: photographs (default), or people, "
+        "however many photographs there are of each; tests and comparisons count people in either case",
+    )
     parser.add_argument("--no-photos", action="store_true", help="no photographs on the page, for sharing")
     add_common(parser)
     parser.set_defaults(run=run_report)
@@ -63,18 +76,45 @@ def run_report(arguments: Namespace) -> CommandResult:
     """Writes the page of a run or a benchmark."""
     from captum_canonical.benchmarking.result import BenchmarkResult
     from captum_canonical.reporting.report import report
+    from captum_canonical.saliency.units import units_of
 
-    folder, missing, unit = arguments.folder, "", None
-    source: Any = folder
+    folder, page = arguments.folder, arguments.out or arguments.folder / "report.html"
+    if folder.is_dir():
+        _check_place(page, arguments.out)
+    source: BenchmarkResult | ModelSaliency
+    lines: list[str] = []
+    values: dict[str, Any] = {"missing": ""}
+    about: dict[str, Any] = {}
     if (folder / BENCHMARK_FILE).is_file():
+        if arguments.weights is not None:
+            raise CanonicalError("--weights: of runs of explain only; this is the folder of a benchmark.")
         source = BenchmarkResult.from_json(folder / BENCHMARK_FILE)
     else:
-        missing, unit = open_run(folder).missing, unit_of_run(folder)
-    about: dict[str, Any] = {} if unit is None else {"unit": unit}
-    path = report(source, arguments.out or folder / "report.html", photos=not arguments.no_photos, **about)
+        run, result = open_run(folder)
+        source = result.weighted(arguments.weights or result.weights)
+        values |= {"missing": run.missing, "weights": source.weights}
+        if source.weights == "people":
+            units = units_of(result.single_maps("people"))
+            lines.append(f"people count equally in the mean map: {units.description}. {units.caveat}".strip())
+        lines += [f"the run is not finished: {run.missing}"] if run.missing else []
+        unit = unit_of_run(folder)
+        about |= {} if unit is None else {"unit": unit}
+    path = report(source, page, photos=not arguments.no_photos, **about)
     size = path.stat().st_size
-    lines = [f"{escape(path)} ({format_size(size)})"] + ([f"the run is not finished: {missing}"] if missing else [])
-    return CommandResult("\n".join(lines), {"report": str(path), "bytes": size, "missing": missing})
+    lines.insert(0, f"{escape(path)} ({format_size(size)})")
+    return CommandResult("\n".join(lines), {"report": str(path), "bytes": size, **values})
+
+
+def _check_place(page: Path, chosen: Path | None) -> None:
+    """Raises CanonicalError before any work if the page cannot be written there."""
+    from captum_canonical.reporting.page import check_place
+
+    try:
+        check_place(page)
+    except CanonicalError as error:
+        if chosen is not None:
+            raise
+        raise CanonicalError(f"{error} Choose another place with --out, such as --out report.html.") from error
 
 
 # ---------------------------------------------------------------------------------------------------------- compare
@@ -106,11 +146,10 @@ def run_compare(arguments: Namespace) -> CommandResult:
     """Compares two runs, as two models or as two groups."""
     from captum_canonical.comparisons.groups import compare_groups
     from captum_canonical.comparisons.models import compare_models
-    from captum_canonical.saliency.result import ModelSaliency
 
     paths = (arguments.first, arguments.second)
-    runs = [open_run(path) for path in paths]
-    a, b = (ModelSaliency.open(path) for path in paths)
+    _check_two_folders(*paths)
+    runs, (a, b) = zip(*(open_run(path) for path in paths), strict=True)
     kind = _comparison_kind(a, b) if arguments.kind == "auto" else arguments.kind
     if arguments.match and kind != "groups":
         raise CanonicalError("--match: of two groups only; these are two networks on the same photographs.")
@@ -129,6 +168,14 @@ def run_compare(arguments: Namespace) -> CommandResult:
     what = "the same photographs, two explanations" if kind == "models" else "two groups of photographs"
     text = "\n".join([f"compared as {what}", escape(comparison.verdict), *(escape(note) for note in notes)])
     return CommandResult(text, {"kind": kind, **values, "notes": notes})
+
+
+def _check_two_folders(first: Path, second: Path) -> None:
+    if first.exists() and second.exists() and first.samefile(second):
+        raise CanonicalError(
+            f"{first}, {second}: expected two runs, but this is one folder. The groups of photographs of one run are "
+            f"compared on its page, captum-canonical report {first}, or in Python by strata() and compare_groups()."
+        )
 
 
 def _side_names(first: Path, second: Path) -> tuple[str, str]:

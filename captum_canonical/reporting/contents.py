@@ -221,7 +221,8 @@ def _map_section(
 ) -> Section:
     """Mean, standard error and number of photographs, pixel by pixel, and where the mean differs from 0."""
     panels = _panels(result, unit, regions)
-    texts = ["The mean of the maps of all photographs. Point at a map to read its values."]
+    whose = "all photographs" if result.weights == "photographs" else "all people, each the mean over their photographs"
+    texts = [f"The mean of the maps of {whose}. Point at a map to read its values."]
     if findings.significance is not None:
         texts.append(findings.significance.sentence)
         panels += _detected(result, findings.significance, panels[0].scale, regions)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -215,6 +217,19 @@ def _policy(scripts: list[str]) -> str:
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     rules = ["default-src 'none'", f"script-src {allowed} 'unsafe-eval'", "style-src 'unsafe-inline'"]
     return "; ".join([*rules, "img-src data: blob:", "base-uri 'none'", "form-action 'none'"])
+
+
+def check_place(path: Path) -> None:
+    """Raises CanonicalError unless a page can be written there: before the work, not after it."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise CanonicalError(f"{path}: expected the name of a file in a folder that exists, such as report.html.")
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe
+    try:
+        with TemporaryFile(dir=Path(os.path.realpath(path)).parent):
+            pass
+    except OSError as error:
+        raise CanonicalError(f"{path}: expected a place for the page, but it cannot be written ({error}).") from error
 
 
 def write_page(text: str, path: Path) -> None:

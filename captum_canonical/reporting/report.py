@@ -12,7 +12,7 @@ from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
 from captum_canonical.reporting.contents import PageOptions, page_of_benchmark, page_of_saliency
 from captum_canonical.reporting.gallery import PhotoSource
-from captum_canonical.reporting.page import render, write_page
+from captum_canonical.reporting.page import check_place, render, write_page
 from captum_canonical.run_folder.layout import MANIFEST
 from captum_canonical.saliency.result import ModelSaliency
 
@@ -79,10 +79,9 @@ def report(
     given = (comparisons,) if isinstance(comparisons, GroupComparison) else tuple(comparisons)
     check_integer("gallery", gallery, 1, expected="a number of photographs from 1 on (photos=False shows none)")
     options = PageOptions(title, unit, photos, gallery, view_3d, strata, given, benchmark)
-    opened = _opened(result)
     target = Path(path)
-    if target.is_dir() or not target.parent.is_dir():
-        raise CanonicalError(f"{target}: expected the name of a file in a folder that exists, such as report.html.")
+    check_place(target)
+    opened = _opened(result)
     if isinstance(opened, BenchmarkResult):
         page = page_of_benchmark(opened, title, photos is not False)
     else:

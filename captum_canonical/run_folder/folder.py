@@ -158,6 +158,11 @@ class RunFolder:
         return {row: [column[each] for column in columns] for each, row in enumerate(known["row"]) if row is not None}
 
     @property
+    def identities(self) -> list[str | None]:
+        """Who is on the photograph of each row, as in :attr:`records`, for which all maps are read; this reads none."""
+        return [self._labels(row)[LABELS.index("identity")] for row in range(self._rows)]
+
+    @property
     def has_labels(self) -> bool:
         """Whether the names, groups and so on of the photographs are known; :attr:`photographs` can be read."""
         return bool(self._all_labels)

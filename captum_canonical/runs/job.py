@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,9 @@ class Job:
 
         def first() -> str:
             run = RunFolder.open(self.root)
+            people = iter(run.identities[self._monitored : rows])
             for maps, coverage in run.chunks(self._monitored, rows):
-                monitor.update(maps, coverage)
+                monitor.update(maps, coverage, list(islice(people, len(maps))))
             self._monitored = rows
             verdict = monitor.verdict()
             self._verdicts.append(verdict)

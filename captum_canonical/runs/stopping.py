@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -93,8 +93,9 @@ class SplitHalf:
     """Stop when other photographs would give nearly the same map.
 
     The value judged is the correlation of the mean maps of two random halves (mean of 32 splits), over the pixels that
-    at least half of the photographs cover. The formula of Spearman and Brown extends it to maps of twice as many: it
-    is the correlation to expect between this map and one of as many other photographs.
+    at least half of the photographs cover. All photographs of a person are in one half. The formula of Spearman and
+    Brown extends it to maps of twice as many: it is the correlation to expect between this map and one of as many
+    photographs of other people.
 
     Args:
         correlation: above 0 and below 1.
@@ -194,8 +195,8 @@ class Verdict:
 class Monitor(Protocol):
     """Follows the value that a rule judges while maps come in."""
 
-    def update(self, maps: Tensor, coverage: Tensor) -> None:
-        """Adds maps (N, 1, H, W) and their coverage; rows without coverage are skipped."""
+    def update(self, maps: Tensor, coverage: Tensor, identities: Sequence[Hashable | None]) -> None:
+        """Adds maps (N, 1, H, W), their coverage, and who is on each; rows without coverage are skipped."""
 
     def verdict(self) -> Verdict:
         """The rule's verdict on all maps so far."""
@@ -206,7 +207,7 @@ class _ErrorMonitor:
         self._rule = rule
         self._metric = CanonicalModelSaliency(face, symmetric, sync_on_compute=False)
 
-    def update(self, maps: Tensor, coverage: Tensor) -> None:
+    def update(self, maps: Tensor, coverage: Tensor, identities: Sequence[Hashable | None]) -> None:
         self._metric.update(maps, coverage)
 
     def verdict(self) -> Verdict:
@@ -224,36 +225,42 @@ class _ErrorMonitor:
 
 
 class _HalvesMonitor:
-    """Sums of random halves: of two photographs that follow each other one goes into each half of a split."""
+    """Sums of random halves: of two people that come after each other one goes into each half of a split."""
 
     def __init__(self, rule: SplitHalf, face: CanonicalFace, symmetric: bool, seed: int) -> None:
         self._rule, self._size, self._symmetric = rule, face.size, symmetric
         pixels = face.size[0] * face.size[1]
         self._generator = torch.Generator().manual_seed(seed)
-        self._coins: Tensor | None = None  # of the photograph that waits for its partner
+        self._coins: Tensor | None = None  # of the person who waits for a partner
+        self._sides: dict[Hashable, Tensor] = {}  # person -> (SPLITS,) bool, whether in the first half
         self._sums = torch.zeros(2 * SPLITS, pixels, dtype=torch.float64)
         self._counts = torch.zeros(2 * SPLITS, pixels, dtype=torch.float64)
         self._photos = 0
 
-    def update(self, maps: Tensor, coverage: Tensor) -> None:
+    def update(self, maps: Tensor, coverage: Tensor, identities: Sequence[Hashable | None]) -> None:
         covered = coverage.flatten(1) > 0
         seen = covered.any(1)
+        if not seen.any():
+            return
+        people = [name for name, known in zip(identities, seen.tolist(), strict=True) if known]
+        first = torch.stack([self._side(name) for name in people], 1)
+        members = torch.cat([first, ~first]).double()  # first halves, then second ones
         covered = covered[seen].double()
-        values = maps.flatten(1)[seen].double() * covered
-        members = (
-            torch.stack([self._member() for _ in values], 1) if len(values) else torch.zeros(2 * SPLITS, 0).double()
-        )
-        self._sums += members @ values
+        self._sums += members @ (maps.flatten(1)[seen].double() * covered)
         self._counts += members @ covered
-        self._photos += len(values)
+        self._photos += len(people)
 
-    def _member(self) -> Tensor:
-        """(2 * SPLITS,) 1 where the next photograph belongs to the half: first halves, then second ones."""
-        if self._coins is None:
-            self._coins = torch.randint(2, (SPLITS,), generator=self._generator).double()
-            return torch.cat([self._coins, 1 - self._coins])
-        coins, self._coins = self._coins, None
-        return torch.cat([1 - coins, coins])
+    def _side(self, name: Hashable | None) -> Tensor:
+        """(SPLITS,) bool, whether a person is in the first half; one without a name is new each time."""
+        if name is None or name not in self._sides:
+            if self._coins is None:
+                side = self._coins = torch.randint(2, (SPLITS,), generator=self._generator).bool()
+            else:
+                side, self._coins = ~self._coins, None
+            if name is None:
+                return side
+            self._sides[name] = side
+        return self._sides[name]
 
     def verdict(self) -> Verdict:
         sums, counts = (each.reshape(2, SPLITS, *self._size) for each in (self._sums, self._counts))

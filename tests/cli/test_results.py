@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+
+import captum_canonical as cc
 from captum_canonical.cli.command import main
 from command_tools import Capture, explain_command, run_error, run_json, write_photos
 
@@ -67,3 +77,118 @@ def test_compare_says_what_makes_the_sides_unlike(photos: Path, tmp_path: Path, 
     assert "old" in values["verdict"] and "new" in values["verdict"]
     for words in ("are not finished", "were made with different settings", "different units"):
         assert any(words in note for note in values["notes"]) and words in printed
+
+
+# --------------------------------------------------------------------------------------------------- people count
+def run_of_people(folder: Path, identities: list[str], capsys: Capture) -> Path:
+    """A run over photographs of these people, from a table."""
+    write_photos(folder / "photos", [f"{number}.png" for number in range(len(identities))])
+    rows = [f"photos/{number}.png,{name}" for number, name in enumerate(identities)]
+    (folder / "table.csv").write_text("\n".join(["path,identity", *rows]) + "\n")
+    arguments = explain_command("", folder / "run", "--csv", str(folder / "table.csv"))
+    del arguments[1:3]  # --images
+    run_json(arguments, capsys)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("weights", [None, "photographs", "people"])
+def test_report_counts_photographs_or_people(
+    weights: str | None, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on the page is what region_table finds with the same weights, and the page and the command say so."""
+    from captum_canonical.reporting import findings
+
+    run = run_of_people(tmp_path, ["Ann", "Ann", "Ann", "Ann", "Bob", "Cleo", ""], capsys)
+    found: list[cc.RegionTable] = []
+    monkeypatch.setattr(findings, "region_table", lambda result: found.append(cc.region_table(result)) or found[-1])
+    arguments = ["report", str(run), *([] if weights is None else ["--weights", weights])]
+    values = run_json(arguments, capsys)
+    assert values["weights"] == (weights or "photographs")
+    result = cc.ModelSaliency.open(run).weighted(values["weights"])
+    assert found[0].as_json() == cc.region_table(result).as_json() and found[0].weights == values["weights"]
+    page, once = Path(values["report"]).read_text("utf-8"), weights == "people"
+    assert ("Mean over 7 photographs, every person counted once" in page) == once
+    assert ("The mean of the maps of all people, each the mean over their photographs" in page) == once
+    assert ("Photographs in which the place is seen." in page) != once
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "people count equally in the mean map: 4 people. 1 photographs of unknown people count as" in printed
+    ) == once
+    assert not torch.equal(result.weighted("people").mean, result.weighted("photographs").mean)
+
+
+def test_weights_that_nothing_is_counted_by(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    run_json(explain_command(photos, tmp_path / "run"), capsys)
+    assert main(["report", str(tmp_path / "run"), "--weights", "people"]) == 0
+    assert "5 photographs. Identities are not known" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "run"), "--weights", "persons"]) == 2
+    assert "invalid choice: 'persons'" in capsys.readouterr().err
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "benchmark.json").write_text("{}")
+    line = run_error(["report", str(tmp_path / "scores"), "--weights", "people"], capsys)
+    assert "--weights: of runs of explain only; this is the folder of a benchmark" in line
+
+
+# ------------------------------------------------------------------------------------------ the places of the files
+@contextmanager
+def read_only(folder: Path) -> Iterator[Path]:
+    """A copy that cannot be written to, and a user to whom permissions apply."""
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(shutil.copytree(folder, Path(place) / "run"))
+        os.chmod(place, 0o755)
+        for path in (*copy.iterdir(), copy):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        mine = os.geteuid()
+        if mine == 0:
+            os.seteuid(65534)
+        try:
+            yield copy
+        finally:
+            os.seteuid(mine)
+            copy.chmod(0o755)
+
+
+def test_report_of_a_folder_that_cannot_be_written_to(
+    photos: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_json(explain_command(photos, tmp_path / "run"), capsys)
+    run_json(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")], capsys)  # all is imported now
+
+    def opened(*_: Any) -> None:
+        raise AssertionError("the maps were read before the place of the page was looked at")
+
+    with read_only(tmp_path / "run") as folder:
+        with monkeypatch.context() as patched:
+            patched.setattr(cc.ModelSaliency, "open", opened)
+            line = run_error(["report", str(folder)], capsys)
+            assert f"{folder}/report.html: expected a place for the page, but it cannot be written" in line
+            assert line.endswith("Choose another place with --out, such as --out report.html.")
+            line = run_error(["report", str(folder), "--out", str(folder / "page.html")], capsys)
+            assert f"{folder}/page.html: expected a place for the page" in line and "another place" not in line
+        with tempfile.TemporaryDirectory() as mine:
+            arguments = ["report", str(folder), "--out", str(Path(mine) / "page.html"), "--no-photos"]
+            assert run_json(arguments, capsys)["bytes"] > 1000
+        assert main(["compare", str(folder), str(folder), "--json"]) == 2
+        capsys.readouterr()
+
+
+def test_explain_of_a_finished_run_that_cannot_be_written_to(tmp_path: Path, capsys: Capture) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        photos = write_photos(Path(place) / "photos", ["0.png", "1.png"])
+        run_json(explain_command(photos, tmp_path / "run"), capsys)
+        with read_only(tmp_path / "run") as folder:
+            values = run_json(explain_command(photos, folder), capsys)
+    assert values["complete"] and values["explained"] == 2
+
+
+def test_one_run_is_not_compared_with_itself(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    run_json(explain_command(photos, tmp_path / "run"), capsys)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    for other in (tmp_path / "run", tmp_path / "link", tmp_path / "photos/../run"):
+        line = run_error(["compare", str(tmp_path / "run"), str(other)], capsys)
+        assert "expected two runs, but this is one folder" in line and "captum-canonical report" in line
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    values = run_json(["compare", str(tmp_path / "run"), str(tmp_path / "copy"), "--permutations", "50"], capsys)
+    assert values["kind"] == "models" and "no difference" in values["verdict"].lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.data.records import FaceBatch
 from captum_canonical.runs.stopping import FIRST, Verdict, checkpoints
 from captum_canonical.statistics.split_half import split_half_correlation
 from run_tools import explain, photographs
@@ -54,7 +56,7 @@ def test_standard_error_beside_the_spread_of_the_map(face: cc.CanonicalFace) -> 
     coverage[:30, :, :, :4] = 0  # seen in 20 of 50, too few to be judged
     monitor = cc.StandardError(0.1).begin(face, False, 0)
     for part in (slice(0, 7), slice(7, 50)):
-        monitor.update(maps[part], coverage[part])
+        monitor.update(maps[part], coverage[part], [None] * len(maps[part]))
     judged = maps[:, 0, :, 4:]
     errors = judged.var(0) / 50
     expected = math.sqrt(float(errors.mean()) / float(judged.mean(0).var(correction=0)))
@@ -69,12 +71,27 @@ def test_split_half_is_that_of_the_statistics(face: cc.CanonicalFace) -> None:
     coverage = torch.ones_like(maps)
     monitor = cc.SplitHalf(0.9).begin(face, False, 3)
     for start in range(0, 80, 5):
-        monitor.update(maps[start : start + 5], coverage[start : start + 5])
+        monitor.update(maps[start : start + 5], coverage[start : start + 5], [None] * 5)
     expected = split_half_correlation(maps, splits=200).spearman_brown
     assert monitor.verdict().value == pytest.approx(expected, abs=0.05)
     again = cc.SplitHalf(0.9).begin(face, False, 3)
-    again.update(maps, coverage)
+    again.update(maps, coverage, [None] * 80)
     assert again.verdict().value == pytest.approx(monitor.verdict().value, rel=1e-12)  # whatever the chunks
+
+
+def test_a_person_is_in_one_half(face: cc.CanonicalFace) -> None:
+    """Maps without a pattern in common, each person's in four photographs, which come in any order."""
+    maps = Population(1.0, 4)._smooth(30).repeat(4, 1, 1, 1)
+    values = {}
+    for name, people in (("people", [f"person {n % 30}" for n in range(120)]), ("photographs", [None] * 120)):
+        monitor = cc.SplitHalf(0.5).begin(face, False, 0)
+        for start in range(0, 120, 8):
+            part = slice(start, start + 8)
+            monitor.update(maps[part], torch.ones_like(maps[part]), people[part])
+        values[name] = monitor.verdict().value
+    expected = split_half_correlation(maps, splits=200, identities=[n % 30 for n in range(120)]).spearman_brown
+    assert values["people"] == pytest.approx(expected, abs=0.1) and abs(values["people"]) < 0.25
+    assert values["photographs"] > 0.6
 
 
 @pytest.mark.parametrize("rule", [cc.StandardError(0.2), cc.SplitHalf(0.6)])
@@ -85,7 +102,7 @@ def test_pooled_maps_need_fewer(face: cc.CanonicalFace, rule: Rule) -> None:
     verdicts = []
     for symmetric in (False, True):
         monitor = rule.begin(face, symmetric, 0)
-        monitor.update(maps, torch.ones_like(maps))
+        monitor.update(maps, torch.ones_like(maps), [None] * len(maps))
         verdicts.append(monitor.verdict())
     assert verdicts[1].needed < 0.8 * verdicts[0].needed
 
@@ -93,9 +110,9 @@ def test_pooled_maps_need_fewer(face: cc.CanonicalFace, rule: Rule) -> None:
 @pytest.mark.parametrize("rule", [cc.StandardError(0.2), cc.SplitHalf(0.6)])
 def test_where_nothing_is_known_yet(face: cc.CanonicalFace, rule: Rule) -> None:
     few, constant, unseen = (rule.begin(face, False, 0) for _ in range(3))
-    few.update(torch.rand(1, 1, SIDE, SIDE), torch.ones(1, 1, SIDE, SIDE))
-    constant.update(torch.ones(40, 1, SIDE, SIDE), torch.ones(40, 1, SIDE, SIDE))
-    unseen.update(torch.zeros(40, 1, SIDE, SIDE), torch.zeros(40, 1, SIDE, SIDE))
+    few.update(torch.rand(1, 1, SIDE, SIDE), torch.ones(1, 1, SIDE, SIDE), [None])
+    constant.update(torch.ones(40, 1, SIDE, SIDE), torch.ones(40, 1, SIDE, SIDE), [None] * 40)
+    unseen.update(torch.zeros(40, 1, SIDE, SIDE), torch.zeros(40, 1, SIDE, SIDE), [None] * 40)
     for monitor in (few, constant, unseen):
         verdict = monitor.verdict()
         assert not verdict.met and verdict.needed is None and "the number needed is unknown" in str(verdict)
@@ -124,7 +141,7 @@ def test_predicted_and_true_number_agree_within_a_quarter(face: cc.CanonicalFace
         population, monitor, predicted = Population(noise, seed), rule.begin(face, False, seed), None
         for photos in range(8, 1000, 8):
             maps = population.maps(8)
-            monitor.update(maps, torch.ones_like(maps))
+            monitor.update(maps, torch.ones_like(maps), [None] * len(maps))
             if photos == 96:
                 predicted = monitor.verdict().needed
             if photos >= 96 and monitor.verdict().met:
@@ -141,7 +158,7 @@ def test_what_is_predicted_for_partly_covered_faces_is_what_is_read(face: cc.Can
     """Photographs that show 60 % of the pixels each: as many more are needed as if each were as much noisier."""
     population, monitor = Population(4.0, 7), rule.begin(face, False, 0)
     coverage = (torch.rand(96, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) < 0.6).double()
-    monitor.update(population.maps(96) * coverage, coverage)
+    monitor.update(population.maps(96) * coverage, coverage, [None] * 96)
     verdict = monitor.verdict()
     assert verdict.expected(96) == pytest.approx(verdict.value, rel=0.02)
 
@@ -162,6 +179,19 @@ def test_a_run_stops_and_may_go_on(tmp_path: Path) -> None:
     assert back.n == 66 and torch.equal(back.mean, stopped.mean)
     never = explain(tmp_path / "run", data=data, until=cc.SplitHalf(0.99), batch_size=6)
     assert never.n == 70 and never.run.complete and "not met" in repr(never)
+
+
+def test_a_run_is_judged_by_its_people(tmp_path: Path) -> None:
+    """All photographs of one person are in one half; two halves, of which nobody is in both, are needed to judge."""
+    images, faces, labels = photographs(70)
+    images[:, :, 8:24, 12:20] += 0.1
+    nobody = [None] * 70
+    data = FaceBatch(images, faces, labels, nobody, nobody, [f"{n}" for n in range(70)], torch.arange(70))
+    arguments = {"until": cc.SplitHalf(0.3), "batch_size": 6}
+    assert explain(tmp_path / "run", data=data, **arguments).run.stopping["stopped_at"] == 66
+    later = explain(tmp_path / "run", data=replace(data, identities=["Ann"] * 70), **arguments)  # they are used at once
+    assert later.run.complete and later.n == 70
+    assert {verdict["value"] for verdict in later.run.stopping["verdicts"]} == {None}
 
 
 def test_the_expression_network_stops_early_and_other_photographs_agree(shared: Path, tmp_path: Path) -> None:

@@ -36,6 +36,30 @@ def test_many_random_splits_approach_all_possible_ones() -> None:
     assert_close(result.standard_deviation, float(np.std(correlations)), rtol=0.1, atol=0)
 
 
+def test_many_random_splits_of_people_approach_all_possible_ones() -> None:
+    """Six people with unequal numbers of images; one image of an unknown person is the sixth."""
+    maps = torch.randn(9, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    names = ["a", 1, "b", "1.0", "c", "d", None, "c", "c"]
+    people = [[0], [1, 3], [2], [4, 7, 8], [5], [6]]
+    correlations = []
+    for half in itertools.combinations(range(6), 3):
+        rows = [[row for each in side for row in people[each]] for side in (half, {*range(6)} - {*half})]
+        correlations.append(np.corrcoef(*(maps[side].mean(0).numpy() for side in rows))[0, 1])
+    result = split_half_correlation(maps, splits=2000, identities=names)
+    assert_close(result.mean, float(np.mean(correlations)), rtol=0, atol=5 * np.std(correlations) / 2000**0.5)
+    assert_close(result.standard_deviation, float(np.std(correlations)), rtol=0.1, atol=0)
+
+
+def test_a_person_in_both_halves_would_look_like_reliability() -> None:
+    """Maps without any pattern in common, two photographs of each person: nothing but people could be recognised."""
+    maps = torch.randn(30, 4000, generator=torch.Generator().manual_seed(1)).repeat_interleave(2, 0)
+    names = [f"person {number // 2}" for number in range(60)]
+    assert split_half_correlation(maps).mean > 0.3
+    assert abs(split_half_correlation(maps, identities=names).mean) < 0.05
+    unknown = split_half_correlation(maps, identities=[float("nan"), None] * 30)
+    assert unknown == split_half_correlation(maps)  # each of an unknown person is a person of its own
+
+
 def test_means_are_over_covered_images_and_pixels_over_both_halves() -> None:
     # Every pixel has its own value, the same in all images: whatever is covered, the means agree exactly.
     maps = torch.tensor([1.0, 2.0, 5.0, 3.0, 9.0, 4.0]).expand(8, 6).clone()
@@ -132,3 +156,15 @@ def test_spearman_brown_at_its_end() -> None:
 def test_split_half_bad_input(maps: Tensor, coverage: Tensor | None, splits: int, message: str) -> None:
     with pytest.raises(CanonicalError, match=message):
         split_half_correlation(maps, coverage, splits)
+
+
+@pytest.mark.parametrize(
+    ("identities", "message"),
+    [
+        (["Ann"], "identities: expected one entry for each of the 3 photographs, got 1"),
+        (["Ann"] * 3, "expected maps of at least two people, got one person's"),
+    ],
+)
+def test_identities_that_do_not_fit(identities: list[str], message: str) -> None:
+    with pytest.raises(CanonicalError, match=message):
+        split_half_correlation(torch.randn(3, 4), identities=identities)
