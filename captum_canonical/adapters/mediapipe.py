@@ -21,7 +21,7 @@ from captum_canonical.checks import check_integer, check_number
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Statistics
-from captum_canonical.faces.photos import PathType
+from captum_canonical.faces.photo_files import PathType
 from captum_canonical.plugins import ALIGNERS
 
 Detect = Callable[[np.ndarray], "list[Any]"]

@@ -13,7 +13,8 @@ from torch import Tensor
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import PathType, read_photo
+from captum_canonical.faces.photo_files import PathType
+from captum_canonical.faces.photos import read_photo
 from captum_canonical.faces.warp import visible_vertices
 
 FULL = 43_867

@@ -22,8 +22,8 @@ from captum_canonical.cli.network_files import first_line
 from captum_canonical.cli.networks import load_network
 from captum_canonical.cli.settings import LINKS, NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.data.photo_list import check_class_names
 from captum_canonical.data.records import FaceBatch
+from captum_canonical.data.targets import check_class_names
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 

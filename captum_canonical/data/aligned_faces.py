@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,12 +16,14 @@ from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.data.alignment import Alignment, Find, GroupCount, LeftOut
 from captum_canonical.data.mesh_cache import MeshCache
-from captum_canonical.data.photo_list import PhotoRow, Source, class_names, list_rows, with_targets
+from captum_canonical.data.photo_list import PhotoRow, Source, list_rows
 from captum_canonical.data.records import FaceRecord, NetworkInput, collate
+from captum_canonical.data.targets import class_names, with_targets
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
 from captum_canonical.faces.images import Statistics
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import PathType
+from captum_canonical.faces.photo_files import PathType
+from captum_canonical.faces.photos import Photo
 
 MAX_PIXELS = 64_000_000  # 192 MB as 8-bit colours
 
@@ -68,7 +71,8 @@ class AlignedFaces(Dataset[FaceRecord]):
         root: where relative paths start. Default: the folder of the CSV file, the working folder for a list.
         subfolder: what the name of the folder that holds a photo means: ``"target"``, ``"group"`` or ``"identity"``;
             photographs at the top have none.
-        max_pixels: photographs with more are left out before they are decoded.
+        max_pixels: photographs with more are left out before they are decoded; JPEG files are used at a half, a
+            quarter or an eighth of their sides instead, with meshes and boxes in pixels of the file.
 
     Attributes:
         classes: their names, None where they have none.
@@ -172,9 +176,15 @@ class AlignedFaces(Dataset[FaceRecord]):
             CanonicalError: its file changed since its face was found.
         """
         place = self.places[index]
-        mesh = self._alignment.meshes[place].mesh()
-        image, moved = self._input(self._alignment.photo(place), mesh)
+        photo, mesh = self._alignment.photo(place), self._alignment.meshes[place].mesh()
+        image, moved = self._input_of(photo)(photo.pixels, photo.mesh_of(mesh))
         return FaceRecord(image, moved, self.rows[place], place)
+
+    def _input_of(self, photo: Photo) -> NetworkInput:
+        """The network's input of a photograph, of which a box is in pixels of the file."""
+        crop = self._input.crop
+        smaller_box = photo.factor > 1 and isinstance(crop, tuple)
+        return replace(self._input, crop=photo.box_of(crop)) if smaller_box else self._input  # type: ignore[arg-type]
 
     collate = staticmethod(collate)
 

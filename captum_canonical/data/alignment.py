@@ -17,7 +17,7 @@ from captum_canonical.data.mesh_cache import FORMAT, MeshCache, MeshOnDisk, Stor
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import open_photo, read_photo
+from captum_canonical.faces.photos import Photo, fraction_of, load_photo
 from captum_canonical.fingerprint import file_digest
 
 NO_FACE, NOT_ALIGNED, UNREADABLE = "no face", "not aligned", "unreadable"
@@ -65,7 +65,8 @@ class Alignment:
         find: finds the face in a photograph.
         cache: earlier results, or None if a result depends on the place and not only on the photograph.
         settings: cache key of the aligner; with the photograph's bytes it decides the mesh.
-        max_pixels: larger photographs are left out before they are decoded.
+        max_pixels: what is decoded of a photograph at most, see :func:`~captum_canonical.faces.photos.load_photo`;
+            larger ones that cannot be read smaller are left out before they are decoded.
 
     Attributes:
         meshes: place -> face, in ascending order.
@@ -119,18 +120,18 @@ class Alignment:
     def _one(self, place: int) -> StoredMesh | MeshOnDisk | None:
         """The face of one photograph, None if there is none."""
         path = self.rows[place].path
-        self._check_pixels(path)
+        fraction = self._fraction(path)
         try:
             self._stamps[place] = _stamp(path)
             self.digests[place] = file_digest(path)
         except OSError as error:
-            read_photo_of(path)  # raises with the reason
+            self._load(path)  # raises with the reason
             raise _LeaveOut(f"the file cannot be read ({error}).", UNREADABLE) from error
-        key = hashlib.sha256("\n".join([FORMAT, self.digests[place], self.settings]).encode()).hexdigest()
+        smaller = [] if fraction == 1 else [f"read at 1/{fraction} of its size"]
+        key = hashlib.sha256("\n".join([FORMAT, self.digests[place], self.settings, *smaller]).encode()).hexdigest()
         result = self._cache.get(key) if self._cache else None
         if result is None:
-            photo = read_photo_of(path)
-            result = self._align(place, photo)
+            result = self._align(place, self._load(path))
             if not self._unchanged(place):
                 raise _LeaveOut("the file changed while it was read.", UNREADABLE)
             if self._cache:
@@ -139,22 +140,25 @@ class Alignment:
             return None
         return self._cache.in_memory(key, result) if self._cache else result
 
-    def _check_pixels(self, path: Path) -> None:
-        pixels = _pixels_in_header(path)
-        if pixels > self.max_pixels:
-            raise _LeaveOut(
-                f"the photograph has {pixels:,} pixels, more than max_pixels={self.max_pixels:,}; make it smaller or "
-                "raise that limit.",
-                UNREADABLE,
-            )
+    def _fraction(self, path: Path) -> int:
+        try:
+            return fraction_of(path, self.max_pixels)
+        except CanonicalError as error:
+            raise _LeaveOut(str(error), UNREADABLE) from error
 
-    def _align(self, place: int, photo: np.ndarray) -> StoredMesh:
-        row, size = self.rows[place], (photo.shape[0], photo.shape[1])
+    def _load(self, path: Path) -> Photo:
+        try:
+            return load_photo(path, self.max_pixels)
+        except CanonicalError as error:
+            raise _LeaveOut(str(error).removeprefix(f"{path}: "), UNREADABLE) from error
+
+    def _align(self, place: int, photo: Photo) -> StoredMesh:
+        row, shape = self.rows[place], (photo.pixels.shape[0], photo.pixels.shape[1])
         assert self._find is not None  # only copies for other processes, which are complete, have none
         try:
-            mesh = self._find(place, row, photo)
+            mesh = self._find(place, row, photo.pixels)
         except NoFaceError:
-            return StoredMesh.without_face(size)
+            return StoredMesh.without_face(photo.size)
         except AlignmentError as error:
             raise _LeaveOut(str(error), NOT_ALIGNED) from error
         if not isinstance(mesh, FaceMesh) or len(mesh) != 1:
@@ -163,13 +167,15 @@ class Alignment:
                 f"{row.label}: expected a FaceMesh of one row for each photograph, got {got}; aligners choose "
                 'one face with face="largest".'
             )
-        if mesh.image_size != size:
-            raise _LeaveOut(f"the mesh is for an image of {mesh.image_size}, the photograph has {size}.", NOT_ALIGNED)
-        return StoredMesh.of(mesh)
+        if mesh.image_size == shape:
+            return StoredMesh.of(photo.mesh_in_file(mesh))
+        if mesh.image_size == photo.size:  # it was there already, for a file that is read smaller
+            return StoredMesh.of(mesh)
+        raise _LeaveOut(f"the mesh is for an image of {mesh.image_size}, the photograph has {photo.size}.", NOT_ALIGNED)
 
     # ----------------------------------------------------------------------------------------------- afterwards
-    def photo(self, place: int) -> np.ndarray:
-        """Reads the photograph again, (H, W, 3) uint8.
+    def photo(self, place: int) -> Photo:
+        """Reads the photograph again.
 
         Raises:
             CanonicalError: the file has changed since its face was found.
@@ -179,7 +185,7 @@ class Alignment:
             raise CanonicalError(
                 f"{path}: the file changed or went away since its face was found; make the data set again."
             )
-        return read_photo(path)
+        return load_photo(path, self.max_pixels)
 
     def _unchanged(self, place: int) -> bool:
         path = self.rows[place].path
@@ -231,27 +237,6 @@ class _LeaveOut(Exception):
     def __init__(self, reason: str, kind: str) -> None:
         super().__init__(reason)
         self.kind = kind
-
-
-def read_photo_of(path: Path) -> np.ndarray:
-    """:func:`read_photo`, whose errors leave the photograph out."""
-    try:
-        return read_photo(path)
-    except CanonicalError as error:
-        raise _LeaveOut(str(error).removeprefix(f"{path}: "), UNREADABLE) from error
-
-
-def _pixels_in_header(path: Path) -> int:
-    """Width times height from the image's header; 0 if it cannot be read, of which :func:`read_photo` says more."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels is what counts
-            with open_photo(path) as image:
-                return image.width * image.height
-    except Exception:  # decoders of damaged files raise nearly anything
-        return 0
 
 
 def _stamp(path: Path) -> tuple[int, int]:

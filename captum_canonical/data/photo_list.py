@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faces.photos import EXTENSIONS, PathType
+from captum_canonical.faces.photo_files import EXTENSIONS, PathType
 from captum_canonical.statistics.labels import is_missing, label_texts
 
 
@@ -47,8 +44,6 @@ class PhotoRow:
 
 Source = PathType | Sequence[PathType | Sequence[Any] | Mapping[str, Any] | PhotoRow]
 COLUMNS = ("path", "target", "group", "identity")
-INTEGER = re.compile(r"[+-]?[0-9]+")
-DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def list_rows(
@@ -184,137 +179,3 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
                 "commas need quotation marks."
             )
     return header, lines
-
-
-def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Names of classes, None where they have none.
-
-    Raises:
-        CanonicalError: they are no list of different names.
-
-    Example::
-
-        >>> class_names(["glad", "sad"]), class_names(2), class_names(None)
-        (('glad', 'sad'), None, None)
-    """
-    if classes is None or isinstance(classes, Integral):
-        return None
-    names = () if isinstance(classes, str) else tuple(str(name) for name in classes)  # type: ignore[union-attr]
-    if not names or len(set(names)) < len(names):
-        raise CanonicalError(f"classes: expected a number or a list of different names, got {classes!r}.")
-    return names
-
-
-class ClassNamesError(CanonicalError):
-    """Names of classes are not as many as the network has outputs."""
-
-
-def check_class_names(names: Sequence[str] | None, outputs: int) -> None:
-    """Raises ClassNamesError unless there is a name for each output, no names, or a single score, which has none.
-
-    Example::
-
-        >>> check_class_names(["glad", "sad"], 2)
-    """
-    if names and outputs not in (1, len(names)):
-        raise ClassNamesError(
-            f"classes=[...]: expected a name for each of the network's {outputs} outputs, in their order, got "
-            f"{len(names)} ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})."
-        )
-
-
-def with_targets(rows: Sequence[PhotoRow], classes: int | Sequence[str] | None = None) -> list[PhotoRow]:
-    """The rows with targets as Captum takes them.
-
-    Args:
-        rows: with or without targets; texts, as a CSV file holds them, stand for numbers or for class names.
-        classes: how many classes there are, or their names in the order of the network's outputs. Default: targets are
-            whole numbers from 0 (or tuples of them), or else numbers to be predicted.
-
-    Raises:
-        CanonicalError: targets are missing in some rows only, are no numbers or names of this kind, or lie outside the
-            range; the message names the rows.
-
-    Example::
-
-        >>> from pathlib import Path
-        >>> rows = [PhotoRow(Path("a.jpg"), "sad"), PhotoRow(Path("b.jpg"), "glad")]
-        >>> [row.target for row in with_targets(rows, classes=["glad", "sad"])]
-        [1, 0]
-    """
-    given = [row for row in rows if row.target is not None]
-    if not given:
-        return list(rows)
-    if len(given) < len(rows):
-        raise CanonicalError(_report("a target in each row or in none", [r for r in rows if r.target is None]))
-    if classes is None:
-        return _numbers(rows)
-    if isinstance(classes, Integral):
-        wanted = f"targets from 0 to {int(classes) - 1} (classes={int(classes)})"
-        return _converted(rows, lambda value: _index(value, int(classes)), wanted)
-    names = class_names(classes) or ()
-    wanted = f"one of {len(names)} class names ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})"
-    return _converted(
-        rows,
-        lambda value: names.index(value) if value in names else _index(value, len(names)),
-        f"{wanted} or its place",
-    )
-
-
-def _numbers(rows: Sequence[PhotoRow]) -> list[PhotoRow]:
-    values = [_number(row.target) for row in rows]
-    wrong = [row for row, value in zip(rows, values, strict=True) if value is None]
-    if wrong:
-        raise CanonicalError(
-            _report("targets that are numbers", wrong)
-            + " For class names give classes=[...], in the order of the network's outputs."
-        )
-    if any(isinstance(value, float) for value in values):  # a column "30, 31.5" is one of numbers to be predicted
-        values = [value if isinstance(value, tuple) else float(value) for value in values]  # type: ignore[arg-type]
-    negative = [
-        row for row, value in zip(rows, values, strict=True) if not isinstance(value, float) and _below_zero(value)
-    ]
-    if negative:
-        raise CanonicalError(
-            _report("class indices from 0", negative) + " Numbers to be predicted are given as floats, such as -2.0."
-        )
-    return [replace(row, target=value) for row, value in zip(rows, values, strict=True)]
-
-
-def _below_zero(value: Any) -> bool:
-    return min(value) < 0 if isinstance(value, tuple) else value < 0
-
-
-def _converted(rows: Sequence[PhotoRow], convert: Callable[[Any], int | None], wanted: str) -> list[PhotoRow]:
-    values = [convert(row.target) for row in rows]
-    wrong = [row for row, value in zip(rows, values, strict=True) if value is None]
-    if wrong:
-        raise CanonicalError(_report(wanted, wrong))
-    return [replace(row, target=value) for row, value in zip(rows, values, strict=True)]
-
-
-def _index(value: Any, count: int) -> int | None:
-    number = _number(value)
-    return number if isinstance(number, int) and 0 <= number < count else None
-
-
-def _number(value: Any) -> int | float | tuple[int, ...] | None:
-    """A finite number, a tuple of whole numbers, or None for anything else."""
-    if isinstance(value, str):
-        text = value.strip()
-        if not DECIMAL.fullmatch(text):  # Python reads "1_0" and digits of other scripts, too
-            return None
-        value = int(text) if INTEGER.fullmatch(text) else float(text)
-    elif getattr(value, "shape", None) == ():  # numbers of NumPy and torch
-        value = value.item()
-    if isinstance(value, tuple) and value and all(isinstance(each, Integral) for each in value):
-        return tuple(int(each) for each in value)
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
-
-
-def _report(wanted: str, rows: Sequence[PhotoRow]) -> str:
-    listed = "; ".join(f"{row.label}: {row.target!r}" for row in rows[:5])
-    more = f"; and {len(rows) - 5} more" if len(rows) > 5 else ""
-    return f"target: expected {wanted}, got {listed}{more}."

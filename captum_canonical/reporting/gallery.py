@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.aligned_faces import MAX_PIXELS, AlignedFaces
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import crop_photo, to_arrays
-from captum_canonical.faces.photos import PathType, read_photo
+from captum_canonical.faces.photo_files import PathType
+from captum_canonical.faces.photos import load_photo
 from captum_canonical.reporting.display import (
     RegionNames,
     Scale,
@@ -110,7 +111,8 @@ def _read(path: Path | None, box: Box) -> np.ndarray:
         raise CanonicalError("not known where the photograph lies")
     if not path.is_file():
         raise CanonicalError("the photograph is not where it was")
-    return _shown(read_photo(path), box)
+    photo = load_photo(path, MAX_PIXELS)
+    return _shown(photo.pixels, None if box is None else photo.box_of(box))
 
 
 def _in_memory(photos: Tensor | Sequence[np.ndarray], place: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError, NoFaceError
 from captum_canonical.faces.images import crop_to_face, to_tensor
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photos import read_photo
+from captum_canonical.faces.photos import load_photo, read_photo
 from dataset_tools import CornerAligner, dataset, photo, write_photos
 
 
@@ -82,7 +82,7 @@ def test_only_one_photo_is_decoded_for_one_record(folder: Path, monkeypatch: pyt
     data = dataset(folder).align()
     read = []
     monkeypatch.setattr(
-        "captum_canonical.data.alignment.read_photo", lambda path: read.append(path) or read_photo(path)
+        "captum_canonical.data.alignment.load_photo", lambda path, limit: read.append(path) or load_photo(path, limit)
     )
     _ = data[2], data.left_out, data.counts(), data.fingerprint
     assert read == [folder / "02.png"]

@@ -79,7 +79,7 @@ def test_limit_of_pixels_can_be_set_and_is_checked_before_decoding(
 ) -> None:
     write_photos(tmp_path, 2)  # 50 x 40
     assert len(dataset(tmp_path, max_pixels=2000, cache=tmp_path / "cache")) == 2
-    monkeypatch.setattr("captum_canonical.data.alignment.read_photo", lambda path: pytest.fail("was decoded"))
+    monkeypatch.setattr("captum_canonical.data.alignment.load_photo", lambda *_: pytest.fail("was decoded"))
     with pytest.warns(UserWarning, match="2 of 2"):
         data = dataset(tmp_path, max_pixels=1999, cache=tmp_path / "cache").align()  # cached meshes do not help
     assert "2,000 pixels, more than max_pixels=1,999" in data.left_out[0].reason and not CornerAligner.calls
@@ -148,7 +148,7 @@ def test_files_that_change_afterwards_are_noticed(tmp_path: Path, monkeypatch: p
     paths = write_photos(tmp_path, 3)
     data = dataset(tmp_path).align()
     with monkeypatch.context() as patch:
-        patch.setattr("captum_canonical.data.alignment.file_digest", lambda path: pytest.fail("was read once more"))
+        patch.setattr("captum_canonical.data.alignment.file_digest", lambda *_: pytest.fail("was read once more"))
         assert data[0].place == 0
     os.utime(paths[0], (0, 0))  # another time, the same bytes
     assert data[0].place == 0
