@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from captum_canonical.adapters.aligner import Aligner, as_aligner
-from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_similarity
+from captum_canonical.adapters.landmarks import FIVE_POINTS, LANDMARKS_68
 from captum_canonical.errors import AlignmentError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Images, count_and_size
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.similarity import fit_similarity
 
-KEYPOINTS_468: tuple[tuple[int, ...], ...] = (LANDMARKS_68[36:42], LANDMARKS_68[42:48], (4,), (61,), (291,))
-"""MediaPipe vertices whose mean is each keypoint: eye on the image's left, on its right, nose tip, mouth corners."""
+KEYPOINTS_468 = tuple(tuple(LANDMARKS_68[number] for number in group) for group in FIVE_POINTS)
+"""MediaPipe vertices whose mean is each of the :data:`~captum_canonical.adapters.landmarks.FIVE_POINTS`."""
 
 
 class KeypointAligner(Aligner):

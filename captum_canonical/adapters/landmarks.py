@@ -1,73 +1,15 @@
-"""The best similarity (rotation, one scale, shift) between two sets of corresponding points."""
+"""Sixty-eight landmarks of faces, by iBUG's numbers: which vertices they are, and a whole mesh fitted to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from captum_canonical.errors import AlignmentError
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """B maps ``x -> scale * rotation @ x + shift`` of D-dimensional points; never a reflection.
-
-    Attributes:
-        scale: (B,) positive.
-        rotation: (B, D, D) with determinant +1.
-        shift: (B, D).
-    """
-
-    scale: Tensor
-    rotation: Tensor
-    shift: Tensor
-
-    def apply(self, points: Tensor) -> Tensor:
-        """(P, D) or (B, P, D) points -> (B, P, D)."""
-        return self.scale[:, None, None] * points @ self.rotation.mT + self.shift[:, None]
-
-    def undo(self, points: Tensor) -> Tensor:
-        """(B, P, D) points -> where :meth:`apply` would have taken them from."""
-        return (points - self.shift[:, None]) @ self.rotation / self.scale[:, None, None]
-
-
-def fit_similarity(source: Tensor, target: Tensor) -> Similarity:
-    """Least-squares similarity that takes one shape to each of B others (Umeyama 1991, eqs. 40-43).
-
-    Args:
-        source: (P, D).
-        target: (B, P, D), the same points.
-
-    Raises:
-        AlignmentError: the points of a shape coincide or are not finite, so that there is no such map.
-
-    Example::
-
-        >>> square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-        >>> fit_similarity(square, 2 * square[None] + 5).scale
-        tensor([2.], dtype=torch.float64)
-    """
-    source, target = source.double(), target.double()
-    from_mean, to_mean = source.mean(0), target.mean(1)
-    start, end = source - from_mean, target - to_mean[:, None]
-    if not bool(torch.isfinite(end).all()) or not bool(torch.isfinite(start).all()):
-        raise AlignmentError("similarity: expected finite points, got NaN or infinity.")
-    left, values, right = torch.linalg.svd(end.mT @ start)
-    signs = torch.ones_like(values)
-    signs[:, -1] = torch.linalg.det(left @ right).sign()  # the nearest rotation, where the best map is a reflection
-    rotation = (left * signs[:, None]) @ right
-    scale = (values * signs).sum(1) / start.square().sum()
-    if not bool((scale > 0).all()):  # NaN, where all source points coincide, included
-        raise AlignmentError(
-            "similarity: expected points that outline a shape, but those of a shape coincide, or are the mirror image "
-            "of the other's, so that no turning and scaling brings them nearer."
-        )
-    return Similarity(scale, rotation, to_mean - scale[:, None] * (rotation @ from_mean))
-
+from captum_canonical.faces.similarity import fit_similarity
 
 # fmt: off
 LANDMARKS_68: tuple[int, ...] = (
@@ -80,6 +22,31 @@ LANDMARKS_68: tuple[int, ...] = (
 )
 # fmt: on
 """The MediaPipe vertex nearest to each iBUG landmark, symmetric: mirrored landmarks have mirrored vertices."""
+
+# fmt: off
+_PRNET_2194 = (
+    1071, 1317, 1542, 1751, 2044, 2045, 2063, 2064, 2098, 2074, 2100, 2059, 2060, 1771, 1552, 1315, 1106,
+    544, 483, 422, 435, 436, 462, 426, 439, 489, 588,
+    621, 818, 1027, 1150, 1297, 1334, 1310, 1359, 1249,
+    754, 705, 681, 743, 755, 779, 770, 672, 685, 796, 820, 795,
+    1636, 1512, 1489, 1524, 1501, 1536, 1660, 1735, 1777, 1808, 1745, 1734,
+    1647, 1592, 1581, 1581, 1593, 1670, 1713, 1702,
+)
+# fmt: on
+
+LANDMARKS_OF = {
+    "mediapipe-468": LANDMARKS_68,
+    "ibug-68": tuple(range(68)),
+    "prnet-2194": _PRNET_2194,
+    "prnet-43867": tuple(20 * vertex for vertex in _PRNET_2194),
+}
+"""Topology -> its vertex for each iBUG landmark. Of PRNet's vertices, every 20th, the one nearest to MediaPipe's vertex
+in 60 photographs, on average 4 % of the distance between the outer eye corners from it."""
+TOPOLOGY_OF = {468: "mediapipe-468", 68: "ibug-68", 2194: "prnet-2194", 43_867: "prnet-43867"}
+"""Number of vertices -> topology that meshes without a name are taken for."""
+
+FIVE_POINTS: tuple[tuple[int, ...], ...] = (tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,))
+"""Landmarks whose mean is each of five keypoints: eye on the image's left, on its right, nose tip, mouth corners."""
 
 OUTER_EYE_CORNERS = (36, 45)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace, _SubParsersAction
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ def run(arguments: Namespace) -> CommandResult:
         return _estimate(arguments, session, time.perf_counter() - start)
     batch = session.batch(len(session.data))
     result = _benchmark(arguments, session, batch, arguments.folds, batch.identities, not arguments.quiet)
+    result = replace(result, settings={**result.settings, "input": dict(session.data.preprocessing)})
     _write(result, arguments.out)
     counts = alignment_counts(session.data)
     elapsed = time.perf_counter() - start

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from captum_canonical.cli.console import escape
 from captum_canonical.cli.settings import LINKS
+from captum_canonical.data.crop_templates import CROP_TEMPLATES
 
 
 class Parser(ArgumentParser):
@@ -50,14 +51,24 @@ def input_size(text: str) -> int | tuple[int, int]:
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
-def crop_box(text: str) -> str | tuple[float, ...]:
-    """Parses ``face``, ``none`` or LEFT,TOP,RIGHT,BOTTOM."""
-    if text in ("face", "none"):
+CROPS = ("face", "none", *CROP_TEMPLATES)
+
+
+def crop(text: str) -> str | tuple[float, ...]:
+    """Parses one of :data:`CROPS`, or LEFT,TOP,RIGHT,BOTTOM.
+
+    Example::
+
+        >>> crop("arcface"), crop("37,82,140,185")
+        ('arcface', (37.0, 82.0, 140.0, 185.0))
+    """
+    if text in CROPS:
         return text
-    box = numbers(text)
-    if not isinstance(box, tuple) or len(box) != 4:
-        raise ArgumentTypeError(f"expected face, none or LEFT,TOP,RIGHT,BOTTOM, got {text!r}")
-    return box
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"expected {', '.join(CROPS)} or LEFT,TOP,RIGHT,BOTTOM, got {text!r}") from None
+    return left, top, right, bottom
 
 
 def columns(text: str) -> dict[str, str]:
@@ -149,8 +160,16 @@ def add_network(parser: ArgumentParser) -> None:
         "--model", required=True, help="package.module:factory, a TorchScript file, or a torch.export file (.pt2)"
     )
     group.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, or a file of tensors by torch.save")
-    group.add_argument("--size", type=input_size, help="of the input in pixels, such as 224 or 128x96")
-    group.add_argument("--crop", type=crop_box, help="face (default), none, or LEFT,TOP,RIGHT,BOTTOM in pixels")
+    group.add_argument(
+        "--size", type=input_size, help="of the input in pixels, such as 224 or 128x96 (default: that of a template)"
+    )
+    group.add_argument(
+        "--crop",
+        type=crop,
+        metavar="CROP",
+        help="face (default); the template that a recognition network was trained on, "
+        f"{', '.join(CROP_TEMPLATES)}; none; or LEFT,TOP,RIGHT,BOTTOM in pixels",
+    )
     group.add_argument("--margin", type=float, help="around the face, as a share of its longer side (default 0.25)")
     group.add_argument("--channels", choices=["RGB", "BGR", "L"], help="order of colours, or L for grey (default RGB)")
     group.add_argument("--mean", type=numbers, help="of the normalisation (image - mean) / std of images in 0..1")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.confidence.base import ClassConfidence
+from captum_canonical.data.crop_templates import CropTemplate, template_of
 from captum_canonical.errors import CanonicalError
 
 LINKS = {"log_odds": "drop in log-odds", "probability": "drop in probability", "none": "drop in the score"}
@@ -28,8 +29,10 @@ class NetworkSettings:
             return load(weights), {"size": 112, "margin": 0.01, "classes": ("male", "female"), "patch_size": 15}
 
     Attributes:
-        size: of the input, a number of pixels or (height, width). Required, here or as ``--size``.
-        crop: ``"face"``, ``"none"`` for the whole photograph, or a box (left, top, right, bottom) in pixels.
+        size: of the input, a number of pixels or (height, width). Required, here or as ``--size``, unless ``crop`` is a
+            template, which has one.
+        crop: ``"face"``, a template (``"arcface"``, ``"dlib"``, a :class:`~captum_canonical.data.CropTemplate`),
+            ``"none"`` for the whole photograph, or a box (left, top, right, bottom) in pixels.
         margin: around the face, as a share of its longer side.
         channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (one grey channel).
         mean, std: of the normalisation of photographs in 0..1, a number or one for each channel. Default: none, for
@@ -48,7 +51,7 @@ class NetworkSettings:
     """
 
     size: int | tuple[int, int] | None = None
-    crop: str | Sequence[float] = "face"
+    crop: str | CropTemplate | Sequence[float] = "face"
     margin: float = 0.25
     channels: str = "RGB"
     mean: float | Sequence[float] = 0.0
@@ -90,7 +93,7 @@ class NetworkSettings:
         Raises:
             CanonicalError: the size of the input is not known.
         """
-        if self.size is None:
+        if self.size is None and template_of(self.crop) is None:
             raise CanonicalError(
                 "--size: the size of the network's input is not known; give it in pixels, such as --size 224."
             )

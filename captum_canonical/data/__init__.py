@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.alignment import GroupCount, LeftOut
+from captum_canonical.data.crop_templates import CROP_TEMPLATES, CropTemplate
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.data.records import FaceBatch, FaceRecord
 
-__all__ = ["AlignedFaces", "FaceBatch", "FaceRecord", "GroupCount", "LeftOut", "PhotoRow"]
+__all__ = [
+    "CROP_TEMPLATES",
+    "AlignedFaces",
+    "CropTemplate",
+    "FaceBatch",
+    "FaceRecord",
+    "GroupCount",
+    "LeftOut",
+    "PhotoRow",
+]

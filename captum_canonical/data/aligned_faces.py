@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, get_worker_info
 from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.data.alignment import Alignment, Find, GroupCount, LeftOut
+from captum_canonical.data.crop_templates import CropTemplate
 from captum_canonical.data.mesh_cache import MeshCache
 from captum_canonical.data.photo_list import PhotoRow, Source, list_rows
 from captum_canonical.data.records import FaceRecord, NetworkInput, collate
@@ -52,9 +53,11 @@ class AlignedFaces(Dataset[FaceRecord]):
             :class:`~captum_canonical.adapters.FaceMeshAligner`.
         faces: meshes that are there already, in place of an aligner: a callable from a path to a mesh of one row, or a
             mesh with one row for each photograph of the source. They are not cached.
-        size: (H, W) of the network's input, or one number for a square.
-        crop: ``"face"`` for the part around the face (:func:`~captum_canonical.faces.images.crop_to_face`), a box
-            (left, top, right, bottom) in pixels of all photographs, or None for the whole photo, whose shape becomes
+        size: (H, W) of the network's input, or one number for a square. Default: the size of the crop template.
+        crop: ``"face"`` for the part around the face (:func:`~captum_canonical.faces.images.crop_to_face`); what a
+            recognition network was trained on, ``"arcface"``, ``"dlib"``, ``"facenet"`` or a
+            :class:`~captum_canonical.data.CropTemplate`, by which each photograph is turned, scaled and shifted; a box
+            (left, top, right, bottom) in pixels of all photographs; or None for the whole photo, whose shape becomes
             that of the input.
         margin: around the face, as a share of its longer side; only with ``crop="face"``.
         fill: what is beyond the photo, see :func:`captum_canonical.faces.images.crop_photo`.
@@ -102,8 +105,8 @@ class AlignedFaces(Dataset[FaceRecord]):
         aligner: Callable[..., FaceMesh] | None = None,
         *,
         faces: Callable[[Path], FaceMesh] | FaceMesh | None = None,
-        size: int | tuple[int, int],
-        crop: str | Sequence[float] | None = "face",
+        size: int | tuple[int, int] | None = None,
+        crop: str | CropTemplate | Sequence[float] | None = "face",
         margin: float = 0.25,
         fill: str | float | Sequence[float] = "edge",
         channels: str = "RGB",
@@ -120,7 +123,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         self.classes = class_names(classes)
         self.rows = tuple(with_targets(list_rows(source, columns, root, subfolder), classes))
         self._input = NetworkInput(
-            size,  # type: ignore[arg-type]  # made a pair there
+            size,
             crop,
             margin,
             fill,
@@ -218,6 +221,11 @@ class AlignedFaces(Dataset[FaceRecord]):
         return self.align()._alignment.counts()
 
     @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """What is done with each photograph, as what JSON can hold: size, crop, fill, channels, mean and std."""
+        return self._input.settings
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the inputs: bytes of the files, targets, aligner, crop, size and normalisation.
 
@@ -225,7 +233,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         meshes.
         """
         alignment = self.align()._alignment
-        lines = [self._input.describe(), self._settings or "meshes"]
+        lines = [repr(self.preprocessing), self._settings or "meshes"]
         for place, row in enumerate(self.rows):
             mesh = alignment.meshes.get(place)
             known = None if mesh is None else "found" if self._settings else mesh.digest()

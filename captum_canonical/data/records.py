@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.data.crop_templates import CROP_TEMPLATES, CropTemplate, pair_of, template_of
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import Statistics, crop_photo, crop_to_face, to_tensor
@@ -119,8 +120,8 @@ class NetworkInput:
         CanonicalError: an argument is not as described there.
     """
 
-    size: tuple[int, int]
-    crop: str | Sequence[float] | None = "face"
+    size: int | tuple[int, int] | None
+    crop: str | CropTemplate | Sequence[float] | None = "face"
     margin: float = 0.25
     fill: str | float | Sequence[float] = "edge"
     channels: str = "RGB"
@@ -128,16 +129,24 @@ class NetworkInput:
     std: Statistics = 1.0
 
     def __post_init__(self) -> None:
-        sides = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise CanonicalError(f"size: expected (height, width) in whole pixels, got {self.size!r}.")
+        crop = _checked_crop(self.crop)
+        if isinstance(crop, CropTemplate):
+            crop = crop if self.size is None else crop.resized(self.size)
+        elif self.size is None:
+            raise CanonicalError(
+                "size: expected (height, width) in pixels, got None; only crop templates have their own."
+            )
+        size = pair_of(crop.size if isinstance(crop, CropTemplate) else self.size)  # type: ignore[arg-type]
         if self.channels not in _CHANNELS:
             raise CanonicalError(f"channels: expected 'RGB', 'BGR' or 'L' (grey), got {self.channels!r}.")
-        object.__setattr__(self, "size", sides)
-        object.__setattr__(self, "crop", _checked_crop(self.crop))
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, self._per_channel(name))
-        self(np.zeros((2, 2, 3), np.uint8), FaceMesh(torch.eye(3)[None], image_size=(2, 2)))  # margin and fill
+        statistics = {name: self._per_channel(name) for name in ("mean", "std")}
+        for name, value in {"size": size, "crop": crop, **statistics}.items():
+            object.__setattr__(self, name, value)
+        nothing = np.zeros((2, 2, 3), np.uint8)
+        if isinstance(crop, CropTemplate):
+            crop_photo(nothing, (0, 0, 2, 2), (1, 1), self.fill)
+        else:
+            self(nothing, FaceMesh(torch.eye(3)[None], image_size=(2, 2)))  # margin, fill and an empty box
 
     def __call__(self, photo: np.ndarray, mesh: FaceMesh) -> tuple[Tensor, FaceMesh]:
         """Cut, resize and normalise.
@@ -149,7 +158,9 @@ class NetworkInput:
         Returns:
             (C, H, W) float32 and the mesh of one row in its pixels.
         """
-        if self.crop == "face":
+        if isinstance(self.crop, CropTemplate):
+            part, moved = self.crop.crop(photo, mesh, self.fill)
+        elif self.crop == "face":
             part, moved = crop_to_face(photo, mesh, self.margin, self.size, self.fill)  # type: ignore[arg-type]
         else:
             height, width = photo.shape[:2]
@@ -162,10 +173,17 @@ class NetworkInput:
             image = (image * image.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
         return (image - self.mean) / self.std, moved  # type: ignore[operator]  # tensors after __post_init__
 
-    def describe(self) -> str:
-        """All settings as a text."""
-        numbers = [torch.as_tensor(each).flatten().tolist() for each in (self.mean, self.std)]
-        return repr((self.size, self.crop, self.margin, self.fill, self.channels, *numbers))
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it by name, as what JSON can hold; ``margin`` only where it counts."""
+        crop: Any = "whole photograph" if self.crop is None else self.crop
+        if isinstance(self.crop, CropTemplate):
+            crop = {"template": self.crop.name, **self.crop.settings}
+        margin = {"margin": self.margin} if self.crop == "face" else {}
+        mean, std = (torch.as_tensor(each).flatten().tolist() for each in (self.mean, self.std))
+        fill = self.fill if isinstance(self.fill, str) else np.asarray(self.fill).tolist()
+        shown = {"crop": crop, **margin, "fill": fill, "channels": self.channels, "mean": mean, "std": std}
+        return {"size": list(self.size), **shown}  # type: ignore[arg-type]  # a pair after __post_init__
 
     def _per_channel(self, name: str) -> Tensor:
         """(C, 1, 1) float32, or (1, 1, 1) where one number serves all channels."""
@@ -179,15 +197,19 @@ class NetworkInput:
         return values.reshape(-1, 1, 1)
 
 
-def _checked_crop(crop: str | Sequence[float] | None) -> str | tuple[float, ...] | None:
-    if crop is None or (isinstance(crop, str) and crop == "face"):
-        return crop
+def _checked_crop(
+    crop: str | CropTemplate | Sequence[float] | None,
+) -> str | CropTemplate | tuple[float, ...] | None:
+    template = template_of(crop)
+    if template is not None or crop is None or (isinstance(crop, str) and crop == "face"):
+        return template or crop  # type: ignore[return-value]
     try:
         left, top, right, bottom = (float(side) for side in crop)
     except (TypeError, ValueError):
+        known = ", ".join(map(repr, CROP_TEMPLATES))
         raise CanonicalError(
-            f"crop: expected 'face', a box (left, top, right, bottom) in pixels or None for the whole photo, got "
-            f"{crop!r}."
+            f"crop: expected 'face', a template ({known} or a CropTemplate), a box (left, top, right, bottom) in "
+            f"pixels or None for the whole photo, got {crop!r}."
         ) from None
     return left, top, right, bottom
 

@@ -243,13 +243,7 @@ def crop_to_face(
         >>> part.shape, moved.vertices[0, :, :2].tolist()
         ((60, 60, 3), [[10.0, 10.0], [50.0, 10.0], [30.0, 50.0]])
     """
-    if len(mesh) != 1 or tuple(image.shape[:2]) != mesh.image_size:
-        raise AlignmentError(
-            f"crop_to_face: expected a mesh of one row made for an image of (height, width) = "
-            f"{tuple(image.shape[:2])}, got {len(mesh)} rows for {mesh.image_size}; mesh[3] is the fourth row."
-        )
-    if mesh.missing:
-        raise NoFaceError("crop_to_face: the mesh has no face (found=False); leave such images out.")
+    check_one_face("crop_to_face", image, mesh)
     if margin < 0:
         raise AlignmentError(f"margin: expected a share of at least 0, got {margin}.")
     height, width = (size, size) if isinstance(size, int) else size
@@ -260,6 +254,22 @@ def crop_to_face(
     left, top = (left + right - wide) / 2, (top + bottom - high) / 2
     photo = crop_photo(image, (left, top, left + wide, top + high), (height, width), fill)
     return photo, mesh.cropped(left, top, wide, high).resized((height, width))
+
+
+def check_one_face(name: str, image: np.ndarray, mesh: FaceMesh) -> None:
+    """Raises unless a mesh is that of one face in this image; ``name`` is what messages begin with.
+
+    Raises:
+        AlignmentError: it has not one row, or belongs to another image size.
+        NoFaceError: its row says that no face was found.
+    """
+    if len(mesh) != 1 or tuple(image.shape[:2]) != mesh.image_size:
+        raise AlignmentError(
+            f"{name}: expected a mesh of one row made for an image of (height, width) = {tuple(image.shape[:2])}, got "
+            f"{len(mesh)} rows for {mesh.image_size}; mesh[3] is the fourth row."
+        )
+    if mesh.missing:
+        raise NoFaceError(f"{name}: the mesh has no face (found=False); leave such images out.")
 
 
 def _window_weights(start: float, end: float, count: int, length: int, edge: bool) -> tuple[np.ndarray, int]:

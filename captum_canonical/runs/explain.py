@@ -174,10 +174,13 @@ def explain_dataset(
         source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         where = _device(forward_func) if device is None else check_device("device", device)
         maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed), source.classes)
+        settings = maps.settings(complete=network_key is None) | {"batch_size": batch_size, "order": source.order}
+        if source.preprocessing is not None:
+            settings["input"] = dict(source.preprocessing)
         manifest = Manifest(
             count=source.batches[-1].stop,
             size=face.size,
-            settings=maps.settings(complete=network_key is None) | {"batch_size": batch_size, "order": source.order},
+            settings=settings,
             network=network_fingerprint(forward_func, network_key, chosen),
             data=source.fingerprint,
         )

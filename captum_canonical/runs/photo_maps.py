@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args, run_forward
-from captum_canonical.adapters.landmarks import fit_similarity
 from captum_canonical.attributions.base import networks_of, run_attribution
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.data.targets import ClassNamesError, check_class_names
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.similarity import fit_similarity
 from captum_canonical.fingerprint import describe
 from captum_canonical.inference.scorer import Scorer
 from captum_canonical.restore import network_kept, seed_generators

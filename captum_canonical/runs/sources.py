@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +51,7 @@ class PhotoSource(ABC):
         order: of the rows, in words.
         photographs: all of the user's, those that are left out too.
         classes: their names, or None.
+        preprocessing: what is done with each photograph, as far as it is known.
     """
 
     batches: list[range]
@@ -58,6 +59,7 @@ class PhotoSource(ABC):
     order: str
     photographs: PhotoColumns
     classes: Sequence[str] | None = None
+    preprocessing: Mapping[str, Any] | None = None
 
     @abstractmethod
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
@@ -136,7 +138,7 @@ class FileSource(PhotoSource):
         self._data = data
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = data.fingerprint
-        self.classes = data.classes
+        self.classes, self.preprocessing = data.classes, data.preprocessing
         places, left_out = range(len(data.rows)), data.left_out
         numbers = {data.places[number]: row for row, number in enumerate(self._order)}
         self.photographs = {

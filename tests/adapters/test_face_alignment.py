@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
-from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68, fit_similarity
+from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.errors import AlignmentError, MissingDependencyError, NoFaceError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.photos import list_photos, read_photo
+from captum_canonical.faces.similarity import fit_similarity
 
 INDEX = list(LANDMARKS_68)
 # fmt: off
@@ -35,43 +36,6 @@ MIRRORED = [  # of each iBUG landmark
 def rotation(yaw: float, roll: float) -> torch.Tensor:
     (a, b), (c, d) = (np.cos(yaw), np.sin(yaw)), (np.cos(roll), np.sin(roll))
     return torch.tensor([[c, -d, 0], [d, c, 0], [0, 0, 1]]) @ torch.tensor([[a, 0, b], [0, 1, 0], [-b, 0, a]])
-
-
-# --------------------------------------------------------------------------------------------- similarity
-@pytest.mark.parametrize("dims", [2, 3])
-def test_similarity_is_recovered_exactly(dims: int) -> None:
-    source = torch.rand(7, dims, dtype=torch.float64)
-    turn = rotation(0.4, -1.1).double() if dims == 3 else rotation(0, 2.5)[:2, :2].double()
-    targets = torch.stack([3.5 * source @ turn.T - 20, source])
-    fitted = fit_similarity(source, targets)
-    torch.testing.assert_close(fitted.apply(source), targets)
-    torch.testing.assert_close(fitted.undo(targets), source.expand(2, -1, -1))
-    torch.testing.assert_close(fitted.scale, torch.tensor([3.5, 1], dtype=torch.float64))
-    torch.testing.assert_close(fitted.rotation[0], turn)
-
-
-def test_similarity_is_the_best_one_and_no_reflection() -> None:
-    source, target = torch.randn(9, 3).double(), torch.randn(1, 9, 3).double()
-    fitted = fit_similarity(source, target)
-    error = (fitted.apply(source) - target).square().sum()
-    for _ in range(100):
-        nearby = torch.eye(3).double() + 0.05 * torch.randn(3, 3).double()
-        turn, upper = torch.linalg.qr(nearby)
-        turn = turn * upper.diagonal().sign()  # the rotation near the identity
-        other = fitted.scale * (1 + 0.05 * torch.randn(1)) * source @ (fitted.rotation[0] @ turn).T
-        other = other + target.mean(1) - other.mean(0)
-        assert (other - target).square().sum() >= error - 1e-9
-    mirrored = fit_similarity(source, (source * torch.tensor([-1.0, 1, 1]))[None])
-    assert torch.linalg.det(mirrored.rotation[0]) == pytest.approx(1)
-
-
-def test_points_without_a_shape_are_errors() -> None:
-    with pytest.raises(AlignmentError, match="coincide"):
-        fit_similarity(torch.rand(5, 3), torch.ones(1, 5, 3))
-    with pytest.raises(AlignmentError, match="coincide"):
-        fit_similarity(torch.ones(5, 3), torch.rand(1, 5, 3))
-    with pytest.raises(AlignmentError, match="NaN"):
-        fit_similarity(torch.rand(5, 3), torch.full((1, 5, 3), torch.nan))
 
 
 # ------------------------------------------------------------------------------------------------ the fit

@@ -54,6 +54,7 @@ def test_options_that_do_not_fit_are_one_line(capsys: Capture) -> None:
         (explain_command("photos", "run", "--mean", "0.1;0.2"), "numbers with commas"),
         (explain_command("photos", "run", "--batch-size", "0"), "from 1 on"),
         (explain_command("photos", "run", "--crop", "1,2,3"), "LEFT,TOP,RIGHT,BOTTOM"),
+        (explain_command("photos", "run", "--crop", "arcfaces"), "face, none, arcface, dlib, facenet or LEFT"),
         (explain_command("photos", "run", "--columns", "file"), "NAME=COLUMN"),
     ):
         line = run_error(arguments, capsys)

@@ -36,6 +36,17 @@ def test_explain_goes_on_and_refuses_other_settings(photos: Path, tmp_path: Path
     assert "patch_size: 5" in run_error(explain_command(photos, run, "--patch-size", 7), capsys)
 
 
+def test_the_crop_of_a_template(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    options = ["--crop", "arcface", "--size", SIDE, "--method", "saliency"]
+    run_json(explain_command(photos, tmp_path / "run", *options, points=None), capsys)
+    found = cc.ModelSaliency.open(tmp_path / "run")
+    assert found.run.settings["input"]["crop"]["template"] == "arcface"
+    data = cc.AlignedFaces(photos, DrawnAligner(), size=SIDE, crop="arcface")
+    assert found.run.data == data.fingerprint
+    error = run_error(explain_command(photos, tmp_path / "run", *options[2:], "--crop", "dlib", points=None), capsys)
+    assert "input.crop.template: arcface there, dlib now" in error
+
+
 def test_targets_groups_and_identities_of_a_table(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     table = tmp_path / "people.csv"
     table.write_text("file,target,group,identity\n00.png,b,x,ada\n01.png,c,y,bob\n02.png,a,x,ada\n")

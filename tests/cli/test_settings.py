@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from captum_canonical.cli.settings import NetworkSettings
+from captum_canonical.data import CropTemplate
 from captum_canonical.errors import CanonicalError
 
 
@@ -20,6 +21,18 @@ def test_the_command_line_wins_over_the_factory() -> None:
         _ = NetworkSettings().preprocessing
     with pytest.raises(CanonicalError, match="as a mapping"):
         NetworkSettings.of(3)  # type: ignore[arg-type]
+
+
+def test_a_template_brings_its_size() -> None:
+    named, own = (
+        NetworkSettings(crop="arcface"),
+        NetworkSettings(crop=CropTemplate([(1, 1), (2, 2)], 8, vertices=[0, 1])),
+    )
+    assert named.preprocessing["crop"] == "arcface" and named.preprocessing["size"] is None
+    assert own.preprocessing["crop"] is own.crop
+    assert named.overridden(Namespace(size=56)).preprocessing["size"] == 56
+    with pytest.raises(CanonicalError, match="--size"):
+        _ = NetworkSettings(crop=(1, 2, 3, 4)).preprocessing
 
 
 def test_the_fill_is_a_colour_before_the_normalisation() -> None:
