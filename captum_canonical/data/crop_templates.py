@@ -240,9 +240,9 @@ CROP_TEMPLATES: Mapping[str, CropTemplate] = MappingProxyType(
 )
 """Templates by name. ``"arcface"``: the five points of ArcFace and its successors (Deng et al. 2019). ``"dlib"``: the
 corners of the eyes and the base of the nose, with the padding of 0.25 of dlib's network (``get_face_chip_details``).
-``"facenet"``: FaceNet's networks were trained on boxes of the detector MTCNN with 32 pixels more, squeezed into squares of
-160. These are the mean places of the five points there in 300 photographs of LFW, on which such boxes and these crops
-overlap by 84 % (intersection over union)."""
+``"facenet"``: FaceNet's networks were trained on boxes of the detector MTCNN with 32 pixels more, squeezed into a
+square of 160. These are the mean places of the five points there in 300 photographs of LFW, on which such boxes and
+these crops overlap by 84 % (intersection over union)."""
 
 
 def template_of(crop: object) -> CropTemplate | None:
