@@ -120,7 +120,8 @@ class CropTemplate:
         Raises:
             AlignmentError: the mesh's landmarks are not known, or it has fewer vertices than are named.
         """
-        groups = self.vertices if self.vertices is not None else self._as_vertices(mesh.topology, mesh.num_vertices)
+        own = None if self.vertices is None else _groups(self.vertices, "vertices", None)
+        groups = own or self._as_vertices(mesh.topology, mesh.num_vertices)
         if max(map(max, groups)) >= mesh.num_vertices:
             raise AlignmentError(
                 f"crop template {self.name}: expected meshes with the vertices {groups}, got {mesh.num_vertices} of "
@@ -129,13 +130,13 @@ class CropTemplate:
         plane = mesh.vertices[..., :2].detach().cpu().double()
         return torch.stack([plane[:, list(group)].mean(1) for group in groups], 1)
 
-    def _as_vertices(self, topology: str | None, count: int) -> Sequence[Sequence[int]]:
-        assert self.landmarks is not None  # of a template without vertices
+    def _as_vertices(self, topology: str | None, count: int) -> tuple[tuple[int, ...], ...]:
+        landmarks = _groups(self.landmarks, "landmarks", 67)
         known = LANDMARKS_OF.get(topology or TOPOLOGY_OF.get(count, ""))
         if known is not None:
-            return [[known[number] for number in group] for group in self.landmarks]
-        if count == 5 and topology in ("keypoints-5", None) and self.landmarks == FIVE_POINTS:
-            return [[number] for number in range(5)]
+            return tuple(tuple(known[number] for number in group) for group in landmarks)
+        if count == 5 and topology in ("keypoints-5", None) and landmarks == FIVE_POINTS:
+            return tuple((number,) for number in range(5))
         raise AlignmentError(
             f"crop template {self.name}: expected meshes whose landmarks are known ({', '.join(LANDMARKS_OF)}), got "
             f"{count} vertices of topology {topology}; name the vertices, CropTemplate(points, size, vertices=...)."
@@ -207,7 +208,7 @@ def pair_of(size: int | tuple[int, int]) -> tuple[int, int]:
 def _groups(value: Groups | None, name: str, most: int | None) -> tuple[tuple[int, ...], ...]:
     if value is None:
         return FIVE_POINTS
-    groups = [(each,) if isinstance(each, Integral) else tuple(each) for each in value]
+    groups = [(each,) if isinstance(each, Integral) else tuple(each) for each in value]  # type: ignore[arg-type]
     if not all(groups):
         raise CanonicalError(f"CropTemplate.{name}: expected at least one index for each point, got {value!r}.")
     return tuple(tuple(check_integer(name, index, 0, most) for index in group) for group in groups)

@@ -204,7 +204,7 @@ def _checked_crop(
     if template is not None or crop is None or (isinstance(crop, str) and crop == "face"):
         return template or crop  # type: ignore[return-value]
     try:
-        left, top, right, bottom = (float(side) for side in crop)
+        left, top, right, bottom = (float(side) for side in crop)  # type: ignore[union-attr]
     except (TypeError, ValueError):
         known = ", ".join(map(repr, CROP_TEMPLATES))
         raise CanonicalError(
