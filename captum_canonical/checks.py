@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from captum_canonical.errors import CanonicalError
 
@@ -109,3 +110,23 @@ def check_device(name: str, value: Any) -> torch.device:
         return torch.empty(0, device=value).device
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise CanonicalError(f"{name}: expected one that PyTorch finds here, such as 'cpu', got {value!r}.") from error
+
+
+def check_representable(name: str, values: Tensor | float, dtype: torch.dtype) -> None:
+    """Raises CanonicalError if integers, such as uint8 pixels, cannot take these values; other types can.
+
+    Example::
+
+        >>> check_representable("baselines", 0.5, torch.uint8)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: baselines: expected values that torch.uint8 images can hold, got 0.5...
+    """
+    if dtype.is_floating_point or dtype.is_complex:
+        return
+    wanted = torch.as_tensor(values).detach().double()
+    wrong = wanted[wanted.to(dtype).double() != wanted]
+    if wrong.numel():
+        raise CanonicalError(
+            f"{name}: expected values that {dtype} images can hold, got {wrong.flatten()[0].item():g}; give the "
+            "images as floating point (images.float()), or whole numbers in their range."
+        )

@@ -100,7 +100,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
 
         They are the image itself, and an occluded copy for each point that counts in it; points whose patches cover the
         same pixels share one. :meth:`refine` takes as many in all. Evaluations that check whether incremental inference
-        is exact, or whose additional arguments are, do not count.
+        is exact, whose additional arguments are, or how much half precision rounds, do not count.
 
         Args:
             inputs, faces, patch_size, num_points: as in :meth:`attribute`.
@@ -182,6 +182,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         call = self._begin(inputs, target, num_points, **given)
         call.evaluate(None, f"{self.get_name()} attribution", show_progress)
         maps, coverage = call.maps()
+        call.drops.tell_rounding(maps)
         return (maps, coverage) if return_coverage else maps
 
     @torch.no_grad()
@@ -245,6 +246,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             maps, coverage = call.maps(points)
             coarser, _ = call.maps(points // 2)
             change = expected_change(as_tuple(maps), as_tuple(coarser), points, everything)
+            call.drops.tell_rounding(maps)
             yield RefinedMaps(maps, coverage, points, points < everything, change)
             if points == everything or bool((change <= tolerance).all()):
                 return
@@ -276,7 +278,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
 
         wanted = geometry.seen & prefix_of(face, num_points).to(geometry.seen.device)
         single = isinstance(inputs, Tensor)
-        return _Call(self.forward_func, photos, single, face, geometry, Drops(geometry, wanted, choose))
+        return _Call(photos, single, face, geometry, Drops(geometry, wanted, scorer, photos, choose))
 
     def _geometry(
         self,
@@ -295,7 +297,6 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
 class _Call:
     """A call of ``attribute`` or ``refine`` under way."""
 
-    forward_func: Callable[..., Any]
     photos: tuple[Tensor, ...]
     single: bool
     face: CanonicalFace
@@ -303,7 +304,7 @@ class _Call:
     drops: Drops
 
     def evaluate(self, num_points: int | None, name: str, show_progress: bool) -> None:
-        with turn_at(self.forward_func, alone=False):
+        with turn_at(self.drops.scorer.forward_func, alone=False):
             self.drops.evaluate(prefix_of(self.face, num_points), name, show_progress)
 
     def maps(self, num_points: int | None = None) -> tuple[Maps, Maps]:

@@ -12,13 +12,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import BaselineType, format_baselines
-from captum_canonical.checks import check_choice, check_integer, check_number
+from captum_canonical.checks import check_choice, check_integer, check_number, check_representable
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.splat import fill_in, footprints, nonempty, splat
 from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
+from captum_canonical.inference.rounding import Rounding
+from captum_canonical.inference.scorer import Scorer
 
 PAPER_PATCH, PAPER_INPUT = 15, 224  # pixels: the paper hides 15 x 15 in inputs of 224 x 224
 
@@ -74,6 +76,7 @@ def fills_for(baselines: BaselineType, inputs: tuple[Tensor, ...]) -> tuple[Tens
                 )
         elif not isinstance(fill, (int, float)):
             raise CanonicalError(f"baselines: expected a number or a tensor, got {type(fill).__name__}.")
+        check_representable("baselines", fill, x.dtype)
     return fills
 
 
@@ -153,6 +156,8 @@ class Drops:
     Args:
         geometry: what each point hides.
         wanted: (N, P) bool, points that may be asked for.
+        scorer: gives the scores of the
+        photos: the inputs of the model, each (N, ...).
         choose: gives the inference for all their patches.
 
     Attributes:
@@ -160,7 +165,15 @@ class Drops:
         evaluated: (N, P) bool.
     """
 
-    def __init__(self, geometry: PointGeometry, wanted: Tensor, choose: Callable[[Patches], Engine]) -> None:
+    def __init__(
+        self,
+        geometry: PointGeometry,
+        wanted: Tensor,
+        scorer: Scorer,
+        photos: tuple[Tensor, ...],
+        choose: Callable[[Patches], Engine],
+    ) -> None:
+        self.scorer, self._photos = scorer, photos
         self._image, self._point = torch.nonzero(wanted, as_tuple=True)
         self._distinct, self._which = geometry.patches(wanted)
         self._hidden = tuple(box is not None for box in geometry.boxes)
@@ -169,6 +182,8 @@ class Drops:
         self._scores = torch.full((len(self._distinct),), torch.nan, dtype=torch.float64, device=wanted.device)
         self.values = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
         self.evaluated = torch.zeros_like(wanted)
+        self._rounding: Rounding | None = None
+        self._told = False
 
     def evaluate(self, points: Tensor, name: str, show_progress: bool) -> None:
         """Finds the drops of these points (P,) in every image, as far as they are wanted and not yet known."""
@@ -186,6 +201,14 @@ class Drops:
         image, point = self._image[asked], self._point[asked]
         self.values[image, point] = self._clean[image] - self._scores[self._which[asked]]
         self.evaluated[image, point] = True
+        if self._rounding is None:
+            self._rounding = Rounding.measured(self.scorer, self._photos, self._scores)
+
+    def tell_rounding(self, maps: Tensor | tuple[Tensor, ...]) -> None:
+        """Says once, of the first maps, how much rounding may move them; see :class:`Rounding`."""
+        if self._rounding is not None and not self._told:
+            self._rounding.tell(maps)
+        self._told = True
 
     def _patches(self, rows: Tensor) -> Patches:
         jobs = self._distinct[rows]

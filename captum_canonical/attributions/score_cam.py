@@ -24,6 +24,7 @@ from captum_canonical.attributions.points import fills_for, rows_for
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.inference.dense import check_finite
+from captum_canonical.inference.rounding import Rounding
 from captum_canonical.inference.scorer import Scorer, check_per_image
 from captum_canonical.turns import alone_at_network
 
@@ -140,6 +141,8 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
             for run in runs:
                 weights = run.weights(weighting, bar.update)
                 results.append(weigh(self, weights, run.activations, attr_dim_summation, relu_attributions))
+                if weighting == "increase":
+                    Rounding.measured(scorer, photos, weights[:0].flatten()).tell(weights)
         return tuple(results) if len(results) > 1 else results[0]
 
     def attribute_future(self) -> None:

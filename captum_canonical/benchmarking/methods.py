@@ -32,6 +32,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.splat import fill_in, footprints, splat
+from captum_canonical.inference.rounding import rounding_collected
 from captum_canonical.restore import network_kept, random_state_kept, seed_generators
 
 MethodArgument: TypeAlias = Attribution | tuple[Attribution, Mapping[str, Any]]
@@ -65,6 +66,7 @@ class BenchmarkMethod:
         failure: why it has no maps, or None.
         seconds: so far.
         evaluations: images that the network has seen so far, or None if they could not be counted.
+        rounding: shares of the largest value by which half precision moves drops, of the images so far.
 
     Raises:
         CanonicalError: it is no attribution, an argument is the benchmark's to give, or its faces do not fit.
@@ -87,6 +89,7 @@ class BenchmarkMethod:
         self.photos = _aligned_for(name, attribution, photos)
         self.attribution = on_face(attribution, self.photos.face)
         self.failure: str | None = None
+        self.rounding: list[Tensor] = []
         self.seconds = 0.0
         self._networks = networks + networks_of(attribution)
         self._counter, self._foreseen = EvaluationCounter(), 0
@@ -127,8 +130,9 @@ class BenchmarkMethod:
         # Global hooks would make canonical occlusion dense.
         counting = nullcontext() if isinstance(inner, CanonicalOcclusion) else self._counter.counting()
         check_reduce(reduce)
-        with counting:
+        with counting, rounding_collected() as rounding:
             found = run_attribution(method, x, arguments, mesh)
+        self.rounding += rounding
         if canonical and arguments.get("space") != "image":
             return self._canonical(found, x, mesh)
         return _projected(found.maps, reduce, x, mesh, face)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType
@@ -22,6 +23,7 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.fills import FillLike
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.fingerprint import describe
+from captum_canonical.inference.rounding import rounding_text
 from captum_canonical.restore import network_kept, random_state_kept, seed_generators
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.bootstrap import effective_number
@@ -267,6 +269,9 @@ def notes_of(
             f"Maps that were scaled image by image: {', '.join(scaled)}. Their canonical mean weighs all images alike, "
             "however strongly the network answered, and the size of its values means nothing."
         )
+    for run in runs:
+        shares = torch.cat(run.rounding or [torch.zeros(0)])
+        notes += filter(None, [rounding_text(shares, f"{run.name} in half precision")])
     notes.append(
         "Ranks: paired sign-flip tests, two-sided, Holm's correction over all pairs of rows of a measure and fill. "
         "Values and intervals of a row do not depend on the others; Win % and ranks do."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_representable
 from captum_canonical.errors import CanonicalError
 from captum_canonical.plugins import FILLS
 
@@ -209,15 +210,17 @@ def fill_pixels(images: Tensor, hidden: Tensor, fill: FillLike) -> Tensor:
         fill: a fill, its name, a number, a tensor or a function, see :func:`as_fill`.
 
     Raises:
-        CanonicalError: the fill is unknown, or returns another shape.
+        CanonicalError: the fill is unknown, returns another shape, or values that integer images cannot hold.
     """
-    filled = as_fill(fill)(images, hidden)
+    filled = as_fill(fill)(images if images.is_floating_point() else images.double(), hidden)
     if not isinstance(filled, Tensor) or filled.shape != images.shape:
         raise CanonicalError(
             f"fill {fill_name(fill)!r}: expected images of shape {tuple(images.shape)}, got "
             f"{tuple(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__}."
         )
-    return torch.where(hidden.to(images.device) > 0, filled.to(images), images)
+    gone = hidden.to(images.device) > 0
+    check_representable(f"fill {fill_name(fill)!r}", filled.to(images.device)[gone.expand_as(filled)], images.dtype)
+    return torch.where(gone, filled.to(images), images)
 
 
 def filled_once(images: Tensor, fill: FillLike) -> Tensor | None:

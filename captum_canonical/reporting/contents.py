@@ -175,6 +175,8 @@ def _notices(result: ModelSaliency) -> list[str]:
         notices.append("No photograph has a map yet, so that there is no map to show.")
     elif result.weights == "photographs" and (imbalance := units_of(result.photos).imbalance):
         notices.append(imbalance)
+    if result.run is not None and (rounding := result.run.rounding):
+        notices.append(f"{rounding[0].upper()}{rounding[1:]}")
     return notices
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import read_json
+from captum_canonical.inference.rounding import rounding_text
 from captum_canonical.run_folder.layout import (
     CHUNK,
     COLUMNS,
@@ -121,8 +122,9 @@ class RunFolder:
         They are ``name``, ``place`` (in the source of the data), ``group``, ``identity``, ``label`` (the target that
         the data know), ``target`` (the one that is explained), ``predicted`` (class with the largest output, None where
         there is a single one), ``score`` (of the target), ``status`` ("done", "failed" or, where the files were changed
-        since, "damaged"), ``reason``, and ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the
-        image's right, and up; None where the mesh has no depth).
+        since, "damaged"), ``reason``, ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the
+        image's right, and up; None where the mesh has no depth), and ``rounding``, how far rounding moves a drop where
+        scores are computed in half precision, as a share of the largest value of the map (None in float32).
         """
         rows = [self._record(row) for row in range(self._rows)]
         return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
@@ -230,6 +232,12 @@ class RunFolder:
         return read_photographs(self.path)
 
     # ------------------------------------------------------------------------------------------------- reports
+    @property
+    def rounding(self) -> str:
+        """What half precision does to the maps, in words; empty if it does nothing."""
+        shares = [share for share in self.records["rounding"] if share is not None]
+        return rounding_text(torch.tensor(shares), "the scores were computed in half precision")
+
     @property
     def has_damage(self) -> bool:
         """Whether photographs are missing because a map or a record is not as it was written."""

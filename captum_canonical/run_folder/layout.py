@@ -90,8 +90,9 @@ STOPPING = "stopping.json"
 MAP_TYPE, COVERAGE_TYPE = np.dtype(np.float32), np.dtype(np.int16)
 LABELS = ("name", "place", "group", "identity", "label")
 """What is known about a photograph before it is explained: the same call may bring other labels the next time."""
-COLUMNS = (*LABELS, "target", "predicted", "score", "status", "reason", "yaw", "pitch")
-"""What is known about a photograph of the run, beside the number of its row."""
+COLUMNS = (*LABELS, "target", "predicted", "score", "status", "reason", "yaw", "pitch", "rounding")
+"""What is known about a photograph of the run, beside the number of its row; ``rounding`` is what half precision does
+to a drop, as a share of the largest value of the map (None in float32)."""
 CHUNK = 8  # rows that are read at once: enough to keep a processor busy, and no more memory than that
 
 

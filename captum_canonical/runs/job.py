@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from captum_canonical.errors import CanonicalError
+from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.files import with_checksum, write_json
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.run_folder.layout import MANIFEST, STOPPING, check_folder
@@ -195,3 +196,5 @@ class Job:
             reason = next(iter(RunFolder.open(self.root).left_out.values()))
             raise CanonicalError(f"{self.root}: no photograph could be explained: {reason}")
         result.save_summary()
+        if result.run is not None and result.run.rounding:
+            warnings.warn(f"{self.root}: {result.run.rounding}", stacklevel=user_stacklevel())

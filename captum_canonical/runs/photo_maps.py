@@ -20,6 +20,7 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.similarity import fit_similarity
 from captum_canonical.fingerprint import describe
+from captum_canonical.inference.rounding import rounding_collected, shares_of_images
 from captum_canonical.inference.scorer import Scorer
 from captum_canonical.restore import network_kept, seed_generators
 from captum_canonical.runs.sources import LoadedBatch, rows_of
@@ -76,7 +77,7 @@ def _deep(shapes: Tensor) -> Tensor:
     return extents[:, -1] > FLAT * extents[:, 0]
 
 
-NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch": None}
+NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch": None, "rounding": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +172,9 @@ class PhotoMaps:
             for score in scores:
                 if not math.isfinite(score):
                     raise CanonicalError(f"the network's score is {score}")
-            maps, coverage = self._attribute(chosen, target)
+            with rounding_collected() as rounding:
+                maps, coverage = self._attribute(chosen, target)
+        shares = shares_of_images(rounding, len(chosen))
         poses = [[_rounded(angle) for angle in pose] for pose in head_pose(chosen.faces, self.face).tolist()]
         for place, row in enumerate(rows):
             own, hits, (yaw, pitch) = maps[place], coverage[place], poses[place]
@@ -181,8 +184,8 @@ class PhotoMaps:
                 result.records[kept[row]] = _failed(int(batch.places[row]), reason) | record
                 continue
             result.maps[kept[row]], result.coverage[kept[row]] = own, hits
-            found = {"target": _of_row(target, place), "score": scores[place], "status": "done", "reason": None}
-            result.records[kept[row]] = record | found
+            record |= {"target": _of_row(target, place), "score": scores[place], "rounding": shares[place]}
+            result.records[kept[row]] = record | {"status": "done", "reason": None}
 
     def _output(self, images: Tensor) -> Tensor:
         with torch.no_grad():

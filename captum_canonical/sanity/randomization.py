@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from captum_canonical.attributions.base import AttributionMaps, run_attribution
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
+from captum_canonical.inference.rounding import rounding_collected, warn_of_rounding
 from captum_canonical.restore import network_kept, random_state_kept
 from captum_canonical.sanity.result import RandomizationTest
 from captum_canonical.sanity.similarity import MEASURES, MapComparison
@@ -104,7 +105,7 @@ def model_randomization(
     network = _network_of(method, model)
     numbers = _checked(order, seeds, reinitialise, attribute_arguments)
     run = partial(run_attribution, method, inputs, attribute_arguments)
-    with random_state_kept(), network_kept(network, parameters=True) as state:
+    with random_state_kept(), rounding_collected() as rounding, network_kept(network, parameters=True) as state:
         seed_all(numbers[0], "order")
         plan, shared = plan_of(network, layers, order, first_calls(network, method, inputs, attribute_arguments))
         with tqdm(total=len(numbers) * len(plan) + 2, desc="Model randomization", disable=not show_progress) as bar:
@@ -125,6 +126,8 @@ def model_randomization(
                 kept.append(maps[list(examples)].float())
                 changed = changed or not torch.equal(maps, comparison.original)
                 bar.update()
+    if rounding:  # of the network as it is
+        warn_of_rounding(rounding[0], "the scores are computed in half precision")
     if not changed:
         logger.warning(NOTHING_CHANGED)
     values = torch.stack(cells).view(len(numbers), len(plan), *cells[0].shape).transpose(0, 1)
