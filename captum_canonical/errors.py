@@ -13,7 +13,13 @@ class CanonicalError(ValueError):
 
 
 class NoFaceError(CanonicalError):
-    """An aligner found no face in one or more images; the message names them."""
+    """An aligner found no face in one or more images; the message names them.
+
+    Attributes:
+        reason: why, where more is known than that, else empty.
+    """
+
+    reason: str = ""
 
 
 class AlignmentError(CanonicalError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -11,11 +12,16 @@ import torch
 from torch import Tensor
 
 from captum_canonical.adapters.aligner import Aligner
-from captum_canonical.errors import CanonicalError, NoFaceError
+from captum_canonical.adapters.face_detection import wrong_way_up
+from captum_canonical.errors import CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.images import Images, Statistics, count_and_size, to_arrays
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.warp import visible_vertices
 
+TURNED = (
+    "the mesh lies on the face upside down or on its side, as it does where the photograph is turned; turn the "
+    "photograph, or use FaceMeshAligner, which looks for turned faces"
+)
 Finder = Callable[[np.ndarray], "list[np.ndarray]"]
 """One HxWx3 uint8 RGB image -> one (N, 3) array of vertices in pixels for each face in it."""
 
@@ -24,7 +30,9 @@ class DetectorAligner(Aligner):
     """Base class of aligners that look for faces: a subclass only says where the faces of one image are.
 
     A subclass sets ``topology`` and ``num_vertices`` and implements :meth:`open`. Everything else is done
-    here: turning tensors into images, choosing faces, images without one, and the depth test.
+    here: turning tensors into images, choosing faces, images without one, and the depth test. A mesh of the topology
+    ``mediapipe-468`` that lies on its face upside down or on its side, as the package's own detector sees it, is
+    refused: that face counts as missing, with the reason in an error, a warning or :attr:`AlignedFaces.left_out`.
 
     Args:
         on_missing: for an image without a face, ``"raise"`` a :class:`NoFaceError` that names it, or ``"skip"`` it: its
@@ -90,13 +98,31 @@ class DetectorAligner(Aligner):
             AlignmentError: the images differ in size, so that one mesh cannot hold them.
             CanonicalError: the images are not as above.
         """
+        return self.align(images, names, self.on_missing)
+
+    def align(self, images: Images, names: Sequence[str] | None, on_missing: str) -> FaceMesh:
+        """What a call does, with another ``on_missing``; its arguments are those of a call."""
         arrays = to_arrays(images, self.denormalize)
         size = count_and_size(images)[1]
         device = images.device if isinstance(images, Tensor) else torch.device("cpu")
-        faces = [self._choose(each, size) for each in self.find_all(arrays, device)]
-        if self.on_missing == "raise":
-            self._report_missing([number for number, found in enumerate(faces) if not found], len(faces), names)
+        found = self.find_all(arrays, device)
+        kept = [self._right_way_up(image, each) for image, each in zip(arrays, found, strict=True)]
+        faces = [self._choose(each, size) for each in kept]
+        missing = [number for number, chosen in enumerate(faces) if not chosen]
+        turned = [number for number in missing if len(kept[number]) < len(found[number])]
+        if missing and on_missing == "raise":
+            raise self._no_face(missing, turned, len(faces), names)
+        if turned:
+            where = _listed(turned, len(faces), names)
+            warnings.warn(f"{type(self).__name__}: missing in {where}: {TURNED}.", stacklevel=user_stacklevel())
         return self._mesh(faces, size).to(device)
+
+    def _right_way_up(self, image: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]:
+        """Those on which a mesh of the topology mediapipe-468 does not lie upside down or on its side."""
+        if self.topology != "mediapipe-468" or self.num_vertices != 468:
+            return faces
+        wrong = wrong_way_up(image, faces, torch.device("cpu"))
+        return [face for face, turned in zip(faces, wrong, strict=True) if not turned]
 
     def find_all(self, images: Sequence[np.ndarray], device: torch.device) -> list[list[np.ndarray]]:
         """The vertices of the faces in each HxWx3 uint8 image; for subclasses that work on batches.
@@ -116,16 +142,14 @@ class DetectorAligner(Aligner):
             ordered = [face for face in ordered if _contains_centre(face, size)]
         return ordered if self.face == "all" else ordered[:1]
 
-    def _report_missing(self, missing: list[int], total: int, names: Sequence[str] | None) -> None:
-        if not missing:
-            return
-        listed = [f"{number} ({names[number]})" if names is not None else str(number) for number in missing[:10]]
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        raise NoFaceError(
-            f"{type(self).__name__}: found no face in {len(missing)} of {total} images: {', '.join(listed)}{more}. "
-            'Give photographs that show a face, or on_missing="skip" to keep such images as rows in which nothing is '
-            "seen."
+    def _no_face(self, missing: list[int], turned: list[int], total: int, names: Sequence[str] | None) -> NoFaceError:
+        besides = f" In {_listed(turned, total, names)}, {TURNED}." if turned else ""
+        error = NoFaceError(
+            f"{type(self).__name__}: found no face in {_listed(missing, total, names)}.{besides} Give photographs that "
+            'show a face, or on_missing="skip" to keep such images as rows in which nothing is seen.'
         )
+        error.reason = f"{TURNED}." if turned else ""
+        return error
 
     def _mesh(self, faces: list[list[np.ndarray]], size: tuple[int, int]) -> FaceMesh:
         """One mesh of the chosen faces of every image; an image without one gives a row of zeros."""
@@ -146,6 +170,12 @@ def _one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     if value not in allowed:
         raise CanonicalError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}.")
     return value
+
+
+def _listed(numbers: list[int], total: int, names: Sequence[str] | None) -> str:
+    listed = [f"{number} ({names[number]})" if names is not None else str(number) for number in numbers[:10]]
+    more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
+    return f"{len(numbers)} of {total} images: {', '.join(listed)}{more}"
 
 
 def _area(vertices: np.ndarray) -> float:

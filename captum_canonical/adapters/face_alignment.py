@@ -30,7 +30,8 @@ class FaceAlignmentAligner(DetectorAligner):
 
     The package downloads its weights, some 400 MB, when the first image is aligned, and keeps them in
     ``torch.hub.get_dir()``. The meshes are those of :func:`fit_landmarks_68`, so they share the canonical face with
-    :class:`~captum_canonical.adapters.FaceMeshAligner`.
+    :class:`~captum_canonical.adapters.FaceMeshAligner`. Those of the topology ``mediapipe-468`` are checked against the
+    direction of the face (:class:`DetectorAligner`); with another canonical face, turn photographs upright first.
 
     Args:
         canonical_face: whose vertices are fitted. Default: the shipped one.

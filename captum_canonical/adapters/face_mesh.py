@@ -35,8 +35,7 @@ class FaceMeshAligner(DetectorAligner):
         on_missing, denormalize: see :class:`DetectorAligner`.
         device: where the networks run. Default: where the images are, the CPU for arrays.
         batch_size: photographs that go through the networks together.
-        turned: whether photographs that are not upright are looked for; if not, they are missed, or get a mesh in
-            which chin and forehead are exchanged.
+        turned: whether photographs that are not upright are looked for; if not, they are missed.
         min_score: 0..1, how sure the detector must be of a face.
         max_faces: how many faces to look for in a photograph.
         visibility: whether a depth test marks the vertices that the face itself hides; if not, all are seen.
@@ -99,6 +98,10 @@ class FaceMeshAligner(DetectorAligner):
             faces = find_faces(batch, self.device or device, self.min_score, self.max_faces, self.turned)
             found += [[face.vertices for face in each] for each in faces]
         return found
+
+    def _right_way_up(self, image: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]:
+        """All of them, where all directions were looked at."""
+        return faces if self.turned else super()._right_way_up(image, faces)
 
     @contextmanager
     def open(self) -> Iterator[Finder]:

@@ -41,6 +41,9 @@ class MediaPipeAligner(DetectorAligner):
     ``mediapipe < 0.10.22`` carries its networks with it and needs nothing else. Newer versions need the model bundle
     ``face_landmarker.task`` that MediaPipe's documentation links to, and older ones use it as well when it is given.
 
+    On photographs that are turned MediaPipe lays meshes upside down; these faces count as missing
+    (:class:`DetectorAligner`). :class:`FaceMeshAligner` finds them.
+
     MediaPipe's depth grows away from the camera in units of the image's width; it is turned towards the camera and into
     pixels here.
 

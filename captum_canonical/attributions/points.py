@@ -183,7 +183,7 @@ class Drops:
         self.values = torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device)
         self.evaluated = torch.zeros_like(wanted)
         self._rounding: Rounding | None = None
-        self._told = False
+        self._said = False
 
     def evaluate(self, points: Tensor, name: str, show_progress: bool) -> None:
         """Finds the drops of these points (P,) in every image, as far as they are wanted and not yet known."""
@@ -206,9 +206,9 @@ class Drops:
 
     def tell_rounding(self, maps: Tensor | tuple[Tensor, ...]) -> None:
         """Says once, of the first maps, how much rounding may move them; see :class:`Rounding`."""
-        if self._rounding is not None and not self._told:
+        if self._rounding is not None and not self._said:
             self._rounding.tell(maps)
-        self._told = True
+        self._said = True
 
     def _patches(self, rows: Tensor) -> Patches:
         jobs = self._distinct[rows]

@@ -23,7 +23,7 @@ from captum_canonical.cli.networks import load_network
 from captum_canonical.cli.settings import LINKS, NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch
-from captum_canonical.data.targets import check_class_names
+from captum_canonical.data.targets import check_classes
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 
@@ -186,7 +186,7 @@ class Session:
         classes = output.flatten(1).shape[1] if output.ndim > 1 else 1
         if self.settings.link != "none":
             classes = max(classes, 2)  # a network with one logit has a negative and a positive class
-        check_class_names(self.settings.classes, classes)
+        check_classes(self.settings.classes, classes)
         if isinstance(self.target, int) and self.target >= classes:
             raise CanonicalError(
                 f"--target: expected a class from 0 to {classes - 1}, since the network has {classes} classes, got "

@@ -37,7 +37,7 @@ class NetworkSettings:
         channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (one grey channel).
         mean, std: of the normalisation of photographs in 0..1, a number or one for each channel. Default: none, for
             networks that normalise their input themselves.
-        classes: names of the classes, in the order of the outputs.
+        classes: names of the classes, in the order of the outputs, or their number.
         link: ``"log_odds"`` or ``"probability"`` for a network that returns logits, ``"none"`` to explain the outputs
             as they are.
         fill: colour of hidden patches, in 0..1 before the normalisation, a number or one for each channel. Default: 0
@@ -56,7 +56,7 @@ class NetworkSettings:
     channels: str = "RGB"
     mean: float | Sequence[float] = 0.0
     std: float | Sequence[float] = 1.0
-    classes: Sequence[str] | None = None
+    classes: int | Sequence[str] | None = None
     link: str = "log_odds"
     fill: float | Sequence[float] | None = None
     patch_size: float | None = None
@@ -141,7 +141,7 @@ class NetworkSettings:
             >>> settings.target("glad"), settings.target("3"), settings.target("predicted")
             (1, 3, 'predicted')
         """
-        names = list(self.classes or ())
+        names = [] if isinstance(self.classes, int) else list(self.classes or ())
         if text in names:
             return names.index(text)
         if text in ("predicted", "given"):

@@ -13,6 +13,7 @@ import numpy as np
 from torch.utils.data import Dataset, get_worker_info
 
 from captum_canonical.adapters.aligner import Aligner, as_aligner
+from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.data.alignment import Alignment, Find, GroupCount, LeftOut
 from captum_canonical.data.crop_templates import CropTemplate
@@ -68,8 +69,9 @@ class AlignedFaces(Dataset[FaceRecord]):
             a byte of its photograph or a setting of the aligner changes.
         cache_key: a text that changes whenever the meshes would, for an aligner that has no
             :meth:`~captum_canonical.adapters.Aligner.cache_key` of its own (a function, a network).
-        classes: how many classes there are, or their names in the order of the network's outputs. Default: targets are
-            class indices, or numbers to be predicted if one of them is written with a decimal point.
+        classes: how many classes there are, or their names in the order of the network's outputs, of which there must
+            be as many. Default: targets are class indices, or numbers to be predicted if one of them is written with a
+            decimal point.
         columns: ``{"path": "file", ...}``: other names of a table's columns.
         root: where relative paths start. Default: the folder of the CSV file, the working folder for a list.
         subfolder: what the name of the folder that holds a photo means: ``"target"``, ``"group"`` or ``"identity"``;
@@ -79,6 +81,7 @@ class AlignedFaces(Dataset[FaceRecord]):
 
     Attributes:
         classes: their names, None where they have none.
+        num_classes: how many there are, None where that is not known.
         rows: all photographs of the source, as :class:`PhotoRow` with their targets.
 
     Raises:
@@ -121,6 +124,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.classes = class_names(classes)
+        self.num_classes = classes if classes is None or isinstance(classes, int) else len(tuple(classes))
         self.rows = tuple(with_targets(list_rows(source, columns, root, subfolder), classes))
         self._input = NetworkInput(
             size,
@@ -260,6 +264,8 @@ def _find_with(aligner: Aligner) -> Find:
         raise CanonicalError(
             'aligner: expected one face for each photograph, face="largest", "central" or "surest", got face="all".'
         )
+    if isinstance(aligner, DetectorAligner) and type(aligner).__call__ is DetectorAligner.__call__:
+        return lambda place, row, photo: aligner.align([photo], [row.name], "raise")  # an error has the reason
     return lambda place, row, photo: aligner([photo], names=[row.name])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from captum_canonical.data.mesh_cache import FORMAT, MeshCache, MeshOnDisk, StoredMesh
+from captum_canonical.data.mesh_cache import FORMAT, UNEXPLAINED, MeshCache, MeshOnDisk, StoredMesh
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
@@ -109,16 +109,16 @@ class Alignment:
             except _LeaveOut as left:
                 self.left_out[place] = LeftOut(path, str(left), left.kind)
                 continue
-            if result is None:
-                self.left_out[place] = LeftOut(path, "the aligner found no face.", NO_FACE)
+            if isinstance(result, str):
+                self.left_out[place] = LeftOut(path, result, NO_FACE)
             else:
                 self.meshes[place] = result
         self.meshes, self.left_out = dict(sorted(self.meshes.items())), dict(sorted(self.left_out.items()))
         self.places = tuple(self.meshes)
         self._warn()
 
-    def _one(self, place: int) -> StoredMesh | MeshOnDisk | None:
-        """The face of one photograph, None if there is none."""
+    def _one(self, place: int) -> StoredMesh | MeshOnDisk | str:
+        """The face of one photograph, or why there is none."""
         path = self.rows[place].path
         fraction = self._fraction(path)
         try:
@@ -137,7 +137,7 @@ class Alignment:
             if self._cache:
                 self._cache.put(key, result)
         if not result.found:
-            return None
+            return result.reason
         return self._cache.in_memory(key, result) if self._cache else result
 
     def _fraction(self, path: Path) -> int:
@@ -157,8 +157,8 @@ class Alignment:
         assert self._find is not None  # only copies for other processes, which are complete, have none
         try:
             mesh = self._find(place, row, photo.pixels)
-        except NoFaceError:
-            return StoredMesh.without_face(photo.size)
+        except NoFaceError as error:
+            return StoredMesh.without_face(photo.size, error.reason or UNEXPLAINED)
         except AlignmentError as error:
             raise _LeaveOut(str(error), NOT_ALIGNED) from error
         if not isinstance(mesh, FaceMesh) or len(mesh) != 1:

@@ -15,7 +15,8 @@ from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.files import read_regular, write_file
 from captum_canonical.fingerprint import fingerprint
 
-FORMAT = "captum_canonical mesh 2"
+FORMAT = "captum_canonical mesh 3"
+UNEXPLAINED = "the aligner found no face."
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +28,19 @@ class StoredMesh:
         vertices: (N, 3) in its pixels, N = 0 if it holds no face.
         visible: (N,) bool.
         topology: name of the vertex numbering, or None.
+        reason: why there is no face, where there is none.
     """
 
     image_size: tuple[int, int]
     vertices: np.ndarray
     visible: np.ndarray
     topology: str | None = None
+    reason: str = ""
 
     @staticmethod
-    def without_face(image_size: tuple[int, int]) -> StoredMesh:
+    def without_face(image_size: tuple[int, int], reason: str = UNEXPLAINED) -> StoredMesh:
         """The result for a photograph in which the aligner found nothing."""
-        return StoredMesh(image_size, np.zeros((0, 3), np.float32), np.zeros(0, bool))
+        return StoredMesh(image_size, np.zeros((0, 3), np.float32), np.zeros(0, bool), reason=reason)
 
     @staticmethod
     def of(mesh: FaceMesh) -> StoredMesh:
@@ -65,7 +68,7 @@ class StoredMesh:
 
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        return fingerprint((self.image_size, self.topology, self.vertices, self.visible))
+        return fingerprint((self.image_size, self.topology, self.vertices, self.visible, self.reason))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -191,6 +194,7 @@ def encode(key: str, result: StoredMesh) -> bytes:
         vertices=result.vertices,
         visible=result.visible,
         topology=np.array(result.topology or ""),
+        reason=np.array(result.reason),
         digest=np.array(result.digest()),
     )
     return buffer.getvalue()
@@ -207,7 +211,8 @@ def decode(content: bytes, key: str) -> StoredMesh:
             arrays = {name: data[name] for name in data.files}
         height, width = arrays["image_size"].tolist()
         topology = str(arrays["topology"]) or None
-        result = StoredMesh((height, width), arrays["vertices"], arrays["visible"], topology)
+        reason = str(arrays["reason"])
+        result = StoredMesh((height, width), arrays["vertices"], arrays["visible"], topology, reason)
         intact = (str(arrays["format"]), str(arrays["key"]), str(arrays["digest"])) == (FORMAT, key, result.digest())
         if intact and result.found:
             result.mesh()  # checks shapes, types and values

@@ -9,6 +9,7 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
+from captum_canonical.checks import check_integer
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 
@@ -27,7 +28,10 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
         >>> class_names(["glad", "sad"]), class_names(2), class_names(None)
         (('glad', 'sad'), None, None)
     """
-    if classes is None or isinstance(classes, Integral):
+    if classes is None:
+        return None
+    if isinstance(classes, Integral):
+        check_integer("classes", classes, 1)
         return None
     names = () if isinstance(classes, str) else tuple(str(name) for name in classes)  # type: ignore[union-attr]
     if not names or len(set(names)) < len(names):
@@ -36,21 +40,50 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 class ClassNamesError(CanonicalError):
-    """Names of classes are not as many as the network has outputs."""
+    """There are not as many classes as the network has outputs."""
 
 
-def check_class_names(names: Sequence[str] | None, outputs: int) -> None:
-    """Raises ClassNamesError unless there is a name for each output, no names, or a single score, which has none.
+def check_classes(classes: int | Sequence[str] | None, outputs: int) -> None:
+    """Raises ClassNamesError unless there are as many classes as outputs, no classes, or a single score without any.
+
+    Args:
+        classes: their names or number, as :class:`AlignedFaces` takes them.
+        outputs: of the network.
 
     Example::
 
-        >>> check_class_names(["glad", "sad"], 2)
+        >>> check_classes(["glad", "sad"], 2)
+        >>> check_classes(3, 2)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        captum_canonical.data.targets.ClassNamesError: classes=3: expected the network's 2 outputs...
     """
-    if names and outputs not in (1, len(names)):
-        raise ClassNamesError(
-            f"classes=[...]: expected a name for each of the network's {outputs} outputs, in their order, got "
-            f"{len(names)} ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})."
-        )
+    count = classes if isinstance(classes, Integral) else len(classes or ())
+    if not count or outputs in (1, count):
+        return
+    if isinstance(classes, Integral):
+        raise ClassNamesError(f"classes={classes}: expected the network's {outputs} outputs, or no number at all.")
+    names = list(classes or ())
+    raise ClassNamesError(
+        f"classes=[...]: expected a name for each of the network's {outputs} outputs, in their order, got "
+        f"{len(names)} ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})."
+    )
+
+
+def class_of(target: str, names: Sequence[str] | None) -> int:
+    """The index of the class of this name.
+
+    Raises:
+        CanonicalError: there is none.
+
+    Example::
+
+        >>> class_of("sad", ["glad", "sad"])
+        1
+    """
+    if names is None or target not in names:
+        known = f"one of the classes {', '.join(names[:10])}" if names else "a class index (classes have no names here)"
+        raise CanonicalError(f'target: expected "predicted", "given", {known}, a tuple or None, got {target!r}.')
+    return list(names).index(target)
 
 
 def with_targets(rows: Sequence[PhotoRow], classes: int | Sequence[str] | None = None) -> list[PhotoRow]:

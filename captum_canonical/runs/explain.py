@@ -16,6 +16,7 @@ from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.checks import check_device, check_integer
 from captum_canonical.data.aligned_faces import AlignedFaces
+from captum_canonical.data.targets import class_of
 from captum_canonical.errors import CanonicalError, warn_if_training
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.fingerprint import network_digest
@@ -63,7 +64,8 @@ def method_for(
     return on_face(method, face), face
 
 
-Target = Literal["predicted", "given"] | int | tuple[int, ...] | None
+Target = Literal["predicted", "given"] | str | int | tuple[int, ...] | None
+WORDS = ("predicted", "given")
 
 
 def explain_dataset(
@@ -124,7 +126,8 @@ def explain_dataset(
             taken as they come. All but the last are taken in a random order that ``seed`` fixes.
         out: folder of the run, made if it is not there.
         target: ``"predicted"``, for each photograph the class with the largest score; ``"given"``, the data's targets;
-            or a class for all. A network with a single score for each photograph takes "predicted" or None.
+            or a class for all, its index or its name in ``AlignedFaces(classes=...)``. A network with a
+            single score for each photograph takes "predicted" or None.
         method: what makes the maps: :class:`CanonicalOcclusion`, :class:`CanonicalProjector`, or a method of Captum,
             which is projected. Default: :class:`CanonicalOcclusion`.
         canonical_face: that maps are written on. Default: the method's, else :meth:`CanonicalFace.default`.
@@ -173,7 +176,11 @@ def explain_dataset(
             processes.together(lambda: _align(data, processes, show_progress))
         source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         where = _device(forward_func) if device is None else check_device("device", device)
-        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed), source.classes)
+        if isinstance(target, str) and target not in WORDS:
+            target = class_of(target, source.classes)
+        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed), source.declared_classes)
+        if maps.classes is not None:  # of a finished run, too, which takes other names than at first
+            maps.try_classes(next(iter(source.load([0], 0))))
         settings = maps.settings(complete=network_key is None) | {"batch_size": batch_size, "order": source.order}
         if source.preprocessing is not None:
             settings["input"] = dict(source.preprocessing)
@@ -224,8 +231,7 @@ def _align(data: AlignedFaces, processes: Processes, show_progress: bool) -> Non
 def _check(target: Any, batch_size: Any, seed: Any, num_workers: Any, until: Any, arguments: dict[str, Any]) -> None:
     for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
         check_integer(name, value, least)
-    words = isinstance(target, str) and target in ("predicted", "given")
-    if not (words or target is None or (isinstance(target, (int, tuple)) and not isinstance(target, bool))):
+    if target is not None and (isinstance(target, bool) or not isinstance(target, (str, int, tuple))):
         raise CanonicalError(
             f'target: expected "predicted", "given" (targets in the data), a class or None, got {target!r}.'
         )

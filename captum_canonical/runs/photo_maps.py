@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_canonical._captum import TargetType, format_forward_args, run_forward
 from captum_canonical.attributions.base import networks_of, run_attribution
 from captum_canonical.data.records import FaceBatch
-from captum_canonical.data.targets import ClassNamesError, check_class_names
+from captum_canonical.data.targets import ClassNamesError, check_classes
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
@@ -106,7 +106,7 @@ class PhotoMaps:
         arguments: of ``method.attribute``.
         device: where the network is, or None to leave photographs where they are.
         seed: of methods that draw random numbers.
-        classes: names of the network's outputs, or None.
+        classes: names or number of the network's outputs, or None.
     """
 
     forward_func: Callable[..., Any]
@@ -116,7 +116,7 @@ class PhotoMaps:
     arguments: Mapping[str, Any]
     device: torch.device | None
     seed: int
-    classes: Sequence[str] | None = None
+    classes: int | Sequence[str] | None = None
 
     def settings(self, complete: bool = True) -> dict[str, Any]:
         """What decides the maps, beside the network and the photographs, as JSON can hold it.
@@ -146,6 +146,23 @@ class PhotoMaps:
             if rows:
                 self._fill_in(result, batch, rows, kept, number)
         return result
+
+    def try_classes(self, loaded: LoadedBatch) -> None:
+        """Runs the network on a photograph of a batch, to see whether it has as many outputs as classes were given.
+
+        Raises:
+            ClassNamesError: it has not.
+        """
+        if loaded.batch is None:
+            return
+        image = loaded.batch.images[:1]
+        try:
+            with network_kept(self.forward_func):
+                output = self._output(image if self.device is None else image.to(self.device))
+        except Exception:  # which stands in the record of the photograph
+            return
+        if output.ndim == 2:
+            check_classes(self.classes, output.shape[1])
 
     def _fill_in(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
         try:
@@ -201,7 +218,7 @@ class PhotoMaps:
     def _targets(self, batch: FaceBatch, output: Tensor) -> tuple[TargetType, list[int | None]]:
         """What to explain, and the class with the largest output of each photograph."""
         if output.ndim == 2:
-            check_class_names(self.classes, output.shape[1])
+            check_classes(self.classes, output.shape[1])
         classes = output.argmax(1) if output.ndim == 2 and output.shape[1] > 1 else None
         predicted: list[int | None] = [None] * len(batch) if classes is None else classes.tolist()
         if self.target == "predicted":

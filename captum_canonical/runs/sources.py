@@ -52,6 +52,7 @@ class PhotoSource(ABC):
         photographs: all of the user's, those that are left out too.
         classes: their names, or None.
         preprocessing: what is done with each photograph, as far as it is known.
+        declared_classes: their names or their number, or None.
     """
 
     batches: list[range]
@@ -60,6 +61,7 @@ class PhotoSource(ABC):
     photographs: PhotoColumns
     classes: Sequence[str] | None = None
     preprocessing: Mapping[str, Any] | None = None
+    declared_classes: int | Sequence[str] | None = None
 
     @abstractmethod
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
@@ -139,6 +141,7 @@ class FileSource(PhotoSource):
         self._order, self.batches, self.order = _shuffled(len(data), batch_size, seed)
         self.fingerprint = data.fingerprint
         self.classes, self.preprocessing = data.classes, data.preprocessing
+        self.declared_classes = data.classes or data.num_classes
         places, left_out = range(len(data.rows)), data.left_out
         numbers = {data.places[number]: row for row, number in enumerate(self._order)}
         self.photographs = {
