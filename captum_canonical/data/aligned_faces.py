@@ -124,7 +124,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.classes = class_names(classes)
-        self.num_classes = classes if classes is None or isinstance(classes, int) else len(tuple(classes))
+        self.num_classes = len(self.classes) if self.classes else None if classes is None else int(classes)  # type: ignore[arg-type]
         self.rows = tuple(with_targets(list_rows(source, columns, root, subfolder), classes))
         self._input = NetworkInput(
             size,

@@ -57,16 +57,16 @@ def check_classes(classes: int | Sequence[str] | None, outputs: int) -> None:
         Traceback (most recent call last):
         captum_canonical.data.targets.ClassNamesError: classes=3: expected the network's 2 outputs...
     """
-    count = classes if isinstance(classes, Integral) else len(classes or ())
-    if not count or outputs in (1, count):
+    if isinstance(classes, int):
+        if outputs not in (1, classes):
+            raise ClassNamesError(f"classes={classes}: expected the network's {outputs} outputs, or no number at all.")
         return
-    if isinstance(classes, Integral):
-        raise ClassNamesError(f"classes={classes}: expected the network's {outputs} outputs, or no number at all.")
     names = list(classes or ())
-    raise ClassNamesError(
-        f"classes=[...]: expected a name for each of the network's {outputs} outputs, in their order, got "
-        f"{len(names)} ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})."
-    )
+    if names and outputs not in (1, len(names)):
+        raise ClassNamesError(
+            f"classes=[...]: expected a name for each of the network's {outputs} outputs, in their order, got "
+            f"{len(names)} ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})."
+        )
 
 
 def class_of(target: str, names: Sequence[str] | None) -> int:
