@@ -43,6 +43,7 @@ NAMES = [
     "explain_dataset",
     "faithfulness",
     "model_randomization",
+    "read_labels",
     "region_table",
     "report",
     "visualization",

@@ -60,7 +60,7 @@ def print_message(message: object) -> None:
 
 # What messages of the library say, and what the command line says instead.
 _OPTION_NAMES = {
-    r"columns=\{'path': \.\.\.\}": "--columns path=NAME",
+    r"path= \(columns=\{'path': \.\.\.\} of AlignedFaces\)": "--columns path=NAME",
     r"classes=\[\.\.\.\]": "--classes",
     r"^(subfolder|match):": r"--\1:",
     r"^AlignedFaces: ": "",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.data.alignment import GroupCount, LeftOut
+from captum_canonical.data.alignment import GroupCount
 from captum_canonical.data.crop_templates import CROP_TEMPLATES, CropTemplate
-from captum_canonical.data.photo_list import PhotoRow
+from captum_canonical.data.label_table import LabelTable, read_labels
+from captum_canonical.data.photo_list import LeftOut, PhotoRow
 from captum_canonical.data.records import FaceBatch, FaceRecord
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "FaceBatch",
     "FaceRecord",
     "GroupCount",
+    "LabelTable",
     "LeftOut",
     "PhotoRow",
+    "read_labels",
 ]

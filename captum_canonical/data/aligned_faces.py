@@ -15,11 +15,12 @@ from torch.utils.data import Dataset, get_worker_info
 from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
-from captum_canonical.data.alignment import Alignment, Find, GroupCount, LeftOut
+from captum_canonical.data.alignment import Alignment, Find, GroupCount
 from captum_canonical.data.crop_templates import CropTemplate
 from captum_canonical.data.mesh_cache import MeshCache
-from captum_canonical.data.photo_list import PhotoRow, Source, list_rows
+from captum_canonical.data.photo_list import LeftOut, PhotoRow
 from captum_canonical.data.records import FaceRecord, NetworkInput, collate
+from captum_canonical.data.sources import Source, list_rows
 from captum_canonical.data.targets import class_names, with_targets
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
 from captum_canonical.faces.images import Statistics
@@ -43,10 +44,10 @@ class AlignedFaces(Dataset[FaceRecord]):
     and photographs, and start no aligner. Photographs are read again at each use, never kept.
 
     Args:
-        source: a folder (the photographs in it and in its sub-folders in order of their names, hidden ones left out);
-            a CSV file in UTF-8 or a DataFrame with a column ``path`` and perhaps ``target``, ``group`` and
-            ``identity``; or a list of paths, tuples (path, target, group, identity), dicts of these, or
-            :class:`PhotoRow`. A group or identity that is None, NaN, ``pd.NA``, empty or one of
+        source: a folder (the photographs in it and in its sub-folders in order of their names; what else is there is
+            in :attr:`unused`); what :func:`read_labels` returns; a text file or a DataFrame with a column ``path`` and
+            perhaps ``target``, ``group`` and ``identity``; or a list of paths, tuples (path, target, group, identity),
+            dicts of these, or :class:`PhotoRow`. A group or identity that is None, NaN, ``pd.NA``, empty or one of
             :data:`~captum_canonical.statistics.labels.MISSING_TEXTS` is missing, and a photograph whose identity is
             missing shows a person of its own; 1, 1.0 and "1.0" are one group.
         aligner: an :class:`~captum_canonical.adapters.Aligner`, with either ``on_missing``, or any callable
@@ -70,10 +71,11 @@ class AlignedFaces(Dataset[FaceRecord]):
         cache_key: a text that changes whenever the meshes would, for an aligner that has no
             :meth:`~captum_canonical.adapters.Aligner.cache_key` of its own (a function, a network).
         classes: how many classes there are, or their names in the order of the network's outputs, of which there must
-            be as many. Default: targets are class indices, or numbers to be predicted if one of them is written with a
-            decimal point.
-        columns: ``{"path": "file", ...}``: other names of a table's columns.
-        root: where relative paths start. Default: the folder of the CSV file, the working folder for a list.
+            be as many. Default: those of the source if it is of :func:`read_labels`, else targets are class indices, or
+            numbers to be predicted if one of them is written with a decimal point.
+        columns: ``{"path": "file", "group": ("gender", "race"), ...}``: other names of a table's columns, several for
+            groups that strata are made of later.
+        root: where relative paths start. Default: the folder of the table, the working folder for a list.
         subfolder: what the name of the folder that holds a photo means: ``"target"``, ``"group"`` or ``"identity"``;
             photographs at the top have none.
         max_pixels: photographs with more are left out before they are decoded; JPEG files are used at a half, a
@@ -83,6 +85,8 @@ class AlignedFaces(Dataset[FaceRecord]):
         classes: their names, None where they have none.
         num_classes: how many there are, None where that is not known.
         rows: all photographs of the source, as :class:`PhotoRow` with their targets.
+        unused: files of a folder that are no photographs or hidden, and names and lines without a usable label, as
+            :class:`LeftOut`.
 
     Raises:
         CanonicalError: the source, a target or an argument is not as above; nothing was computed yet.
@@ -123,9 +127,12 @@ class AlignedFaces(Dataset[FaceRecord]):
         subfolder: str | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.classes = class_names(classes)
+        table = list_rows(source, columns, root, subfolder)
+        if table.classes is not None and classes in (None, len(table.classes)):
+            classes = table.classes
+        self.classes, self.unused = class_names(classes), tuple(table.unused)
         self.num_classes = len(self.classes) if self.classes else None if classes is None else int(classes)  # type: ignore[arg-type]
-        self.rows = tuple(with_targets(list_rows(source, columns, root, subfolder), classes))
+        self.rows = tuple(with_targets(table, classes))
         self._input = NetworkInput(
             size,
             crop,

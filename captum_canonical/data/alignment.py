@@ -14,7 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from captum_canonical.data.mesh_cache import FORMAT, UNEXPLAINED, MeshCache, MeshOnDisk, StoredMesh
-from captum_canonical.data.photo_list import PhotoRow
+from captum_canonical.data.photo_list import LeftOut, PhotoRow
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import Photo, fraction_of, load_photo
@@ -23,21 +23,6 @@ from captum_canonical.fingerprint import file_digest
 NO_FACE, NOT_ALIGNED, UNREADABLE = "no face", "not aligned", "unreadable"
 Find = Callable[[int, PhotoRow, np.ndarray], FaceMesh]
 """Place and row of a photograph, and its pixels (H, W, 3) uint8 -> a mesh of one row."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A photograph that is not used.
-
-    Attributes:
-        path: the file.
-        reason: a sentence.
-        kind: ``"no face"``, ``"not aligned"`` (there may be a face, but no usable mesh of it) or ``"unreadable"``.
-    """
-
-    path: Path
-    reason: str
-    kind: str
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def with_targets(rows: Sequence[PhotoRow], classes: int | Sequence[str] | None =
     wanted = f"one of {len(names)} class names ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})"
     return _converted(
         rows,
-        lambda value: names.index(value) if value in names else _index(value, len(names)),
+        lambda value: names.index(value) if value in names else _index_of(value, names),
         f"{wanted} or its place",
     )
 
@@ -154,6 +154,12 @@ def _converted(rows: Sequence[PhotoRow], convert: Callable[[Any], int | None], w
     if wrong:
         raise CanonicalError(_report(wanted, wrong))
     return [replace(row, target=value) for row, value in zip(rows, values, strict=True)]
+
+
+def _index_of(value: Any, names: Sequence[str]) -> int | None:
+    """The place of a name that is spelt otherwise in its letters' case, or the number of a class."""
+    same = [place for place, name in enumerate(names) if isinstance(value, str) and name.lower() == value.lower()]
+    return same[0] if len(same) == 1 else _index(value, len(names))
 
 
 def _index(value: Any, count: int) -> int | None:

@@ -143,6 +143,15 @@ def fraction_of(path: PathType, max_pixels: int) -> int:
 
     Raises:
         CanonicalError: it has more pixels than that even so.
+
+    Example::
+
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (60, 40)).save(f"{folder}/photo.jpg")
+        ...     fraction_of(f"{folder}/photo.jpg", max_pixels=150)
+        4
     """
     try:
         with _opened(path, max_pixels) as image:

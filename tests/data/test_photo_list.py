@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.data.photo_list import PhotoRow, list_rows
+from captum_canonical.data.photo_list import PhotoRow
+from captum_canonical.data.sources import list_rows
 from captum_canonical.errors import CanonicalError
 from dataset_tools import CornerAligner, dataset, write_photos
 from label_tools import MISSING, NAType
@@ -55,8 +56,8 @@ def test_sources_without_photographs(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     for source, match in [
         (tmp_path, "found none in this folder"),
-        (tmp_path / "absent", "expected a folder of photographs, a .csv file or a list"),
-        (tmp_path / "notes.txt", "expected a folder of photographs, a .csv file or a list"),
+        (tmp_path / "absent", "expected a folder of photographs, a label table or a list"),
+        (tmp_path / "notes.txt", r"notes\.txt: expected a column 'path', got \[\]"),
         ([], "got an empty list"),
         ([3], "item 0: expected a path"),
         ([("a.png", 1, "g", "p", "?")], "item 0: expected a path"),
@@ -98,7 +99,7 @@ def test_other_column_names_and_another_root(tmp_path: Path) -> None:
     [
         ("file,target\na.png,1\n", {}, r"expected a column 'path'.*\['file', 'target'\]"),
         ("path,target\na.png,1\n", {"group": "race"}, "expected a column 'race'"),
-        ("path;target\na.png;1\n", {}, "separated by commas"),
+        ("paht;target\na.png;1\n", {}, r"expected a column 'path', got \['paht', 'target'\]; did you mean 'paht'"),
         ("path,target\n", {}, "only the header"),
         ("", {}, "expected a column 'path'"),
         ("path,target\na.png,1\nb,c.png,1\n", {}, "line 3: expected 2 cells as in the header, got 3"),
