@@ -62,7 +62,8 @@ def print_message(message: object) -> None:
 _OPTION_NAMES = {
     r"path= \(columns=\{'path': \.\.\.\} of AlignedFaces\)": "--columns path=NAME",
     r"classes=\[\.\.\.\]": "--classes",
-    r"^(subfolder|match):": r"--\1:",
+    r"^(subfolder|match|where):": r"--\1:",
+    r"^strata:": "--by:",
     r"^AlignedFaces: ": "",
     r"; \.left_out holds all of them, \.counts\(\) their groups\.": ".",
 }

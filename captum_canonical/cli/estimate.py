@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
-from captum_canonical.cli.align import load_photographs
 from captum_canonical.cli.console import CommandResult, escape, format_duration, format_size, handle_log
+from captum_canonical.cli.photographs import load_photographs
 from captum_canonical.cli.session import OCCLUSION, Session
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError

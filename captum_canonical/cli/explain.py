@@ -47,7 +47,7 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
         "What is finished is kept: the same command goes on after Ctrl-C or a crash.",
         **examples(
             "captum-canonical explain --images photos --model examples.real_networks:gender --out run",
-            "captum-canonical explain --csv people.csv --model my_net:make --weights net.safetensors --size 112 \\",
+            "captum-canonical explain --labels people.csv --model my_net:make --weights net.safetensors --size 112 \\",
             "    --mean 0.5 --std 0.5 --target given --cache meshes --out run --dry-run",
             "captum-canonical explain --images photos --model net.pt2 --size 224 --method grad-cam --layer 4 --out cam",
             "torchrun --nproc-per-node 2 -m captum_canonical.cli explain ...",

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from captum_canonical.cli.console import escape
 from captum_canonical.cli.settings import LINKS
 from captum_canonical.data.crop_templates import CROP_TEMPLATES
+from captum_canonical.data.label_formats import FORMATS
 
 
 class Parser(ArgumentParser):
@@ -79,6 +80,14 @@ def columns(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def column_value(text: str) -> tuple[str, str]:
+    """Parses ``partition=test``."""
+    name, _, value = text.partition("=")
+    if not name.strip() or not value.strip():
+        raise ArgumentTypeError(f"expected COLUMN=VALUE, such as partition=test, got {text!r}")
+    return name.strip(), value.strip()
+
+
 def names(text: str) -> list[str]:
     """Parses names separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -124,14 +133,32 @@ def add_common(parser: ArgumentParser) -> None:
 def add_photos(parser: ArgumentParser) -> None:
     """Adds the options of the photographs and their alignment."""
     group = parser.add_argument_group("photographs")
-    group.add_argument("--images", metavar="PATH", help="folder of photographs (with sub-folders), .csv, or photograph")
     group.add_argument(
-        "--csv",
-        metavar="FILE",
-        help="table in UTF-8 with a column path and perhaps target, group and identity; paths start at --images if "
-        "both are given, else at the table's folder",
+        "--images", metavar="PATH", help="folder of photographs (with sub-folders), photograph, or label table"
     )
+    group.add_argument(
+        "--labels",
+        action="append",
+        metavar="FILE",
+        help="label table as it was downloaded (CelebA, LFW, FairFace, UTKFace, RAF-DB), or any with a column path and "
+        "perhaps target, group and identity; again for further tables of the same photographs; paths start at --images "
+        "if both are given, else at the table's folder",
+    )
+    group.add_argument("--format", choices=list(FORMATS), help="of the labels (default: by their contents)")
     group.add_argument("--columns", type=columns, metavar="NAME=COLUMN,...", help="other names of the table's columns")
+    group.add_argument(
+        "--group",
+        action="append",
+        metavar="COLUMN",
+        help="column of groups; again for further ones, such as gender, race",
+    )
+    group.add_argument(
+        "--where",
+        type=column_value,
+        action="append",
+        metavar="COLUMN=VALUE",
+        help="only these photographs; may be repeated",
+    )
     group.add_argument("--subfolder", choices=["target", "group", "identity"], help="what names of sub-folders mean")
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep the meshes found, for any later command")
     group.add_argument(

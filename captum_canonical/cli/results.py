@@ -67,6 +67,14 @@ def add_report_parser(commands: _SubParsersAction[Any]) -> None:
         help="what counts equally in the mean map, its regions and concentration: photographs (default), or people, "
         "however many photographs there are of each; tests and comparisons count people in either case",
     )
+    parser.add_argument(
+        "--by",
+        type=names,
+        action="append",
+        metavar="COLUMN,...",
+        help="what photographs are sorted by, such as race; several names are crossed, such as gender,race; may be "
+        "repeated (default: all columns with few groups)",
+    )
     parser.add_argument("--no-photos", action="store_true", help="no photographs on the page, for sharing")
     add_common(parser)
     parser.set_defaults(run=run_report)
@@ -88,6 +96,8 @@ def run_report(arguments: Namespace) -> CommandResult:
     if (folder / BENCHMARK_FILE).is_file():
         if arguments.weights is not None:
             raise CanonicalError("--weights: of runs of explain only; this is the folder of a benchmark.")
+        if arguments.by is not None:
+            raise CanonicalError("--by: of runs of explain only; this is the folder of a benchmark.")
         source = BenchmarkResult.from_json(folder / BENCHMARK_FILE)
     else:
         run, result = open_run(folder)
@@ -99,6 +109,8 @@ def run_report(arguments: Namespace) -> CommandResult:
         lines += [f"the run is not finished: {run.missing}"] if run.missing else []
         unit = unit_of_run(folder)
         about |= {} if unit is None else {"unit": unit}
+        if arguments.by is not None:
+            about["strata"] = [each[0] if len(each) == 1 else tuple(each) for each in arguments.by]
     path = report(source, page, photos=not arguments.no_photos, **about)
     size = path.stat().st_size
     lines.insert(0, f"{escape(path)} ({format_size(size)})")

@@ -16,10 +16,10 @@ from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPl
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
-from captum_canonical.cli.align import load_photographs
 from captum_canonical.cli.console import print_message
 from captum_canonical.cli.network_files import first_line
 from captum_canonical.cli.networks import load_network
+from captum_canonical.cli.photographs import load_photographs
 from captum_canonical.cli.settings import LINKS, NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch

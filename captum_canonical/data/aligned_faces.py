@@ -19,7 +19,7 @@ from captum_canonical.data.alignment import Alignment, Find, GroupCount
 from captum_canonical.data.crop_templates import CropTemplate
 from captum_canonical.data.mesh_cache import MeshCache
 from captum_canonical.data.photo_list import LeftOut, PhotoRow
-from captum_canonical.data.records import FaceRecord, NetworkInput, collate
+from captum_canonical.data.records import FaceRecord, NetworkInput, collate, group_columns
 from captum_canonical.data.sources import Source, list_rows
 from captum_canonical.data.targets import class_names, with_targets
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
@@ -227,9 +227,22 @@ class AlignedFaces(Dataset[FaceRecord]):
         """Place in :attr:`rows` -> the first place with the same bytes. Duplicates are used like all others."""
         return self.align()._alignment.duplicates()
 
-    def counts(self) -> dict[str | None, GroupCount]:
-        """For each group, None being photographs without one: how many are used, and why the others are not."""
-        return self.align()._alignment.counts()
+    def counts(self, by: str | Sequence[str] = "group") -> dict[Any, GroupCount]:
+        """For each group, None being photographs without one: how many are used, and why the others are not.
+
+        Args:
+            by: ``"group"``, one of the columns in :attr:`PhotoRow.groups`, or several, whose values are crossed:
+                ``counts(("gender", "race"))`` has keys such as ``("Female", "Black")``.
+
+        Raises:
+            CanonicalError: there is no such column.
+        """
+        columns = {"group": [row.group for row in self.rows], **group_columns(self.rows)}
+        unknown = [name for name in ([by] if isinstance(by, str) else by) if name not in columns]
+        if unknown:
+            raise CanonicalError(f"counts: expected a column among {', '.join(columns)}, got {unknown[0]!r}.")
+        groups = columns[by] if isinstance(by, str) else list(zip(*(columns[name] for name in by), strict=True))
+        return self.align()._alignment.counts(groups)
 
     @property
     def preprocessing(self) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -186,11 +187,11 @@ class Alignment:
             first.setdefault(self.digests[place], place)
         return {place: first[digest] for place, digest in sorted(self.digests.items()) if first[digest] != place}
 
-    def counts(self) -> dict[str | None, GroupCount]:
-        """Counts by group, in order of the first photograph of each."""
-        counts: dict[str | None, Counter[str]] = {row.group: Counter() for row in self.rows}
-        for place, row in enumerate(self.rows):
-            counts[row.group][self.left_out[place].kind if place in self.left_out else "found"] += 1
+    def counts(self, groups: Sequence[Any]) -> dict[Any, GroupCount]:
+        """Counts by the groups of all photographs, in order of the first photograph of each."""
+        counts: dict[Any, Counter[str]] = {group: Counter() for group in groups}
+        for place, group in enumerate(groups):
+            counts[group][self.left_out[place].kind if place in self.left_out else "found"] += 1
         names = ("found", NO_FACE, NOT_ALIGNED, UNREADABLE)
         return {group: GroupCount(*(count[name] for name in names)) for group, count in counts.items()}
 
@@ -205,7 +206,9 @@ class Alignment:
                 f"({', '.join(f'{count} {kind}' for kind, count in reasons.items())}; the first is {first.path.name}: "
                 f"{first.reason}); .left_out holds all of them, .counts() their groups."
             )
-        counts = {group: count for group, count in self.counts().items() if group is not None}
+        counts = {
+            group: count for group, count in self.counts([row.group for row in self.rows]).items() if group is not None
+        }
         for number, problem in ((0, "no face was found"), (1, "only one face was found, too few for a spread")):
             groups = [repr(group) for group, count in counts.items() if count.found == number]
             if groups:

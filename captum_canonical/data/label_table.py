@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from captum_canonical.faces.photo_files import PathType, is_photo
 from captum_canonical.statistics.labels import label_of, label_texts
 
 CLOSE = 0.75  # how similar a name is to that of a column that would be used, by difflib, to be one misspelt
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")  # not 007, which is a name
 Tables = PathType | Sequence[PathType] | Any
 """A file, a folder or a DataFrame, or several of these."""
 
@@ -268,9 +270,13 @@ def _where(labels: Labels, where: Mapping[str, Any]) -> list[int]:
 
 
 def _group_values(values: list[Any], name: str) -> list[Any]:
-    """Numbers as they are, other labels as texts; None where they are missing."""
-    numbers = all(value is None or (isinstance(value, Real) and not isinstance(value, bool)) for value in values)
-    return values if numbers else list(label_texts(values, len(values), name))
+    """Numbers as such, also those of a text file, so that they can be binned; other labels as texts, None: missing."""
+    if all(value is None or (isinstance(value, Real) and not isinstance(value, bool)) for value in values):
+        return values
+    texts = list(label_texts(values, len(values), name))
+    if not all(text is None or _NUMBER.fullmatch(text) for text in texts):
+        return texts
+    return [None if text is None else float(text) if "." in text else int(text) for text in texts]
 
 
 def _file(root: Path, name: str, others: Sequence[str]) -> tuple[Path, bool]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class FaceBatch:
             :mod:`captum_canonical.statistics.labels`. None: missing for all.
         names: of each photograph.
         places: (B,) int64, their places among all photographs of the source.
+        group_columns: name -> values of all columns that photographs can be compared by (:attr:`PhotoRow.groups`).
     """
 
     images: Tensor
@@ -61,6 +62,7 @@ class FaceBatch:
     identities: list[str | None]
     names: list[str]
     places: Tensor
+    group_columns: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("groups", "identities"):
@@ -93,7 +95,21 @@ def collate(records: Sequence[FaceRecord]) -> FaceBatch:
         identities=[row.identity for row in rows],
         names=[row.name for row in rows],
         places=torch.tensor([record.place for record in records]),
+        group_columns=group_columns(rows),
     )
+
+
+def group_columns(rows: Sequence[PhotoRow]) -> dict[str, list[Any]]:
+    """Name -> value of each row, of all columns that photographs can be compared by.
+
+    Example::
+
+        >>> from pathlib import Path
+        >>> group_columns([PhotoRow(Path("a.jpg"), groups={"race": "x"}), PhotoRow(Path("b.jpg"))])
+        {'race': ['x', None]}
+    """
+    names = dict.fromkeys(name for row in rows for name in row.groups)
+    return {name: [row.groups.get(name) for row in rows] for name in names}
 
 
 def _targets(values: list[Any]) -> Tensor | list[tuple[int, ...]] | None:

@@ -26,6 +26,7 @@ from captum_canonical.reporting.display import (
 )
 from captum_canonical.reporting.findings import (
     Findings,
+    StratumColumns,
     comparison_section,
     findings_of,
     group_section,
@@ -124,7 +125,7 @@ class PageOptions:
     photos: PhotoSource
     gallery: int
     view_3d: bool
-    strata: Sequence[str] | None
+    strata: Sequence[StratumColumns] | None
     comparisons: Sequence[GroupComparison]
     benchmark: BenchmarkResult | None
 
@@ -204,7 +205,7 @@ def _summary_section(result: ModelSaliency, findings: Findings) -> Section:
         *([] if result.run is None else [str(each["says"]) for each in result.run.stopping.get("verdicts", [])[-1:]]),
         "" if findings.significance is None else findings.significance.sentence,
         "" if findings.regions is None else leading_regions(findings.regions),
-        *map(short_verdict, findings.comparisons),
+        *(short_verdict(each) for compared in findings.comparisons.values() for each in compared),
     ]
     return Section("summary", "In short", points=[point for point in points if point])
 

@@ -50,6 +50,8 @@ COLUMNS = {
 MOST_STRATA = 9  # of a column that the user did not name
 MOST_GROUPS = 4  # for comparisons of all pairs
 Strata = dict[str, ModelSaliency]
+StratumColumns = str | tuple[str, ...]
+"""A column that photographs are sorted by, or several that are crossed."""
 T = TypeVar("T")
 
 
@@ -62,7 +64,8 @@ class Findings:
         regions: what :func:`region_table` returns.
         concentration: of the map.
         strata: column -> its strata.
-        comparisons: of all pairs of groups, if there are at most :data:`MOST_GROUPS`.
+        comparisons: column -> those of all pairs of its groups, for columns of groups that have at most
+            :data:`MOST_GROUPS`.
         reasons: "map", "regions" or "groups" -> why something is not available.
     """
 
@@ -70,16 +73,18 @@ class Findings:
     regions: RegionTable | None
     concentration: Concentration | None
     strata: dict[str, Strata]
-    comparisons: Sequence[GroupComparison]
+    comparisons: dict[str, list[GroupComparison]]
     reasons: dict[str, list[str]] = field(default_factory=dict)
 
 
-def findings_of(result: ModelSaliency, columns: Sequence[str] | None) -> Findings:
+def findings_of(result: ModelSaliency, columns: Sequence[StratumColumns] | None) -> Findings:
     """Collects the findings of a result.
 
     Args:
         result: with a map.
-        columns: that photographs are sorted by. Default: those of :data:`COLUMNS` with strata of their own.
+        columns: that photographs are sorted by. Default: those of :data:`COLUMNS`, and the run's columns of groups,
+            with strata of their own. Groups of the column "group", and of columns of groups that are named here, are
+            compared.
 
     Raises:
         CanonicalError: a column that was asked for is unknown or empty.
@@ -95,26 +100,29 @@ def findings_of(result: ModelSaliency, columns: Sequence[str] | None) -> Finding
 
     has_single_maps = result.photos is not None  # otherwise a notice at the top of the page says so
     strata = chosen_strata(result, columns) if has_single_maps else {}
-    groups = {name: each for name, each in strata.get("group", {}).items() if name != UNKNOWN}
-    pairs = list(combinations(groups, 2)) if len(groups) <= MOST_GROUPS else []
-    compared = [attempt("groups", partial(_compared, groups, pair)) for pair in pairs]
+    comparisons = {}
+    for name in _compared_columns(result, columns):
+        groups = {each: part for each, part in strata.get(name, {}).items() if each != UNKNOWN}
+        pairs = list(combinations(groups, 2)) if len(groups) <= MOST_GROUPS else []
+        compared = [attempt("groups", partial(_compared, groups, pair)) for pair in pairs]
+        comparisons[name] = [each for each in compared if each is not None]
     return Findings(
         attempt("map", result.significance) if has_single_maps else None,
         attempt("regions", lambda: region_table(result)),
         attempt("regions", result.concentration),
         strata,
-        [each for each in compared if each is not None],
+        comparisons,
         reasons,
     )
 
 
-def chosen_strata(result: ModelSaliency, columns: Sequence[str] | None) -> dict[str, Strata]:
-    """Column -> its strata. By default, columns that divide the photographs like another column are left out."""
+def chosen_strata(result: ModelSaliency, columns: Sequence[StratumColumns] | None) -> dict[str, Strata]:
+    """Column, or several joined by "and" -> strata. By default, columns that divide like another are left out."""
     if columns is not None:
-        return {name: result.strata(name) for name in columns}
+        return {title_of(name): result.strata(name) for name in columns}
     found: dict[str, Strata] = {}
     partitions = []
-    for name in COLUMNS:
+    for name in (*COLUMNS, *_group_columns(result)):
         try:
             strata = result.strata(name)
         except CanonicalError:
@@ -125,6 +133,29 @@ def chosen_strata(result: ModelSaliency, columns: Sequence[str] | None) -> dict[
             found[name] = strata
             partitions.append(partition)
     return found
+
+
+def title_of(columns: StratumColumns) -> str:
+    """What photographs are sorted by, in words.
+
+    Example::
+
+        >>> title_of("race"), title_of(("gender", "race"))
+        ('race', 'gender and race')
+    """
+    return columns if isinstance(columns, str) else " and ".join(columns)
+
+
+def _group_columns(result: ModelSaliency) -> list[str]:
+    known = result.photos.records if result.photos is not None else {}
+    return [] if result.run is None else [name for name in result.run.group_columns if name in known]
+
+
+def _compared_columns(result: ModelSaliency, columns: Sequence[StratumColumns] | None) -> list[str]:
+    """Names of the columns, or of several that are crossed, whose groups are compared."""
+    ours = {"group", *_group_columns(result)}
+    asked = ["group"] if columns is None else columns
+    return [title_of(each) for each in asked if ours.issuperset([each] if isinstance(each, str) else each)]
 
 
 def _compared(groups: Strata, pair: tuple[str, str]) -> GroupComparison:
@@ -192,7 +223,7 @@ def _concentration_table(found: Concentration) -> Table[str]:
 def group_section(findings: Findings, unit: str, regions: RegionNames | None) -> Section:
     """A tab for each column; the maps of a tab, and the differences of its groups, share one scale."""
     tabs = [
-        _tab(name, strata, findings.comparisons if name == "group" else (), unit, regions)
+        _tab(name, strata, findings.comparisons.get(name, ()), unit, regions)
         for name, strata in findings.strata.items()
     ]
     return Section("groups", "Groups of photographs", tabs=tabs, reasons=findings.reasons.get("groups", ()))
@@ -226,7 +257,7 @@ def _tab(
     ]
     views = [_view(each, scale, regions) for each in comparisons]
     texts = ["All maps here, differences too, share one scale."]
-    return Tab(COLUMNS.get(name, name), texts=texts, panels=panels, comparisons=views)
+    return Tab(COLUMNS.get(name, name[:1].upper() + name[1:]), texts=texts, panels=panels, comparisons=views)
 
 
 def _view(comparison: GroupComparison, scale: Scale, regions: RegionNames | None) -> ComparisonView:

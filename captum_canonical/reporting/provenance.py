@@ -124,22 +124,42 @@ class GroupCounts:
 
 
 def account_section(run: RunFolder, with_photos: bool) -> Section:
-    """The table per group; ``with_photos`` adds the name and reason of each photograph without a map."""
-    groups = _groups(run)
+    """A table for each column of groups; ``with_photos`` adds names and reasons of what has no map."""
+    groups = _groups(run, "group")
     total = GroupCounts("all groups", sum((each.counts for each in groups), Counter()))
     known = (WITH_MAP, FAILED, DAMAGED, _rest(run), *BEFORE)
     statuses = [status for status in known if total.counts[status] or status == WITH_MAP]
+    by_column = {"group": groups} | {name: _groups(run, name) for name in run.group_columns}
     reasons = list(_reasons(run))
     title = "Photographs without a map"
     details = Table.of_cells(("Name", "Group", "What", "Reason"), reasons, title=title)
+    unused = _unused(run)
     return Section(
         "left-out",
         "What was left out, and why",
-        texts=[_sentence(total, statuses)],
-        tables=[_account_table(groups, total, statuses)],
+        texts=[_sentence(total, statuses), *([_unused_sentence(unused)] if unused else [])],
+        tables=[
+            _account_table(name, each, total, statuses) for name, each in by_column.items() if _differs(name, by_column)
+        ],
         details=details if with_photos and reasons else None,
         details_title=f"Reasons, one by one ({number(len(reasons))})",
     )
+
+
+def _differs(name: str, by_column: dict[str, list[GroupCounts]]) -> bool:
+    """Whether a table shows other numbers than one with a name that says more: a column of groups is "group", too."""
+    return name != "group" or by_column[name] not in [each for other, each in by_column.items() if other != name]
+
+
+def _unused(run: RunFolder) -> list[tuple[str, str, str]]:
+    """(path, kind, reason) of files and lines that did not become photographs of the source."""
+    return [tuple(each) for each in (run.photographs or {}).get("unused", ())] if run.has_labels else []
+
+
+def _unused_sentence(unused: Sequence[tuple[str, str, str]]) -> str:
+    kinds = Counter(kind for _, kind, _ in unused)
+    listed = ", ".join(f"{number(count)} {kind}" for kind, count in kinds.items())
+    return f"Files and lines of the source that are not used: {number(len(unused))} ({listed})."
 
 
 def _sentence(total: GroupCounts, statuses: Sequence[str]) -> str:
@@ -150,9 +170,11 @@ def _sentence(total: GroupCounts, statuses: Sequence[str]) -> str:
     return f"{sentence} A face that is not found is itself a difference between groups: compare the last column."
 
 
-def _account_table(groups: Sequence[GroupCounts], total: GroupCounts, statuses: Sequence[str]) -> Table[GroupCounts]:
+def _account_table(
+    name: str, groups: Sequence[GroupCounts], total: GroupCounts, statuses: Sequence[str]
+) -> Table[GroupCounts]:
     columns: list[Column[GroupCounts]] = [
-        Column("group", "Group"),
+        Column("group", name[:1].upper() + name[1:]),
         Column("count", "Photographs", format=number),
         *map(_status_column, statuses),
         Column("lost", "Lost", format=percent, missing=NOTHING),
@@ -160,16 +182,16 @@ def _account_table(groups: Sequence[GroupCounts], total: GroupCounts, statuses: 
     note = "Lost: no face found, no usable mesh, unreadable, or failed in the run, as a share of the group."
     if OPEN in statuses:
         note += " Photographs that are not finished are not counted as lost."
-    return Table(columns, groups, "Photographs per group", note, total if len(groups) > 1 else None)
+    return Table(columns, groups, f"Photographs per {name}", note, total if len(groups) > 1 else None)
 
 
 def _status_column(status: str) -> Column[GroupCounts]:
     return Column(status, status[0].upper() + status[1:], lambda row: row.counts[status], format=number)
 
 
-def _groups(run: RunFolder) -> list[GroupCounts]:
-    counts: dict[str | None, Counter[str]] = {}
-    for group, status in _statuses(run):
+def _groups(run: RunFolder, column: str) -> list[GroupCounts]:
+    counts: dict[Any, Counter[str]] = {}
+    for group, status in _statuses(run, column):
         counts.setdefault(group, Counter())[status] += 1
     names = sorted(counts, key=lambda group: (group is None, str(group)))
     return [GroupCounts(_group_name(name), counts[name]) for name in names]
@@ -183,16 +205,17 @@ def _rest(run: RunFolder) -> str:
     return "not needed (stopping rule)" if run.complete else OPEN
 
 
-def _statuses(run: RunFolder) -> Iterator[tuple[str | None, str]]:
+def _statuses(run: RunFolder, column: str) -> Iterator[tuple[Any, str]]:
     """Group and status of each photograph of the source, as far as the folder records it."""
     records = run.records
-    for group, status in zip(records["group"], records["status"], strict=True):
+    for group, status in zip(records[column], records["status"], strict=True):
         yield group, STATUSES[status]
     if not run.has_labels:
         yield from ((None, _rest(run)) for _ in range(run.count - len(run)))
         return
     known = run.photographs or {}
-    for row, group, why in zip(known["row"], known["group"], known["left_out"], strict=True):
+    groups = known["group"] if column == "group" else known["groups"][column]
+    for row, group, why in zip(known["row"], groups, known["left_out"], strict=True):
         if why is not None:
             yield group, why
         elif row >= len(run):

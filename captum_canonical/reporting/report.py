@@ -11,6 +11,7 @@ from captum_canonical.checks import check_integer
 from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
 from captum_canonical.reporting.contents import PageOptions, page_of_benchmark, page_of_saliency
+from captum_canonical.reporting.findings import StratumColumns
 from captum_canonical.reporting.gallery import PhotoSource
 from captum_canonical.reporting.page import check_place, render, write_page
 from captum_canonical.run_folder.layout import MANIFEST
@@ -26,7 +27,7 @@ def report(
     photos: PhotoSource = True,
     gallery: int = 96,
     view_3d: bool = True,
-    strata: Sequence[str] | None = None,
+    strata: Sequence[StratumColumns] | None = None,
     comparisons: GroupComparison | Sequence[GroupComparison] = (),
     benchmark: BenchmarkResult | None = None,
 ) -> Path:
@@ -52,8 +53,10 @@ def report(
         gallery: how many photographs are shown beside their maps at most; the first ones of the run, whose order is
             random.
         view_3d: whether the page has a face that can be turned in three dimensions; the library for this adds 5 MB.
-        strata: what photographs are sorted by, see :meth:`ModelSaliency.strata`. Default: group, right or wrong, label
-            and prediction, predicted class, confidence and pose, as far as they are known and have at most nine strata.
+        strata: what photographs are sorted by, see :meth:`ModelSaliency.strata`: names of columns, and tuples of names
+            that are crossed, such as ``["race", ("gender", "race")]``. Up to four groups of a column of groups are
+            compared. Default: group, right or wrong, label and prediction, predicted class, confidence, pose and the
+            columns of groups, as far as they are known and have at most nine strata.
         comparisons: further ones, from :func:`compare_groups` or :func:`compare_models`.
         benchmark: shown on the page of a model-level result as well.
 

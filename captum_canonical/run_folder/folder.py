@@ -107,7 +107,7 @@ class RunFolder:
         """
         wrong = self._files.damaged({row: self._found[row] for row in range(self._rows)})
         if wrong:
-            names = [f"{self._labels(row)[0]} ({files})" for row, files in wrong.items()]
+            names = [f"{self._labels(row)['name']} ({files})" for row, files in wrong.items()]
             warnings.warn(
                 f"{self.path}: {len(names)} damaged and left out: {', '.join(names[:10])}"
                 f"{', ...' if len(names) > 10 else ''}. The call that made this folder computes them anew.",
@@ -125,24 +125,24 @@ class RunFolder:
         since, "damaged"), ``reason``, ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the
         image's right, and up; None where the mesh has no depth), and ``rounding``, how far rounding moves a drop where
         scores are computed in half precision, as a share of the largest value of the map (None in float32).
+        The :attr:`group_columns` follow.
         """
         rows = [self._record(row) for row in range(self._rows)]
-        return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+        return {name: [row.get(name) for row in rows] for name in (*COLUMNS, *self.group_columns)}
 
-    def _record(self, row: int) -> list[Any]:
+    def _record(self, row: int) -> dict[str, Any]:
         found = self._found[row]
-        values = [*self._labels(row), *(found.get(name) for name in COLUMNS[len(LABELS) :])]
+        values = self._labels(row) | {name: found.get(name) for name in COLUMNS[len(LABELS) :]}
         if row in self.damaged:
-            state = {"status": "damaged", "reason": f"{self.damaged[row]} is damaged"}
-            return [state.get(name, value) for name, value in zip(COLUMNS, values, strict=True)]
+            return values | {"status": "damaged", "reason": f"{self.damaged[row]} is damaged"}
         return values
 
-    def _labels(self, row: int) -> list[Any]:
+    def _labels(self, row: int) -> dict[str, Any]:
         place = self._found[row].get("place")
-        return self._all_labels.get(row, [f"photograph {place}", place, None, None, None])
+        return self._all_labels.get(row, {"name": f"photograph {place}", "place": place})
 
     @cached_property
-    def _all_labels(self) -> dict[int, list[Any]]:
+    def _all_labels(self) -> dict[int, dict[str, Any]]:
         """Row -> its labels, from the only file that holds them."""
         try:
             known, why = self.photographs, f"{self.path / PHOTOGRAPHS} is missing."
@@ -156,13 +156,22 @@ class RunFolder:
                     stacklevel=user_stacklevel(),
                 )
             return {}
-        columns = [known[name] for name in LABELS]
-        return {row: [column[each] for column in columns] for each, row in enumerate(known["row"]) if row is not None}
+        columns = {**{name: known[name] for name in LABELS}, **known.get("groups", {})}
+        return {
+            row: {name: column[each] for name, column in columns.items()}
+            for each, row in enumerate(known["row"])
+            if row is not None
+        }
 
     @property
     def identities(self) -> list[str | None]:
         """Who is on the photograph of each row, as in :attr:`records`, for which all maps are read; this reads none."""
-        return [self._labels(row)[LABELS.index("identity")] for row in range(self._rows)]
+        return [self._labels(row).get("identity") for row in range(self._rows)]
+
+    @property
+    def group_columns(self) -> list[str]:
+        """Names of the columns that photographs can be compared by beside ``group``, such as "gender" and "race"."""
+        return list((self.photographs or {}).get("groups", {})) if self.has_labels else []
 
     @property
     def has_labels(self) -> bool:
@@ -210,8 +219,8 @@ class RunFolder:
             for row, found in enumerate(row_checksums(values), first):
                 if found != self._found[row].get(name):
                     raise CanonicalError(
-                        f"{self.path / name}: the map of {self._labels(row)[0]} (row {row}) is damaged: it has another "
-                        "checksum than when it was written. The call that made this folder computes it anew."
+                        f"{self.path / name}: the map of {self._labels(row)['name']} (row {row}) is damaged: it has "
+                        "another checksum than when it was written. The call that made this folder computes it anew."
                     )
         return torch.from_numpy(maps), torch.from_numpy(coverage)
 

@@ -116,12 +116,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 PHOTOGRAPHS = "photographs.json"
 PHOTO_COLUMNS = ("row", "place", "name", "group", "identity", "label", "path", "box", "left_out", "reason")
-PhotoColumns = Mapping[str, Sequence[Any]]
+PhotoColumns = Mapping[str, Any]
 """Column -> one entry for each photograph of the source: ``row`` in the run (None for those that take no part),
 ``place`` in the source, ``name``, ``group``, ``identity``, ``label`` (the target that the data know), ``path``
 (absolute; None for what came as tensors), ``box`` (left, top, right, bottom of the face in pixels of the file),
 ``left_out`` (None, or the kind of reason for which it takes no part: "no face", "not aligned", "unreadable") and
-``reason`` (in words)."""
+``reason`` (in words). Perhaps ``groups``, name -> a column of values that photographs can be compared by, and
+``unused``, (path, kind, reason) of each file or line that did not become a photograph of the source."""
 
 
 def write_photographs(root: Path, photographs: PhotoColumns, classes: Sequence[str] | None = None) -> None:
@@ -136,7 +137,8 @@ def write_photographs(root: Path, photographs: PhotoColumns, classes: Sequence[s
 def photographs_json(photographs: PhotoColumns, classes: Sequence[str] | None) -> dict[str, Any]:
     """What :func:`write_photographs` writes."""
     columns = {name: list(photographs[name]) for name in PHOTO_COLUMNS}
-    return with_checksum({**columns, "classes": None if classes is None else list(classes)})
+    more = {name: photographs[name] for name in ("groups", "unused") if photographs.get(name)}
+    return with_checksum({**columns, **more, "classes": None if classes is None else list(classes)})
 
 
 def read_photographs(root: Path) -> PhotoColumns | None:
@@ -148,7 +150,8 @@ def read_photographs(root: Path) -> PhotoColumns | None:
     found = read_json(root / PHOTOGRAPHS)
     if found is None:
         return None
-    columns = [found.get(name) for name in PHOTO_COLUMNS]
+    groups = found.get("groups", {})
+    columns = [*(found.get(name) for name in PHOTO_COLUMNS), *(groups.values() if isinstance(groups, dict) else [None])]
     lists = all(isinstance(column, list) for column in columns) and len({len(column or ()) for column in columns}) == 1
     if not lists or not is_undamaged(found):
         raise CanonicalError(

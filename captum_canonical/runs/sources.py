@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.data.records import FaceBatch, FaceRecord
+from captum_canonical.data.records import FaceBatch, FaceRecord, group_columns
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.fingerprint import fingerprint
+from captum_canonical.run_folder.layout import COLUMNS as RECORD_COLUMNS
 from captum_canonical.run_folder.manifest import PhotoColumns
+from captum_canonical.statistics.labels import label_texts
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,11 @@ def rows_of(batch: FaceBatch, rows: list[int]) -> FaceBatch:
         identities=[batch.identities[row] for row in rows],
         names=[batch.names[row] for row in rows],
         places=batch.places[index.to(batch.places.device)],
+        group_columns={name: [values[row] for row in rows] for name, values in batch.group_columns.items()},
     )
 
 
-def _photographs(batches: Sequence[FaceBatch], order: Sequence[int]) -> dict[str, list[Any]]:
+def _photographs(batches: Sequence[FaceBatch], order: Sequence[int]) -> dict[str, Any]:
     """What is known of photographs that all take part and have no files; ``order``: for each row its number."""
     columns: dict[str, list[Any]] = {
         "place": [place for batch in batches for place in batch.places.tolist()],
@@ -128,7 +131,31 @@ def _photographs(batches: Sequence[FaceBatch], order: Sequence[int]) -> dict[str
     rows = {number: row for row, number in enumerate(order)}
     nothing: list[None] = [None] * len(rows)
     columns["row"] = [rows[number] for number in range(len(rows))]
-    return columns | {name: nothing for name in ("path", "box", "left_out", "reason")}
+    columns |= {name: nothing for name in ("path", "box", "left_out", "reason")}
+    groups = _joined_groups([(batch.group_columns, len(batch)) for batch in batches])
+    return columns | {"groups": _checked_groups(groups, columns["group"])}
+
+
+def _joined_groups(parts: Sequence[tuple[Mapping[str, list[Any]], int]]) -> dict[str, list[Any]]:
+    """Columns of (columns, number of photographs) one after the other; None where one of them lacks a column."""
+    names = dict.fromkeys(name for columns, _ in parts for name in columns)
+    return {name: [each for columns, count in parts for each in columns.get(name, [None] * count)] for name in names}
+
+
+def _checked_groups(groups: Mapping[str, list[Any]], group: list[str | None]) -> dict[str, list[Any]]:
+    """Columns of groups without those that records have anyway.
+
+    Raises:
+        CanonicalError: one has the name of a column of records that is something else.
+    """
+    taken = [name for name in groups if name in RECORD_COLUMNS]
+    for name in taken:
+        if label_texts(groups[name], len(group), name) != group:
+            raise CanonicalError(
+                f"groups: expected other names than those of a run's own columns ({', '.join(RECORD_COLUMNS)}), got "
+                f"{name!r}; rename the column."
+            )
+    return {name: values for name, values in groups.items() if name not in taken}
 
 
 class FileSource(PhotoSource):
@@ -155,6 +182,8 @@ class FileSource(PhotoSource):
             "path": [str(row.path.absolute()) for row in data.rows],
             "box": [data.face_box(place) for place in places],
             "left_out": [left_out[place].kind if place in left_out else None for place in places],
+            "groups": _checked_groups(group_columns(data.rows), [row.group for row in data.rows]),
+            "unused": [[str(each.path), each.kind, each.reason] for each in data.unused],
         }
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
@@ -262,8 +291,9 @@ class StreamSource(PhotoSource):
         if not start:
             raise CanonicalError("data: expected at least one photograph, got an iterable of none.")
         self.fingerprint = fingerprint(fingerprints)
-        joined = {name: [each for part in labels for each in part[name]] for name in labels[0]}
-        self.photographs = joined | {"row": list(range(start))}
+        joined = {name: [each for part in labels for each in part[name]] for name in labels[0] if name != "groups"}
+        groups = _joined_groups([(part["groups"], len(part["row"])) for part in labels])
+        self.photographs = joined | {"row": list(range(start)), "groups": groups}
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """Goes through the data again."""

@@ -13,8 +13,8 @@ import pytest
 from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
 from captum_canonical.adapters.keypoints import KeypointAligner
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
-from captum_canonical.cli.align import aligner_of
 from captum_canonical.cli.command import main
+from captum_canonical.cli.photographs import aligner_of
 from captum_canonical.plugins import ALIGNERS
 from command_tools import Capture, DrawnAligner, explain_command, run_error, run_json, write_photos
 from plugin_tools import install
@@ -170,7 +170,7 @@ def test_messages_name_options(tmp_path: Path, capsys: Capture) -> None:
     assert "warning: 1 of 2 photographs are left out (1 no face; the first is 2 black.png: " in printed.err
     assert "left_out" not in printed.err and "AlignedFaces" not in printed.err
     (tmp_path / "t.csv").write_text("file\n1.png\n")
-    line = run_error([*arguments, "--csv", str(tmp_path / "t.csv"), "--cache", str(tmp_path / "meshes")], capsys)
+    line = run_error([*arguments, "--labels", str(tmp_path / "t.csv"), "--cache", str(tmp_path / "meshes")], capsys)
     assert "--columns path=NAME" in line
 
 

@@ -64,7 +64,7 @@ def test_identities_that_are_missing_drop_no_others(photos: Path, tmp_path: Path
     who = ["Ann", "nan", "Ann", "", "Bob"]
     lines = [f"{number:02}.png,{name}" for number, name in enumerate(who)]
     (photos / "who.csv").write_text("\n".join(["path,identity", *lines]))
-    arguments = ["benchmark", *explain_command(photos, tmp_path / "out")[3:], "--csv", str(photos / "who.csv")]
+    arguments = ["benchmark", *explain_command(photos, tmp_path / "out")[3:], "--labels", str(photos / "who.csv")]
     assert main([*arguments, "--folds", "2", "--fills", "mean"]) == 0
     assert "identity: 1 of 5 entries are taken as missing ('nan' 1 times)" in capsys.readouterr().err
     result = cc.BenchmarkResult.from_json(tmp_path / "out" / "benchmark.json")

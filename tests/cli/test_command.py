@@ -75,11 +75,11 @@ def test_the_installed_program_and_the_module_are_the_same() -> None:
     [
         (
             "nowhere",
-            "expected a folder of photographs, a .csv file or a photograph, but there is no such folder or file",
+            "expected a folder of photographs, a photograph or a label table, but there is no such folder or file",
         ),
         ("empty", "found none in this folder"),
         ("black", "no face was found in any of 2 photographs"),
-        ("bad.csv", "separated by commas"),
+        ("bad.csv", "expected a column 'path', got ['a', 'b']. Name it by --columns path=NAME."),
     ],
 )
 def test_photographs_that_are_none(images: str, part: str, tmp_path: Path, capsys: Capture) -> None:

@@ -50,7 +50,7 @@ def test_the_crop_of_a_template(photos: Path, tmp_path: Path, capsys: Capture) -
 def test_targets_groups_and_identities_of_a_table(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     table = tmp_path / "people.csv"
     table.write_text("file,target,group,identity\n00.png,b,x,ada\n01.png,c,y,bob\n02.png,a,x,ada\n")
-    columns = ["--csv", table, "--columns", "path=file"]
+    columns = ["--labels", table, "--columns", "path=file"]
     run_json(explain_command(photos, tmp_path / "run", *columns, "--target", "given"), capsys)
     records = cc.ModelSaliency.open(tmp_path / "run").records
     rows = sorted(zip(*(records[name] for name in ("name", "target", "group", "identity")), strict=True))
@@ -143,7 +143,15 @@ def test_the_examples_gender_network(shared: Path, tmp_path: Path, capsys: Captu
     table = tmp_path / "some.csv"
     names = sorted(path.name for path in (shared / "data/celeba_prnet/images").iterdir())[:3]
     table.write_text("path\n" + "\n".join(names) + "\n")
-    arguments = ["explain", "--csv", table, "--images", shared / "data/celeba_prnet/images", "--out", tmp_path / "run"]
+    arguments = [
+        "explain",
+        "--labels",
+        table,
+        "--images",
+        shared / "data/celeba_prnet/images",
+        "--out",
+        tmp_path / "run",
+    ]
     arguments += ["--model", "examples.real_networks:gender", "--weights", shared / "models", "--points", 64, "--quiet"]
     values = run_json([str(each) for each in arguments], capsys)
     assert values["explained"] == 3

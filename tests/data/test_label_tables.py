@@ -175,6 +175,18 @@ def test_numbers_stay_numbers_in_groups(tmp_path: Path) -> None:
     assert [dict(row.groups) for row in list_rows(frame, {"group": ["gender"]})] == [{"gender": 1}]
 
 
+def test_numbers_of_a_text_file_are_numbers_but_names_are_not(tmp_path: Path) -> None:
+    rows = [
+        ("path", "age", "code", "size"),
+        ("a.jpg", "31", "007", "1.5"),
+        ("b.jpg", "", "8", "-2"),
+        ("c.jpg", "4", "9", ""),
+    ]
+    found = list_rows(write_table(tmp_path / "t.csv", ",", rows=rows), {"group": ("age", "code", "size")})
+    assert [tuple(row.groups.values()) for row in found] == [(31, "007", 1.5), (None, "8", -2), (4, "9", None)]
+    assert [row.group for row in found] == ["31", None, "4"]
+
+
 def test_data_frames_of_pandas_in_known_formats() -> None:
     pandas = pytest.importorskip("pandas")
     columns = {"age": ["03-Sep", "20-29"], "gender": ["Male", "Female"], "race": ["White", "Black"]}
