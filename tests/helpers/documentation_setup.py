@@ -52,7 +52,7 @@ def drawn_photos() -> list[np.ndarray]:
 
 
 def write_files(folder: Path) -> None:
-    """`photos/`, `photos.csv` with target, group and identity of each, and a table of each group's own."""
+    """`photos/`, `photos.csv` with target, group and identity of each, a table of each group, and downloaded ones."""
     (folder / "photos").mkdir()
     rows = []
     for place, photo in enumerate(drawn_photos()):
@@ -65,6 +65,25 @@ def write_files(folder: Path) -> None:
             table = csv.writer(file)
             table.writerow(["path", "target", "group", "identity"])
             table.writerows(row for row in rows if row[2] in groups)
+    _write_downloaded(folder, [row[0] for row in rows])
+
+
+def _write_downloaded(folder: Path, names: list[str]) -> None:
+    """The same photographs with label tables in the formats of FairFace and CelebA."""
+    ages, places = ("03-Sep", "20-29", "Oct-19", "more than 70"), range(len(names))
+    cells = [
+        (ages[at // 2 % 4], ("Male", "Female", "Female", "Male")[at // 2 % 4], ("White", "Black")[at // 2 % 2])
+        for at in places
+    ]
+    lines = [f"{name},{','.join(each)},{at % 2 == 0}" for at, (name, each) in enumerate(zip(names, cells, strict=True))]
+    (folder / "fairface_label_val.csv").write_text("\n".join(["file,age,gender,race,service_test", *lines]) + "\n")
+    (folder / "img_align_celeba").mkdir()
+    for number, name in enumerate(names, 1):
+        (folder / "img_align_celeba" / f"{number:06}.png").hardlink_to(folder / name)
+    attributes = [f"{at + 1:06}.jpg {2 * (at % 4 > 1) - 1:2} {1 - 2 * (at % 2):2}" for at in places]
+    (folder / "list_attr_celeba.txt").write_text("\n".join([str(len(names)), "Male Smiling ", *attributes]) + "\n")
+    people = [f"{at + 1:06}.jpg {2880 + at // 2}" for at in places]
+    (folder / "identity_CelebA.txt").write_text("\n".join(people) + "\n")
 
 
 class TinyNetwork(nn.Sequential):
