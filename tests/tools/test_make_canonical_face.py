@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -55,8 +56,6 @@ def test_ten_photographs_give_the_shipped_face(
 
 
 def test_photographs_without_a_face_do_not_count(tool: ModuleType, photos: Path, tmp_path: Path) -> None:
-    import cv2
-
     for name in TEN[:2]:
         (tmp_path / f"{name}.jpg").write_bytes((photos / f"{name}.jpg").read_bytes())
     cv2.imwrite(str(tmp_path / "nobody.png"), np.full((120, 90, 3), 128, np.uint8))
@@ -67,7 +66,10 @@ def test_photographs_without_a_face_do_not_count(tool: ModuleType, photos: Path,
 def test_all_photographs_give_the_shipped_file(
     tool: ModuleType, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command line, drawing included: the wheel's file is what the script makes, and nothing else."""
+    """The command line, drawing included: the wheel's file is what the script makes, and nothing else.
+
+    But for rounding of the meshes, which another processor does otherwise: it may move a colour by one step.
+    """
     made = tmp_path / "face.npz"
     monkeypatch.setattr(sys, "argv", ["make_canonical_face.py", str(photos), "--out", str(made)])
     tool.main()
@@ -76,5 +78,8 @@ def test_all_photographs_give_the_shipped_file(
         for name in theirs.files:
             if theirs[name].dtype.kind == "f":
                 np.testing.assert_allclose(ours[name], theirs[name], atol=1e-3, err_msg=name)
+            elif name == "image_png":
+                one, other = (cv2.imdecode(file[name], cv2.IMREAD_UNCHANGED).astype(int) for file in (ours, theirs))
+                assert np.abs(one - other).max() <= 1 and (one != other).mean() < 1e-3
             else:
                 np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
