@@ -8,7 +8,7 @@
 224 x 224, a small network, meshes cached; each number in a process of its own. The faces are drawn, so no aligner is
 in that memory. Needs 6 bytes for each pixel of a map on the disk (3 GB for 10,000), in the folder for temporary files.
 
-``cache``: seconds from making the data set to the first forward pass, by MediaPipe and from the cache, imports left
+``cache``: seconds from making the data set to the first forward pass, by FaceMeshAligner and from the cache, imports left
 out; ``--copies`` makes more photographs of the same ones by writing them again a little smaller.
 
 ``processes``: photographs per second of one process and of two, one thread each, by turns. Counted is the time from
@@ -122,8 +122,6 @@ def to_first_forward(photos: Path, cache: Path, aligner: Any) -> float:
 
 
 def cache(arguments: argparse.Namespace) -> dict[str, Any]:
-    import mediapipe
-
     from captum_canonical.adapters.face_mesh import FaceMeshAligner
 
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +139,6 @@ def cache(arguments: argparse.Namespace) -> dict[str, Any]:
     second = statistics.median(again)
     return {
         "photos": count,
-        "mediapipe": mediapipe.__version__,
         "first_run_seconds": first,
         "second_run_seconds": second,
         "ratio": first / second,

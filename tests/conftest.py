@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,12 @@ def faces(face: CanonicalFace) -> FaceMesh:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each docstring brings the number of its examples along, for the summary."""
+    """Each docstring brings the number of its examples along, for the summary; MediaPipe's needs its networks."""
     for item in items:
         if isinstance(item, pytest.DoctestItem) and item.dtest is not None:
             item.user_properties.append(("docstring examples", len(item.dtest.examples)))
+            if item.name.endswith(".MediaPipeAligner"):
+                item.add_marker(pytest.mark.skipif(find_spec("mediapipe") is None, reason="needs the extra mediapipe"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

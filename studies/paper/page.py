@@ -14,7 +14,7 @@ import captum_canonical as cc
 from captum_canonical.tables import Table
 from studies.paper.study import Results
 
-PACKAGES = ("torch", "captum", "numpy", "mediapipe", "torchmetrics", "matplotlib")
+PACKAGES = ("torch", "captum", "numpy", "torchmetrics", "matplotlib")
 
 
 @dataclass(frozen=True)

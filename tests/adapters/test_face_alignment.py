@@ -16,7 +16,7 @@ import torch
 
 from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
 from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.errors import AlignmentError, MissingDependencyError, NoFaceError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.photos import list_photos, read_photo
@@ -99,10 +99,9 @@ def test_other_shapes_are_errors(landmarks: torch.Tensor) -> None:
 # -------------------------------------------------------------------------------------- on real photographs
 @pytest.fixture(scope="module")
 def real(shared: Path) -> torch.Tensor:
-    """MediaPipe's vertices on the real photographs."""
-    pytest.importorskip("mediapipe", reason="needs the extra mediapipe")
+    """The vertices of the real photographs."""
     photos = [read_photo(path) for path in list_photos(shared / "data/celeba_prnet/images")]
-    mesh = MediaPipeAligner(on_missing="skip", visibility=False)(photos)
+    mesh = FaceMeshAligner(on_missing="skip", visibility=False)(photos)
     return mesh.vertices[mesh.found].double()
 
 

@@ -49,6 +49,7 @@ def eye_distance(vertices: np.ndarray) -> float:
 
 
 def test_meshes_are_those_of_mediapipe(shared: Path) -> None:
+    pytest.importorskip("mediapipe.modules.face_landmark")
     photos = [np.asarray(Image.open(path)) for path in sorted((shared / "data/celeba_prnet/images").glob("*.jpg"))]
     ours, theirs = FaceMeshAligner()(photos), MediaPipeAligner()(photos)
     assert len(photos) == 60 and ours.missing == theirs.missing == ()

@@ -232,7 +232,6 @@ def test_quantus_evaluates_several_methods_at_once(
 
 # ------------------------------------------------------------------------------------------------------- examples
 def _run(example: str, out: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    pytest.importorskip("mediapipe", reason="the examples' aligner")
     script = Path(__file__).resolve().parents[2] / "examples" / f"{example}.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--out", str(out), "--steps", "40", *arguments])
     runpy.run_path(str(script), run_name="__main__")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("mediapipe", reason="the tour's aligner")
-
 TOUR = Path(__file__).resolve().parents[2] / "examples" / "tour.ipynb"
+# Training with the releases that constraints.txt has for newer Pythons ends with other weights.
+SAME_VERSIONS = sys.version_info < (3, 13)
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
@@ -48,6 +49,8 @@ def _compare(fresh: list, kept: list, source: str) -> None:
         assert NUMBER.sub("#", texts[0]).split() == NUMBER.sub("#", texts[1]).split(), source
         values = [[float(number.replace(",", "")) for number in NUMBER.findall(text)] for text in texts]
         # Other processors round otherwise, and a pixel at the border of significance may fall to the other side.
+        if not SAME_VERSIONS:
+            continue
         np.testing.assert_allclose(values[0], values[1], rtol=0.05, atol=0.02, err_msg=source)
         if "image/png" in new.get("data", {}):
             pictures = [_grey(output.data["image/png"]) for output in (new, old)]

@@ -13,7 +13,6 @@ from torch.testing import assert_close
 
 import captum_canonical as cc
 from captum_canonical.adapters.landmarks import LANDMARKS_68
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.runs.photo_maps import head_pose
 from studies.face_nets.networks import HeadPose, load
 
@@ -76,7 +75,7 @@ def test_real_photographs_agree_with_a_network_for_landmarks(shared: Path) -> No
     """Two independent ways, a mesh in three dimensions and 68 landmarks in two, see the same heads turned."""
     face = cc.CanonicalFace.default()
     images = shared / "data/celeba_prnet/images"
-    data = cc.AlignedFaces(sorted(images.iterdir())[::3], MediaPipeAligner(), size=112, margin=0.01)
+    data = cc.AlignedFaces(sorted(images.iterdir())[::3], size=112, margin=0.01)
     batch = data.collate([data[index] for index in range(len(data))])
     ours = head_pose(batch.faces, face)
     network = HeadPose(load(shared / "models", "face_landmark_68"), face.vertices[list(LANDMARKS_68)])

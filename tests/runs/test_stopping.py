@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import captum_canonical as cc
-from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.runs.stopping import FIRST, Verdict, checkpoints
 from captum_canonical.statistics.split_half import split_half_correlation
@@ -197,18 +196,18 @@ def test_a_run_is_judged_by_its_people(tmp_path: Path) -> None:
 def test_the_expression_network_stops_early_and_other_photographs_agree(shared: Path, tmp_path: Path) -> None:
     """Log-odds of a real network; its map is compared with one of the photographs that it did not use."""
     photos = sorted((shared / "data/celeba_prnet/images").iterdir())
-    aligner, cache = MediaPipeAligner(), tmp_path / "faces"
+    cache = tmp_path / "faces"
     network = load(shared / "models", "face_expression")
     confidence = cc.ClassConfidence(network, link="log_odds")
     arguments = {"baselines": network.normalize.mean, "patch_size": 15, "num_points": 64, "show_progress": False}
-    data = cc.AlignedFaces(photos, aligner, size=112, margin=0.01, cache=cache)
+    data = cc.AlignedFaces(photos, size=112, margin=0.01, cache=cache)
     stopped = cc.explain_dataset(confidence, data, tmp_path / "run", until=cc.SplitHalf(0.85), **arguments)
     assert stopped.n < len(data) == 60
     verdict = stopped.run.stopping["verdicts"][-1]
     assert verdict["met"] and verdict["value"] >= 0.85
     used = set(stopped.run.records["place"])
     others = [path for place, path in enumerate(photos) if place not in used]
-    rest = cc.AlignedFaces(others, aligner, size=112, margin=0.01, cache=cache)
+    rest = cc.AlignedFaces(others, size=112, margin=0.01, cache=cache)
     fresh = cc.explain_dataset(confidence, rest, tmp_path / "others", **arguments)
     assert fresh.n == 60 - stopped.n
     both = (stopped.count[0] >= stopped.n / 2) & (fresh.count[0] >= fresh.n / 2)

@@ -20,7 +20,6 @@ TEN = ["000686", "001841", "001978", "002060", "002595", "003060", "004263", "00
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    pytest.importorskip("mediapipe")
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     import make_canonical_face
 
