@@ -8,8 +8,8 @@
 224 x 224, a small network, meshes cached; each number in a process of its own. The faces are drawn, so no aligner is
 in that memory. Needs 6 bytes for each pixel of a map on the disk (3 GB for 10,000), in the folder for temporary files.
 
-``cache``: seconds from making the data set to the first forward pass, by FaceMeshAligner and from the cache, imports left
-out; ``--copies`` makes more photographs of the same ones by writing them again a little smaller.
+``cache``: seconds from making the data set to the first forward pass, by FaceMeshAligner and from the cache, imports
+left out; ``--copies`` makes more photographs of the same ones by writing them again a little smaller.
 
 ``processes``: photographs per second of one process and of two, one thread each, by turns. Counted is the time from
 the second batch of each process to its last one, so that start-up, alignment and writing are excluded. "ratio" is by

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from captum_canonical.adapters.face_alignment import FaceAlignmentAligner
-from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
+from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
 from captum_canonical.errors import AlignmentError, MissingDependencyError, NoFaceError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.photos import list_photos, read_photo

@@ -32,6 +32,7 @@ from unequal_numbers import DESIGNS, unequal
 
 MOST = int(stats.binom.ppf(0.975, SPLITS, 0.05))
 """False findings in 200 splits that an error of 5 % allows for: 16 (upper end of its 95 % binomial interval)."""
+MANY_SPLITS = 600  # allow for 41: 6.8 %, where 200 allow for 8 %
 
 
 FACE_SIZE = SIZE
@@ -66,11 +67,12 @@ def test_groups_that_do_not_differ_on_maps_of_a_real_network(shared: Path) -> No
 
 @pytest.mark.slow
 def test_groups_that_do_not_differ_on_maps_of_a_real_network_at_full_size(shared: Path) -> None:
-    """200 A/A splits of the same at 224 x 224 pixels, 256 points, 999 permutations each."""
+    """600 A/A splits of the same at 224 x 224 pixels, 256 points, 999 permutations each."""
     maps, coverage, face = real_maps(shared, 224, 256)
-    pixels, regions = errors_of_splits(maps, coverage, face, permutations=999)
-    print(f"of {SPLITS} splits of real maps at full size differ in pixels {pixels}, in regions {regions}")
-    assert pixels <= MOST and regions <= MOST, (pixels, regions)
+    pixels, regions = errors_of_splits(maps, coverage, face, permutations=999, splits=MANY_SPLITS)
+    print(f"of {MANY_SPLITS} splits of real maps at full size differ in pixels {pixels}, in regions {regions}")
+    most = int(stats.binom.ppf(0.975, MANY_SPLITS, 0.05))
+    assert pixels <= most and regions <= most, (pixels, regions)
 
 
 def real_maps(shared: Path, size: int, points: int) -> tuple[Tensor, Tensor, CanonicalFace]:
