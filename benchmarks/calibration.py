@@ -12,9 +12,9 @@
   (mean over the regions, least and most), by number of people, and the same of entropy, effective area and Gini
   coefficient; where the true map is above 0 in all pixels, and where it is 0 in half of the face.
 - ``unequal``: how often intervals hold the truth when people have unequal numbers of photographs
-  (``unequal_numbers.py``).
+  (``unequal_numbers.py``), and ``concentration`` those of entropy, effective area and Gini coefficient.
 
-``--page docs/results/calibration.md`` writes the tables of ``unequal`` into the page, from the file of ``--json``.
+``--page docs/results/calibration.md`` writes all tables into the page, from the file of ``--json``.
 
 The generator is ``people`` of ``simulated_maps.py``. The tests call the same functions (``tests/studies``).
 """
@@ -32,12 +32,13 @@ from torch import Tensor
 
 from captum_canonical import CanonicalFace, ModelSaliency, compare_groups, region_table
 from captum_canonical.saliency.regions import RegionMasks
+from captum_canonical.tables import Table
 from simulated_maps import SIZE, people, smooth_noise, true_map
 from timing import machine
-from unequal_numbers import tables, unequal
+from unequal_numbers import concentration_table, concentrations, percents, tables, unequal
 
 SPLITS = 200
-STUDIES = ("splits", "spread", "skew", "everywhere", "half", "unequal")
+STUDIES = ("splits", "spread", "skew", "everywhere", "half", "unequal", "concentration")
 
 
 def errors_of_splits(
@@ -132,10 +133,51 @@ def splits(number: int) -> dict[str, Any]:
     return {"number": number, "pixels": pixels / number, "regions": regions / number}
 
 
+def error_table(measured: dict[str, Any]) -> Table[Any]:
+    """How often something is found where there is nothing."""
+    found = measured["splits"]
+    splits = f"{found['number']} halves of the same 60 people, 199 permutations"
+    rows = [
+        (f"`compare_groups`, pixels: {splits}", found["pixels"]),
+        ("`compare_groups`, regions: the same", found["regions"]),
+        ("`compare_groups`, pixels: 15 people three times as spread out as 45 others", measured["spread"]),
+        ("`significance`: 20 people, maps not symmetric about their mean of 0", measured["skew"]["20"]),
+        *((f"`significance`: {count} people, the same", measured["skew"][count]) for count in ("40", "100")),
+    ]
+    cells = [(test, f"{100 * rate:.1f} %") for test, rate in rows]
+    return Table.of_cells(("test", "false findings, 5 % wanted"), cells)
+
+
+def interval_tables(measured: dict[str, Any]) -> tuple[Table[Any], Table[Any]]:
+    """Of shares by region, and of the concentration."""
+    truths = {"map above 0 everywhere": "everywhere", "nothing in half of the face": "half"}
+    shares, concentration = (
+        {title: measured[name][what] for title, name in truths.items()} for what in ("shares", "concentration")
+    )
+
+    def cell(held: dict[str, float]) -> str:
+        return f"{100 * held['mean']:.1f} % ({100 * held['least']:.1f} to {100 * held['most']:.1f})"
+
+    return (
+        Table.of_cells(
+            ("people", *truths),
+            [(n, *(cell(held[n]) for held in shares.values())) for n in ("100", "40", "20", "10")],
+        ),
+        Table.of_cells(
+            ("people", *truths),
+            [(n, *(f"{percents(h[n].values())} %" for h in concentration.values())) for n in ("100", "40", "20")],
+        ),
+    )
+
+
 def with_tables(page: str, measured: dict[str, Any]) -> str:
-    """The page with the tables of unequal numbers between its comments."""
-    for number, table in enumerate(tables(measured), 1):
-        start, end = (f"<!-- unequal numbers {number}{side} -->" for side in ("", " end"))
+    """The page with all tables between its comments."""
+    shares, concentration = interval_tables(measured)
+    blocks = {"errors": error_table(measured), "shares": shares, "concentration": concentration}
+    blocks |= {f"unequal numbers {number}": each for number, each in enumerate(tables(measured["unequal"]), 1)}
+    blocks["unequal concentration"] = concentration_table(measured["concentration"])
+    for name, table in blocks.items():
+        start, end = (f"<!-- {name}{side} -->" for side in ("", " end"))
         before, rest = page.split(start)
         page = f"{before}{start}\n{table.markdown().strip()}\n{end}{rest.split(end)[1]}"
     return page
@@ -147,7 +189,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=1000, help="simulated data sets for each interval")
     parser.add_argument("--splits", type=int, default=SPLITS, help="splits or data sets for each error rate")
     parser.add_argument("--json", type=Path, help="add the result to this file")
-    parser.add_argument("--page", type=Path, help="write the tables of unequal numbers into this page")
+    parser.add_argument("--page", type=Path, help="write all tables into this page")
     arguments = parser.parse_args()
     face, number = CanonicalFace.default(SIZE), arguments.splits
     works: dict[str, Callable[[], Any]] = {
@@ -157,6 +199,7 @@ def main() -> None:
         "everywhere": lambda: intervals(arguments.sets, 0.1),
         "half": lambda: intervals(arguments.sets, 0.0),
         "unequal": lambda: unequal(arguments.sets),
+        "concentration": lambda: concentrations(arguments.sets),
     }
     result = {}
     for name in arguments.studies:
@@ -166,8 +209,8 @@ def main() -> None:
         there = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
         arguments.json.write_text(json.dumps({**there, **machine(), **result}, indent=1) + "\n")
         if arguments.page:
-            page = arguments.page.read_text()
-            arguments.page.write_text(with_tables(page, {**there, **result}["unequal"]))
+            page, measured = arguments.page.read_text(), json.loads(arguments.json.read_text())
+            arguments.page.write_text(with_tables(page, measured))
 
 
 if __name__ == "__main__":

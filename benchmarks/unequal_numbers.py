@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
 
@@ -135,6 +136,20 @@ def held_by_differences(sizes: list[int], sets: int) -> dict[str, float]:
     return {measure: total / len(CanonicalFace.default(SIZE).regions) for measure, total in held.items()}
 
 
+def held_by_concentration(sizes: list[int], sets: int) -> dict[str, dict[str, float]]:
+    """Weights -> measure -> how often its interval holds the truth; empty where there is none, with too few people."""
+    face, generator = CanonicalFace.default(SIZE), torch.Generator().manual_seed(11)
+    truth = ModelSaliency.from_maps(true_map(face)[None, None], None, face).concentration()
+    held: dict[str, dict[str, float]] = {"people": {}, "photographs": {}}
+    for _ in range(sets):
+        maps, who = people(face, len(sizes), generator, photos=sizes)
+        result = ModelSaliency.from_maps(maps, None, face, who)
+        for weights, found in held.items():
+            for name, (low, high) in result.weighted(weights).concentration().intervals.items():
+                found[name] = found.get(name, 0.0) + (low <= getattr(truth, name) <= high) / sets
+    return held
+
+
 # ------------------------------------------------------------------------------------------------------- all of them
 def unequal(sets: int, numbers_sets: int = 10_000) -> dict[str, Any]:
     """All designs: so many data sets of maps, half as many pairs of them, and more of single numbers."""
@@ -150,6 +165,31 @@ def unequal(sets: int, numbers_sets: int = 10_000) -> dict[str, Any]:
         found["designs"][name] = design | {"differences": held_by_differences(sizes, sets // 2)}
         print(name, {key: design[key] for key in ("effective", "maps")}, flush=True)
     return found
+
+
+def concentrations(sets: int) -> dict[str, Any]:
+    """Of all designs."""
+    return {"sets": sets, "designs": {name: held_by_concentration(sizes, sets) for name, sizes in DESIGNS.items()}}
+
+
+def concentration_table(measured: dict[str, Any]) -> Table[Any]:
+    """The table of ``docs/results/calibration.md``."""
+    rows = [
+        (name, *(percents(design[weights].values()) or "no interval" for weights in ("people", "photographs")))
+        for name, design in measured["designs"].items()
+    ]
+    return Table.of_cells(("people", "people weigh equally", "photographs weigh equally"), rows)
+
+
+def percents(rates: Iterable[float]) -> str:
+    """Several rates in percent.
+
+    Example::
+
+        >>> percents([0.95, 0.961])
+        '95.0, 96.1'
+    """
+    return ", ".join(f"{100 * rate:.1f}" for rate in rates)
 
 
 def tables(measured: dict[str, Any]) -> list[Table[Any]]:

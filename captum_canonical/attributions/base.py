@@ -141,12 +141,10 @@ def _one_per_row(mesh: FaceMesh, rows: int) -> FaceMesh:
 
 def face_for(canonical_face: CanonicalFace | None, meshes: Sequence[FaceMesh | None]) -> CanonicalFace:
     """The canonical face of a call, checked against its meshes."""
-    face = canonical_face
-    known = [mesh for mesh in meshes if mesh is not None]
-    if face is None:
-        face = CanonicalFace.default()
-    for mesh in known:
-        face.check_mesh(mesh)
+    face = CanonicalFace.default() if canonical_face is None else canonical_face
+    for place, mesh in enumerate(meshes):
+        if mesh is not None:
+            face.check_mesh(mesh, name="faces" if len(meshes) == 1 else f"faces of input {place}")
     return face
 
 

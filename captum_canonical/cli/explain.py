@@ -100,9 +100,10 @@ def run(arguments: Namespace) -> CommandResult:
         return estimate(arguments, session, call, start)
     session.data.align(not arguments.quiet)
     session.probe()
-    explain_dataset(session.confidence, session.data, arguments.out, **call)
+    run = explain_dataset(session.confidence, session.data, arguments.out, **call).run
+    assert run is not None  # of a folder
     _write_command(arguments, session.settings.link)
-    return _summary(arguments, session, time.perf_counter() - start)
+    return _summary(arguments, session, run, time.perf_counter() - start)
 
 
 def interrupted(arguments: Namespace) -> str:
@@ -157,8 +158,7 @@ def _write_command(arguments: Namespace, link: str) -> None:
             raise
 
 
-def _summary(arguments: Namespace, session: Session, elapsed: float) -> CommandResult:
-    run_folder = RunFolder.open(arguments.out)
+def _summary(arguments: Namespace, session: Session, run_folder: RunFolder, elapsed: float) -> CommandResult:
     counts = alignment_counts(session.data)
     failed = [
         {"name": name, "group": group, "reason": reason}

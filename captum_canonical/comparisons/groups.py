@@ -65,7 +65,7 @@ def compare_groups(
     fixed.
 
     If the smaller group has a much larger spread, groups with the same mean are found to differ too often in spite of
-    Welch's t: in 9 % instead of 5 % of simulations with 15 and 45 people and three times the spread
+    Welch's t: in 8 % instead of 5 % of simulations with 15 and 45 people and three times the spread
     (``benchmarks/calibration.py``).
 
     A difference between groups may have other causes than the groups: with ``match``, only photographs that have a

@@ -251,8 +251,8 @@ class CanonicalFace:
         mean = values.sum(0) / count.clamp(min=1)
         return replace(self, image=torch.where(count > 0, mean, self.image).float())
 
-    def check_mesh(self, faces: FaceMesh, image_size: Sequence[int] | None = None) -> None:
-        """Raises AlignmentError if meshes have another topology or image size, or cannot be right.
+    def check_mesh(self, faces: FaceMesh, image_size: Sequence[int] | None = None, name: str = "faces") -> None:
+        """Raises AlignmentError, naming ``name``, if meshes have another topology or image size, or cannot be right.
 
         They cannot if a face spans only a few pixels, or if only its mirror image fits this face. Less certain faults
         (most of a face outside its image, no resemblance to this face) are warned of.
@@ -269,7 +269,7 @@ class CanonicalFace:
                 f"the mesh was made for images of (height, width) = {faces.image_size}, these are {tuple(image_size)}; "
                 "align these images, or bring the mesh along with .cropped() and .resized()."
             )
-        check_plausible(self.vertices, faces)
+        check_plausible(self.vertices, faces, name)
 
 
 def farthest_first(points: Tensor, start: int | None = None) -> Tensor:

@@ -16,13 +16,14 @@ MIRRORED, FITS = 0.1, 0.75  # a reflection fits better by so much, and so well, 
 ALIKE = 0.5  # correlation with the canonical face, below which a mesh looks like no face
 
 
-def check_plausible(shape: Tensor, faces: FaceMesh) -> None:
+def check_plausible(shape: Tensor, faces: FaceMesh, name: str) -> None:
     """Raises or warns where meshes cannot be right, as far as a look at their shape can tell.
 
     Args:
         shape: (N, 3) vertices of the canonical face of the same topology.
         faces: meshes; rows without a face are not looked at, nor are meshes whose topology has no name: they may be
             grids or patterns of any kind.
+        name: of the argument, for messages.
 
     Raises:
         AlignmentError: a face spans only a few pixels, or only its mirror image fits the canonical face.
@@ -38,6 +39,7 @@ def check_plausible(shape: Tensor, faces: FaceMesh) -> None:
     plane = vertices[..., :2]
     extent = (plane.amax(1) - plane.amin(1)).amax(1)
     _refuse(
+        name,
         rows[extent < LEAST_EXTENT],
         f"all vertices lie within {float(extent.min()):.2g} pixels; expected pixels of the image, not fractions of its "
         "size (multiply x by the width, y by the height)",
@@ -51,17 +53,20 @@ def check_plausible(shape: Tensor, faces: FaceMesh) -> None:
     wrong_plane = (flat_mirrored - flat > MIRRORED) & (flat_mirrored > FITS)
     deep = _deep(shape[None]) & _deep(vertices)
     _refuse(
+        name,
         rows[wrong_plane & (wrong | ~deep)],
         "only the mirror image of the mesh fits the canonical face; expected x to the right and y down in pixels (are "
         "x and y exchanged, does y run up, or are left and right exchanged?)",
     )
-    _warn(wrong & deep, "the depth of a mesh is mirrored; expected z towards the camera.")
+    _warn(name, wrong & deep, "the depth of a mesh is mirrored; expected z towards the camera.")
     _warn(
+        name,
         inside < 0.5,
         "most of a mesh lies outside its image; expected pixels of this image, not of another size (.resized() and "
         ".cropped() bring a mesh along).",
     )
     _warn(
+        name,
         torch.maximum(flat, flat_mirrored) < ALIKE,
         "a mesh resembles the canonical face in no position; expected the vertices in the order of its topology.",
     )
@@ -86,11 +91,11 @@ def _deep(shapes: Tensor) -> Tensor:
     return extents[:, -1] > FLAT * extents[:, 0]
 
 
-def _refuse(rows: Tensor, what: str) -> None:
+def _refuse(name: str, rows: Tensor, what: str) -> None:
     if len(rows):
-        raise AlignmentError(f"faces: in the meshes of rows {rows[:10].tolist()} {what}.")
+        raise AlignmentError(f"{name}: in the meshes of rows {rows[:10].tolist()} {what}.")
 
 
-def _warn(which: Tensor, what: str) -> None:
+def _warn(name: str, which: Tensor, what: str) -> None:
     if bool(which.any()):
-        warnings.warn(f"faces: {what}", stacklevel=user_stacklevel())
+        warnings.warn(f"{name}: {what}", stacklevel=user_stacklevel())

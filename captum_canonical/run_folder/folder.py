@@ -123,8 +123,8 @@ class RunFolder:
         the data know), ``target`` (the one that is explained), ``predicted`` (class with the largest output, None where
         there is a single one), ``score`` (of the target), ``status`` ("done", "failed" or, where the files were changed
         since, "damaged"), ``reason``, ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the
-        image's right, and up; None where the mesh has no depth), and ``rounding``, how far rounding moves a drop where
-        scores are computed in half precision, as a share of the largest value of the map (None in float32).
+        upright image's right, and up; None where the mesh has no depth), and ``rounding``, how far rounding moves a
+        drop where scores are computed in half precision, as a share of the largest value of the map (None in float32).
         The :attr:`group_columns` follow.
         """
         rows = [self._record(row) for row in range(self._rows)]

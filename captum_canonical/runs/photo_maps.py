@@ -33,16 +33,16 @@ def head_pose(faces: FaceMesh, canonical_face: CanonicalFace) -> Tensor:
 
     The turn is the rotation of the least-squares similarity between all vertices (Umeyama 1991), seen and unseen ones
     alike. Where the canonical face looks straight out of the image, (0, 0, 1), the head looks to the turned direction
-    (x, y, z): yaw = atan2(x, z), pitch = atan2(-y, hypot(x, z)). Turning the photograph in its own plane turns that
-    direction as well.
+    (x, y, z): yaw = atan2(x, z), pitch = atan2(-y, hypot(x, z)). A photograph that lies on its side or upside down is
+    turned upright first, by quarter turns; tilting the head turns the direction as well.
 
     Args:
         faces: B meshes with depth, z towards the camera.
         canonical_face: of the same topology, frontal, with depth.
 
     Returns:
-        (B, 2) float64 yaw and pitch in degrees. Yaw is positive for a face that looks to the image's right, pitch for
-        one that looks up. NaN where no face was found, or where a mesh or the canonical face has no depth.
+        (B, 2) float64 yaw and pitch in degrees. Yaw is positive for a face that looks to the upright image's right,
+        pitch for one that looks up. NaN where no face was found, or where a mesh or the canonical face has no depth.
 
     Raises:
         AlignmentError: the meshes have another number of vertices.
@@ -66,7 +66,11 @@ def head_pose(faces: FaceMesh, canonical_face: CanonicalFace) -> Tensor:
     usable = faces.found.cpu() & _deep(heads)
     if not bool(_deep(shape[None])) or not bool(usable.any()):
         return pose
-    x, y, z = fit_similarity(shape, heads[usable]).rotation[:, :, 2].unbind(1)  # of (0, 0, 1)
+    turns = fit_similarity(shape, heads[usable]).rotation
+    x, y, z = turns[:, :, 2].unbind(1)  # of (0, 0, 1)
+    in_plane = torch.atan2(turns[:, 1, 0] - turns[:, 0, 1], turns[:, 0, 0] + turns[:, 1, 1])
+    quarters = (in_plane / (math.pi / 2)).round() * (math.pi / 2)
+    x, y = quarters.cos() * x + quarters.sin() * y, quarters.cos() * y - quarters.sin() * x
     pose[usable] = torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], 1))
     return pose
 

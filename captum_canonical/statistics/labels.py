@@ -2,8 +2,8 @@
 
 One rule for tables, lists, tensors and DataFrames: None, NaN, ``pd.NA``, masked and empty entries are missing, and so
 are the texts :data:`MISSING_TEXTS`, with which programs write a missing value. A photograph whose identity is missing
-is a person of its own. Spaces around a label do not count, and a number is the same label however it is written: 1,
-1.0, "1" and "1.0".
+is a person of its own. Spaces and invisible characters around a label do not count, bytes are texts, and a number is
+the same label however it is written: 1, 1.0, Decimal("1.0"), "1" and "1.0".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from decimal import Decimal
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any
@@ -28,6 +29,7 @@ MISSING_TEXTS = frozenset(
 )
 """Case matters: Nan, Na and Null are names of people, "none" may well be a group."""
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
+_INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 _MISSING_TYPES = ("NAType", "MaskedConstant")  # of pandas and NumPy; pd.NA has no truth value when it is compared
 
 
@@ -42,7 +44,7 @@ def is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in _MISSING_TYPES:
         return True
     if isinstance(value, str):
-        return not value.strip()
+        return not _stripped(value)
     try:
         return bool(value != value)
     except (TypeError, ValueError, RuntimeError):  # arrays and tensors of several values
@@ -61,8 +63,10 @@ def label_of(value: Any) -> Hashable | None:
         return None
     if getattr(value, "shape", None) == ():  # numbers of NumPy and torch
         value = value.item()
+    if isinstance(value, Decimal) and value.is_finite():
+        value = int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, str):
-        text = unicodedata.normalize("NFC", value.strip())  # file systems and tables write accents in different ways
+        text = unicodedata.normalize("NFC", _stripped(value))  # file systems and tables write accents in different ways
         number = _WHOLE_NUMBER.fullmatch(text)
         return str(int(number[1])) if number else text
     if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
@@ -147,12 +151,18 @@ def _entries(values: Any, who: str) -> list[Any]:
     if getattr(values, "ndim", 1) != 1 or isinstance(values, (str, bytes, Mapping, Set)):
         got = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else repr(values)[:80]
         raise CanonicalError(f"{who}: expected a list with one entry for each image, got {got}.")
-    if hasattr(values, "tolist"):
-        return list(values.tolist())
     if not isinstance(values, Iterable):
         raise CanonicalError(f"{who}: expected a list with one entry for each image, got a {type(values).__name__}.")
-    return list(values)
+    entries = values.tolist() if hasattr(values, "tolist") else values
+    return [each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else each for each in entries]
+
+
+def _stripped(text: str) -> str:
+    """Without what is not seen around it: spaces, and marks of zero width, as of the beginning of a file."""
+    while text != (text := text.strip().strip(_INVISIBLE)):
+        pass
+    return text
 
 
 def _stands_for_missing(text: str) -> bool:
-    return text.strip() in MISSING_TEXTS
+    return _stripped(text) in MISSING_TEXTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import torch
@@ -36,4 +37,8 @@ MISSING = [
     " ",
     "\t",
     "\N{NO-BREAK SPACE}",
+    "\ufeff",
+    "\u200b \u200b",
+    Decimal("NaN"),
+    np.float16("nan"),
 ]

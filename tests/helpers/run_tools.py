@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical import files
+from captum_canonical.data.records import FaceBatch
 from captum_canonical.run_folder import layout, writer
 from captum_canonical.run_folder.lock import FolderLock
 
@@ -72,6 +73,13 @@ def photographs(count: int = COUNT) -> tuple[Tensor, cc.FaceMesh, Tensor]:
     canonical = face()
     vertices = 0.7 * (canonical.vertices - SIDE / 2) + SIDE / 2 + moved
     return images, cc.FaceMesh(vertices, image_size=(SIDE, SIDE), topology=canonical.topology), torch.arange(count) % 2
+
+
+def labelled(groups: Any = None, identities: Any = None, names: Any = None) -> FaceBatch:
+    """The same photographs with groups, identities and names."""
+    images, faces, targets = photographs()
+    given = [[f"photo {number}" for number in range(COUNT)] if names is None else names, torch.arange(COUNT)]
+    return FaceBatch(images, faces, targets, groups, identities, *given)
 
 
 def explain(out: Path, network: nn.Module | None = None, data: Any = None, **arguments: Any) -> cc.ModelSaliency:
@@ -141,6 +149,11 @@ def run_that_dies_on(out: Path, number: int, **arguments: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     explain(out, Network(die), **arguments)
+
+
+def labelled_run(out: Path, labels: dict[str, list[Any]], number: int) -> None:
+    """With these labels; the process is killed when it comes to the photograph of this number."""
+    run_that_dies_on(out, number, data=labelled(**labels))
 
 
 def run_that_raises_on(out: Path, number: int, **arguments: Any) -> None:

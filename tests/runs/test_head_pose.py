@@ -43,6 +43,16 @@ def test_turned_faces(face: cc.CanonicalFace, yaw: float, pitch: float) -> None:
     assert_close(pose, torch.tensor([[yaw, pitch]], dtype=torch.float64), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (40, -20), (-75, 10), (5, 40)])
+def test_photographs_that_lie_on_their_side(face: cc.CanonicalFace, yaw: float, pitch: float, quarters: int) -> None:
+    """The head is where it was, whichever way the photograph is held."""
+    vertices = turned(face, yaw, pitch)
+    for _ in range(quarters):
+        vertices = torch.stack([-vertices[:, 1], vertices[:, 0], vertices[:, 2]], 1)
+    assert_close(head_pose(mesh(vertices), face), torch.tensor([[yaw, pitch]]).double(), rtol=0, atol=1e-3)
+
+
 def test_signs_by_the_tip_of_the_nose(face: cc.CanonicalFace) -> None:
     nose = int(face.vertices[:, 2].argmax())
     to_the_right, up = turned(face, 30, 0), turned(face, 0, 30)

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import captum_canonical as cc
 from captum_canonical.data.records import FaceBatch
-from run_tools import COUNT, Network, explain, photographs, summary
-
-
-def data(groups: Any = None, identities: Any = None, names: Any = None) -> FaceBatch:
-    images, faces, labels = photographs()
-    batch = FaceBatch(
-        *(images, faces, labels, [None] * COUNT, [None] * COUNT),
-        [f"photo {number}" for number in range(COUNT)],
-        torch.arange(COUNT),
-    )
-    given = {"groups": groups, "identities": identities, "names": names}
-    return replace(batch, **{name: each for name, each in given.items() if each is not None})
-
+from run_tools import COUNT, Network, explain, labelled, summary
 
 NEW: dict[str, Any] = {
     "groups": [f"new {number % 3}" for number in range(COUNT)],
@@ -44,12 +30,12 @@ def test_new_labels_are_those_of_all_photographs(tmp_path: Path, finished: bool,
         return batch if form == "batch" else [batch]
 
     seen: set[int] = set()
-    old = data(groups=["old"] * COUNT)
+    old = labelled(groups=["old"] * COUNT)
     try:
         explain(tmp_path / "run", Network(stop), given(old))
     except KeyboardInterrupt:
         assert not finished
-    result = explain(tmp_path / "run", data=given(data(**NEW)))
+    result = explain(tmp_path / "run", data=given(labelled(**NEW)))
     records, known = result.run.records, result.run.photographs
     places = records["place"]
     for column, name in (("group", "groups"), ("identity", "identities"), ("name", "names")):
@@ -57,16 +43,16 @@ def test_new_labels_are_those_of_all_photographs(tmp_path: Path, finished: bool,
         assert result.photos.records[column] == records[column]
     assert {name: part.n for name, part in result.strata("group").items()} == {"new 0": 5, "new 1": 4, "new 2": 4}
     assert "people" in result.significance(permutations=99).sentence
-    explain(tmp_path / "whole", data=given(data(**NEW)))
+    explain(tmp_path / "whole", data=given(labelled(**NEW)))
     assert summary(tmp_path / "run") == summary(tmp_path / "whole")
 
 
 def test_labels_decide_nothing_but_targets_do(tmp_path: Path) -> None:
-    explain(tmp_path / "run", data=data(**NEW))
+    explain(tmp_path / "run", data=labelled(**NEW))
     seen: list[int] = []
-    result = explain(tmp_path / "run", Network(seen.append), data())
+    result = explain(tmp_path / "run", Network(seen.append), labelled())
     assert not seen and set(result.records["group"]) == {None} and "old" not in str(result.run.photographs)
-    other = data()
+    other = labelled()
     other.targets[3] = 1 - other.targets[3]
     with pytest.raises(cc.CanonicalError, match="photographs: "):
         explain(tmp_path / "run", data=other)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.saliency.concentration import NOISE, PAIRS, WITHOUT, measures, slopes
 from captum_canonical.saliency.result import ModelSaliency
 from simulated_maps import SIZE, people, true_map
 
@@ -36,35 +37,59 @@ def test_concentration_by_hand(face: CanonicalFace) -> None:
     assert negative.as_json()["gini"] is None
 
 
+def test_slopes_are_those_of_the_measures() -> None:
+    means = torch.randn(3, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    covered = torch.arange(40) % 5 > 0
+    found = slopes(means, covered)
+    for number, pixel in enumerate(torch.nonzero(covered).flatten().tolist()):
+        step = 1e-6 * torch.eye(40, dtype=torch.float64)[pixel]
+        expected = (measures(means + step, covered) - measures(means - step, covered)) / 2e-6
+        torch.testing.assert_close(found[:, :, number], expected, rtol=1e-5, atol=1e-7)
+    assert torch.equal(found[:, 0] == 0, means[:, covered] <= 0)
+
+
+def test_the_cubic_through_the_noise_ends_at_none() -> None:
+    for power, value in ((0, 1.0), (1, 0.0), (2, 0.0), (3, 0.0)):
+        assert sum(w * s**power for s, w in zip(NOISE, WITHOUT, strict=True)) == pytest.approx(value, abs=1e-12)
+
+
 def test_corrected_concentration_equals_a_loop(face: CanonicalFace) -> None:
-    """Each person left out in turn; pixels that truly have nothing are shrunk by their noise."""
+    """Noise of the people's own covariance is added, person by person and draw by draw."""
     generator = torch.Generator().manual_seed(6)
     maps, who = people(face, 21, generator, photos=2, elsewhere=0.0)
     coverage = torch.rand(maps.shape, generator=generator) > 0.2
     found = ModelSaliency.from_maps(maps, coverage.float(), face, who).concentration(level=0.9)
     values, seen = maps[:, 0].double().numpy(), coverage[:, 0].numpy()
+    hits = seen.sum(0).clip(1)
+    mean = (values * seen).sum(0) / hits
+    names = list(dict.fromkeys(who))
+    rows = [[n for n in range(42) if who[n] == name] for name in names]
+    added = [((values[own] - mean) * seen[own]).sum(0) / hits for own in rows]
+    draws = torch.randn(PAIRS, 21, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    noises = [math.sqrt(21 / 20) * sum(w * a for w, a in zip(row, added, strict=True)) for row in draws]
+    noises += [-noise for noise in noises]
 
-    def mean_of(kept: list[int]) -> np.ndarray:
-        return (values * seen)[kept].sum(0) / seen[kept].sum(0).clip(1)
-
-    def measures_of(mean: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        shrunk = np.array([max(m - v / m, 0.0) if m > 0 else 0.0 for m, v in zip(mean.flat, noise.flat, strict=True)])
-        share = shrunk / shrunk.sum()
+    def measures_of(mean: np.ndarray) -> np.ndarray:
+        share = mean.clip(0)[seen.any(0)]
+        share = share / share.sum()
         entropy = -sum(s * math.log(s) for s in share if s > 0)
-        gini = np.abs(share[:, None] - share).sum() / (2 * len(share))
+        gini = ((2 * np.arange(1, len(share) + 1) - len(share) - 1) * np.sort(share)).sum() / len(share)
         return np.array([entropy, math.exp(entropy) / len(share), gini])
 
-    names = list(dict.fromkeys(who))
-    means = [mean_of([n for n in range(42) if who[n] != name]) for name in names]
-    mean = mean_of(list(range(42)))
-    noise = 20 / 21 * sum((each - mean) ** 2 for each in means)
-    without = np.array([measures_of(each, noise * 21 / 20) for each in means])
-    corrected = 21 * measures_of(mean, noise) - 20 * without.mean(0)
-    margin = stats.t.ppf(0.95, 20) * np.sqrt(20 / 21 * ((without - without.mean(0)) ** 2).sum(0))
+    def extended(mean: np.ndarray) -> np.ndarray:
+        levels = [measures_of(mean)]
+        levels += [
+            np.mean([measures_of(mean + math.sqrt(s**2 - 1) * noise) for noise in noises], 0) for s in (1.5, 2, 2.5)
+        ]
+        return np.array([np.polyval(np.polyfit([1, 1.5, 2, 2.5], column, 3), 0) for column in np.transpose(levels)])
+
+    corrected = extended(mean)
+    influence = np.array([(extended(mean + 1e-6 * each) - extended(mean - 1e-6 * each)) / 2e-6 for each in added])
+    margin = stats.t.ppf(0.95, 20) * np.sqrt(21 / 20 * (influence**2).sum(0))
     for name, value, half in zip(("entropy", "effective_area", "gini"), corrected, margin, strict=True):
         assert found.corrected[name] == pytest.approx(value)
         most = math.log(SIZE * SIZE) if name == "entropy" else 1.0
-        assert found.intervals[name] == pytest.approx((max(0.0, value - half), min(most, value + half)))
+        assert found.intervals[name] == pytest.approx((max(0.0, value - half), min(most, value + half)), rel=1e-3)
 
 
 def test_few_people_have_no_interval_of_the_concentration(face: CanonicalFace) -> None:
@@ -78,6 +103,17 @@ def test_few_people_have_no_interval_of_the_concentration(face: CanonicalFace) -
     }
     with pytest.raises(CanonicalError, match="level: expected a number above 0 and below 1, got 95"):
         ModelSaliency.from_maps(maps, None, face, who).concentration(level=95)
+
+
+def test_noise_whose_correction_leads_too_far_has_no_interval(face: CanonicalFace) -> None:
+    """A map that is the same everywhere, whose entropy cannot be larger."""
+    maps = 0.15 + torch.randn(200, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    found = ModelSaliency.from_maps(maps, None, face).concentration()
+    for name, (low, high) in found.intervals.items():
+        assert 0 <= low < high and low <= found.corrected[name] <= high
+    lost = {"entropy", "effective_area", "gini"} - found.intervals.keys()
+    assert "entropy" in lost and lost.isdisjoint(found.corrected)
+    assert "None of entropy, effective area: corrected for the noise in the map, they lie beyond what" in found.note
 
 
 def test_noise_is_corrected_for_where_the_true_map_is_zero(face: CanonicalFace) -> None:

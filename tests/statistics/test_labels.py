@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,10 +26,12 @@ def test_values_that_are_missing(value: Any) -> None:
     "same",
     [
         (1, 1.0, "1", "1.0", " 1 ", "1.000", np.int64(1), np.float32(1), torch.tensor(1), torch.tensor(1.0)),
+        (1, Decimal(1), Decimal("1.0"), Decimal("1E0"), Fraction(1)),
+        ("Ann", "\ufeffAnn", "Ann\u200b ", " \u200e Ann\u200f"),
         (0, -0.0, "0", "-0.0", np.uint8(0)),
         ("Ann", " Ann", "Ann\n", "Ann\N{NO-BREAK SPACE}", np.str_("Ann")),
         ("Zoe\N{COMBINING DIAERESIS}", "Zo\N{LATIN SMALL LETTER E WITH DIAERESIS}"),
-        (2.5, "2.5", np.float64(2.5)),
+        (2.5, "2.5", np.float64(2.5), Decimal("2.5")),
         (True, np.True_, "True"),
     ],
     ids=str,
@@ -43,6 +47,13 @@ def test_labels_that_differ() -> None:
         warnings.simplefilter("error")
         assert None not in labels_of(different, len(different), "identities")
     assert label_of(10**400) == str(10**400) and label_of(math.inf) == "inf"
+
+
+def test_bytes_are_texts() -> None:
+    """As NumPy and HDF5 hold them."""
+    assert labels_of(np.array(["Ann", "Bob", ""], "S"), 3, "identities") == ["Ann", "Bob", None]
+    assert labels_of([b"1.0", 1, "Zo\N{LATIN SMALL LETTER E WITH DIAERESIS}".encode()], 3, "group")[:2] == ["1", "1"]
+    assert len(set(labels_of(["Zo\xeb", "Zo\xeb".encode()], 2, "group"))) == 1
 
 
 def test_texts_that_stand_for_missing_are_counted() -> None:
