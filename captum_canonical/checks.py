@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,6 +97,20 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise CanonicalError(f"{name}: expected {' or '.join(filter(None, [', '.join(others), last]))}, got {value!r}.")
 
 
+def parse_device(name: str, value: Any) -> torch.device:
+    """A device as PyTorch writes them, whether or not this machine has it.
+
+    Example::
+
+        >>> parse_device("device", "cuda")
+        device(type='cuda')
+    """
+    try:
+        return torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise CanonicalError(f"{name}: expected a device, such as 'cpu' or 'cuda:0', got {value!r}.") from error
+
+
 def check_device(name: str, value: Any) -> torch.device:
     """A device that this machine has.
 
@@ -130,3 +147,100 @@ def check_representable(name: str, values: Tensor | float, dtype: torch.dtype) -
             f"{name}: expected values that {dtype} images can hold, got {wrong.flatten()[0].item():g}; give the "
             "images as floating point (images.float()), or whole numbers in their range."
         )
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raises CanonicalError unless the value is a network or another callable; a class is none.
+
+    Example::
+
+        >>> check_callable("forward_func", torch.nn.Linear)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: forward_func: expected a network or a callable ... the class Linear.
+    """
+    if not callable(value) or isinstance(value, type):
+        got = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise CanonicalError(f"{name}: expected a network or a callable that returns scores of images, got {got}.")
+
+
+def check_path(name: str, value: Any) -> Path:
+    """The value as a path, if it is a text or a path.
+
+    Example::
+
+        >>> check_path("out", None)
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: out: expected the path of a file or folder, got None.
+    """
+    if not isinstance(value, (str, PathLike)) or not str(value).strip():
+        raise CanonicalError(f"{name}: expected the path of a file or folder, got {value!r:.80}.")
+    return Path(value)
+
+
+def check_tensor(name: str, value: Any) -> Tensor:
+    """The value as a tensor, if it is one, an array, or a list of numbers or of tensors of one shape.
+
+    Example::
+
+        >>> check_tensor("maps", [torch.zeros(2), torch.ones(2)]).shape
+        torch.Size([2, 2])
+        >>> check_tensor("maps", "maps.npy")
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: maps: expected a tensor or an array of numbers, got a str.
+    """
+    if isinstance(value, Tensor):
+        return value
+    try:
+        if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
+            return torch.stack(list(value))
+        # torch takes no negative strides, which a mirrored view has.
+        return torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        got = type(value).__name__
+        raise CanonicalError(f"{name}: expected a tensor or an array of numbers, got a {got}.") from error
+
+
+def check_images(name: str, value: Any) -> None:
+    """Raises CanonicalError unless the value is a batch of images (N, C, H, W), floating point and not empty.
+
+    Example::
+
+        >>> check_images("inputs", torch.zeros(2, 8, 8))
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: inputs: expected floating point images (N, C, H, W), got torch.float32 \
+(2, 8, 8).
+    """
+    good = isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point() and bool(value.numel())
+    if not good or value.is_meta:
+        got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise CanonicalError(f"{name}: expected floating point images (N, C, H, W), got {got}.")
+
+
+def check_several(name: str, value: Any, expected: str) -> tuple[Any, ...]:
+    """The value as a tuple, if it is a sequence of several things and no text.
+
+    Example::
+
+        >>> check_several("seeds", 3, "different integers")
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: seeds: expected a sequence of different integers, got 3.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise CanonicalError(f"{name}: expected a sequence of {expected}, got {value!r:.80}.")
+    return tuple(value)
+
+
+def check_size(name: str, value: Any) -> tuple[int, int]:
+    """(H, W), at least one pixel each.
+
+    Example::
+
+        >>> check_size("size", (16, 0))
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: size: expected (height, width) of at least one pixel, got (16, 0).
+    """
+    sides: tuple[Any, ...] = tuple(value) if isinstance(value, (tuple, list, torch.Size)) else ()
+    whole = all(not isinstance(side, bool) and isinstance(side, Integral) and int(side) >= 1 for side in sides)
+    if len(sides) != 2 or not whole:
+        raise CanonicalError(f"{name}: expected (height, width) of at least one pixel, got {value!r:.80}.")
+    return int(sides[0]), int(sides[1])

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from captum_canonical.functions import class_parts, installed_version, parts_of
 from captum_canonical.turns import turn_at
 
-_CLOSED = (nn.Module, Tensor, np.ndarray, type, ModuleType, FunctionType, MethodType, Logger, str, bytes, int, float)
+_CLOSED = (nn.Module, Tensor, np.ndarray, ModuleType, Logger, str, bytes, int, float)
+_CODE = (type, FunctionType, MethodType, staticmethod, classmethod, property)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -45,6 +47,7 @@ def random_state_kept() -> Iterator[None]:
 
 def seed_generators(number: int) -> None:
     """Seeds them all."""
+    number = int(number)
     torch.random.default_generator.manual_seed(number)
     if torch.cuda.is_initialized():  # else it would be seeded later, when somebody uses it
         torch.cuda.manual_seed_all(number)
@@ -125,6 +128,10 @@ class NetworkState:
 class ModuleContents:
     """The attributes of a module and the containers they hold, such as lists of features, to be put back.
 
+    Containers of its class, of globals, default arguments and captured values that its functions use are shared with
+    others: of these only the ones are put back that hold stand-ins of a trace. What ``functools.cache`` keeps is out of
+    reach.
+
     Args:
         module: whose they are; its children have contents of their own.
 
@@ -140,35 +147,64 @@ class ModuleContents:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._copies = [(container, _copy(container)) for container in _containers(vars(module))]
+        own, shared = _containers([vars(module)], code=False), _containers([type(module), vars(module)], code=True)
+        self._copies = [(container, _copy(container), False) for container in own]
+        known = {id(container) for container in own}
+        self._copies += [(container, _copy(container), True) for container in shared if id(container) not in known]
 
     def restore(self) -> bool:
         """Puts everything back, in the same containers; whether anything was different."""
         changed = False
-        for now, before in self._copies:
+        for now, before, shared in self._copies:
             copy = _copy(now)
-            if len(copy) != len(before) or any(a is not b for a, b in zip(_parts(copy), _parts(before), strict=True)):
+            same = len(copy) == len(before)
+            same = same and all(a is b for a, b in zip(_parts(copy), _parts(before), strict=True))
+            if not same and (not shared or any(isinstance(part, fx.Proxy) for part in _parts(copy))):
                 changed = True
                 now.clear()
                 now.extend(before) if isinstance(now, (list, deque)) else now.update(before)
         return changed
 
 
-def _containers(first: dict[str, Any]) -> Iterator[Any]:
-    """Each list, dictionary, set and deque that can be reached, also through other objects; modules are left out."""
-    waiting: list[Any] = [first]
-    seen = set()
+def _containers(waiting: list[Any], code: bool) -> list[Any]:
+    """Each list, dictionary, set and deque that can be reached, also through other objects; modules are left out.
+
+    Args:
+        waiting: where to begin.
+        code: whether to look into the user's classes and functions.
+    """
+    seen, found = set(), []
     while waiting:
         value = waiting.pop()
-        if id(value) in seen or isinstance(value, _CLOSED):
+        if id(value) in seen or isinstance(value, _CLOSED) or (isinstance(value, _CODE) and not code):
             continue
         seen.add(id(value))
         if isinstance(value, (list, dict, set, deque)):
-            yield value
-        if isinstance(value, (list, dict, set, deque, tuple)):
-            waiting += _parts(value)
-        elif hasattr(value, "__dict__"):
-            waiting.append(vars(value))
+            found.append(value)
+        waiting += _inside(value)
+    return found
+
+
+def _inside(value: Any) -> list[Any]:
+    """What can be reached from a value in one step; of classes and functions only the user's lead on."""
+    if isinstance(value, (list, dict, set, deque, tuple)):
+        return _parts(value)
+    if isinstance(value, type):
+        return [*class_parts(value).values()]
+    if isinstance(value, _CODE):
+        function = getattr(value, "__func__", getattr(value, "fget", value))
+        mine = isinstance(function, FunctionType) and installed_version(function.__module__) is None
+        parts = parts_of(function) or {} if mine else {}
+        return [each for name in ("defaults", "keywords", "captured", "globals") for each in _values(parts.get(name))]
+    slots = [name for base in type(value).__mro__ for name in _values(vars(base).get("__slots__"))]
+    held = [getattr(value, name) for name in slots if isinstance(name, str) and hasattr(value, name)]
+    return held + ([vars(value)] if hasattr(value, "__dict__") else [])
+
+
+def _values(parts: Any) -> list[Any]:
+    if isinstance(parts, dict):
+        return [*parts.values()]
+    return [parts] if isinstance(parts, str) else list(parts or ())
 
 
 def _parts(container: Any) -> list[Any]:

@@ -52,7 +52,7 @@ def load_faces(folder: Path | None) -> Faces:
         if mesh.missing:
             continue
         left, top, right, bottom = mesh.boxes[0].tolist()
-        side = 1.35 * max(right - left, bottom - top)
+        side = round(1.35 * max(right - left, bottom - top))  # the size of an image is whole
         corner = ((left + right - side) / 2, (top + bottom - side) / 2)
         mesh = mesh.cropped(*corner, side, side).resized((SOURCE, SOURCE))
         crops.append(sample(torch.from_numpy(photo).permute(2, 0, 1)[None] / 255, corner, side))

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from captum_canonical import CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
 from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
 from captum_canonical.attributions.score_cam import LayerScoreCam
+from captum_canonical.inference.choose import choose_inference
 from captum_canonical.restore import network_kept
 from captum_canonical.turns import turn_at
 
@@ -115,6 +116,29 @@ def test_uses_that_are_not_alone_go_side_by_side_and_others_wait() -> None:
         for thread in threads:
             thread.join(10)
         assert events[0] == first, (alone, network, second_alone)
+
+
+def test_a_trace_is_made_within_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a thread that has hooks on the network it would take them for its own, and remove them."""
+    net, x = Net().eval(), torch.rand(1, 3, SIZE, SIZE)
+    face = CanonicalFace.default()
+    mesh = FaceMesh(face.resized((SIZE, SIZE)).vertices[None], image_size=(SIZE, SIZE), topology=face.topology)
+    other_has_it, chosen = threading.Event(), []
+
+    def take() -> None:
+        with turn_at(net, alone=True):
+            other_has_it.set()
+
+    def choose(*arguments: object) -> object:
+        thread.start()
+        chosen.append(other_has_it.wait(0.2))
+        return choose_inference(*arguments)
+
+    thread = threading.Thread(target=take)
+    monkeypatch.setattr("captum_canonical.attributions.occlusion.choose_inference", choose)
+    CanonicalOcclusion(net, mesh).attribute(x, target=1, num_points=4)
+    thread.join(10)
+    assert chosen == [False] and other_has_it.is_set()
 
 
 def test_a_thread_may_take_its_turn_again_and_gives_it_back_after_an_error() -> None:

@@ -105,6 +105,8 @@ class DetectorAligner(Aligner):
         arrays = to_arrays(images, self.denormalize)
         size = count_and_size(images)[1]
         device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+        if names is not None and (not isinstance(names, Sequence) or len(names) != len(arrays)):
+            raise CanonicalError(f"names: expected one for each of the {len(arrays)} images, got {names!r:.80}.")
         found = self.find_all(arrays, device)
         kept = [self._right_way_up(image, each) for image, each in zip(arrays, found, strict=True)]
         faces = [self._choose(each, size) for each in kept]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.landmarks import LANDMARKS_68, fit_landmarks_68
+from captum_canonical.checks import parse_device
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Statistics
@@ -69,7 +70,7 @@ class FaceAlignmentAligner(DetectorAligner):
         face_detector_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(on_missing, face, denormalize)
-        self.canonical_face = CanonicalFace.default() if canonical_face is None else canonical_face
+        self.canonical_face = CanonicalFace.default() if canonical_face is None else CanonicalFace.of(canonical_face)
         self.topology = self.canonical_face.topology
         self.num_vertices = len(self.canonical_face.vertices)
         if landmarks is None and self.topology != "mediapipe-468":
@@ -80,7 +81,7 @@ class FaceAlignmentAligner(DetectorAligner):
         self.landmarks = tuple(int(index) for index in (LANDMARKS_68 if landmarks is None else landmarks))
         if len(self.landmarks) != 68 or not all(0 <= index < self.num_vertices for index in self.landmarks):
             raise AlignmentError(f"landmarks: expected 68 vertex indices below {self.num_vertices}, got {landmarks}.")
-        self.device = str(device)
+        self.device = str(parse_device("device", device))
         self.visibility = visibility
         self.face_detector = face_detector
         self.face_detector_kwargs = dict(face_detector_kwargs or {})

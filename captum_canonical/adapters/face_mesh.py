@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_canonical.adapters.detector import DetectorAligner, Finder
 from captum_canonical.adapters.face_detection import find_faces
-from captum_canonical.checks import check_integer, check_number
+from captum_canonical.checks import check_device, check_integer, check_number, parse_device
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Statistics
 from captum_canonical.plugins import ALIGNERS
@@ -75,7 +75,7 @@ class FaceMeshAligner(DetectorAligner):
         check_number("min_score", min_score, least=0, most=1, expected="0..1")
         for name, value in (("batch_size", batch_size), ("max_faces", max_faces)):
             check_integer(name, value, 1, expected="at least 1")
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else parse_device("device", device)
         self.batch_size, self.turned = batch_size, turned
         self.min_score, self.max_faces = min_score, max_faces
         self.visibility = visibility
@@ -92,10 +92,11 @@ class FaceMeshAligner(DetectorAligner):
 
     def find_all(self, images: Sequence[np.ndarray], device: torch.device) -> list[list[np.ndarray]]:
         """The vertices of all faces in each image, surest first, a batch at a time."""
+        where = check_device("device", self.device or device)
         found: list[list[np.ndarray]] = []
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
-            faces = find_faces(batch, self.device or device, self.min_score, self.max_faces, self.turned)
+            faces = find_faces(batch, where, self.min_score, self.max_faces, self.turned)
             found += [[face.vertices for face in each] for each in faces]
         return found
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.adapters.landmarks import FIVE_POINTS, LANDMARKS_68
-from captum_canonical.errors import AlignmentError
+from captum_canonical.checks import check_integer, check_tensor
+from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Images, count_and_size
 from captum_canonical.faces.mesh import FaceMesh
@@ -52,7 +53,7 @@ class KeypointAligner(Aligner):
         canonical_points: Tensor | np.ndarray | None = None,
     ) -> None:
         self.aligner = None if aligner is None else as_aligner(aligner)
-        self.canonical_face = CanonicalFace.default() if canonical_face is None else canonical_face
+        self.canonical_face = CanonicalFace.default() if canonical_face is None else CanonicalFace.of(canonical_face)
         if canonical_points is None:
             if self.canonical_face.topology != "mediapipe-468":
                 raise AlignmentError(
@@ -138,7 +139,7 @@ def _keypoints(mesh: FaceMesh) -> Tensor:
 
 
 def _points(points: Tensor | np.ndarray, name: str) -> Tensor:
-    values = torch.as_tensor(points).detach().cpu().double()
+    values = check_tensor(name, points).detach().cpu().double()
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[1] != 5 or values.shape[2] not in (2, 3):
         raise AlignmentError(f"{name}: expected shape (B, 5, 2) or (B, 5, 3), got {tuple(values.shape)}.")
@@ -166,9 +167,12 @@ class PixelGrid(Aligner):
     """
 
     def __init__(self, rows: int, cols: int) -> None:
-        if rows < 1 or cols < 1:
-            raise AlignmentError(f"PixelGrid: expected at least one row and one column, got {rows} x {cols}.")
-        self.rows, self.cols = int(rows), int(cols)
+        try:
+            self.rows, self.cols = check_integer("rows", rows, 1), check_integer("cols", cols, 1)
+        except CanonicalError as error:
+            raise AlignmentError(
+                f"PixelGrid: expected at least one row and one column, got {rows!r} x {cols!r} ({error})"
+            ) from None
         self.topology = f"grid-{self.rows}x{self.cols}"
 
     def __call__(self, images: Images, *, names: Sequence[str] | None = None) -> FaceMesh:

@@ -13,8 +13,9 @@ import torch
 from captum.attr import Attribution, LayerAttribution, NeuronAttribution, PerturbationAttribution
 from torch import Tensor, nn
 
+from captum_canonical.checks import check_callable
 from captum_canonical.errors import AlignmentError, CanonicalError
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.turns import turn_at
 
@@ -34,13 +35,13 @@ class CanonicalAttribution(Attribution):
     Args:
         forward_func: as in Captum.
         faces: meshes of the inputs, or an aligner; a tuple of these for several inputs. None: given to ``attribute``.
-        canonical_face: the face that maps are written on. None: :meth:`CanonicalFace.default`.
+        canonical_face: the face that maps are written on, or its file. None: :meth:`CanonicalFace.default`.
     """
 
-    def __init__(self, forward_func: Any, faces: FacesArgument, canonical_face: CanonicalFace | None) -> None:
+    def __init__(self, forward_func: Any, faces: FacesArgument, canonical_face: FaceLike | None) -> None:
         super().__init__(forward_func)
         self.faces = faces
-        self.canonical_face = canonical_face
+        self.canonical_face = None if canonical_face is None else CanonicalFace.of(canonical_face)
 
     def num_evaluations(
         self,
@@ -80,6 +81,8 @@ def as_tuple(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             f"inputs: expected a tensor or a tuple of tensors, got {type(inputs).__name__}; of a "
             "data set or loader, pass one batch at a time, or use explain_dataset."
         )
+    if any(x.is_meta for x in inputs):
+        raise CanonicalError("inputs: expected tensors with values, got some on the device meta, which have none.")
     sizes = [len(x) if x.ndim else 0 for x in inputs]
     if len(set(sizes)) != 1 or sizes[0] == 0:
         raise CanonicalError(f"inputs: expected one batch size of at least 1 in all inputs, got {sizes}.")
@@ -139,9 +142,9 @@ def _one_per_row(mesh: FaceMesh, rows: int) -> FaceMesh:
     return mesh.repeat_interleave(rows // len(mesh))
 
 
-def face_for(canonical_face: CanonicalFace | None, meshes: Sequence[FaceMesh | None]) -> CanonicalFace:
+def face_for(canonical_face: FaceLike | None, meshes: Sequence[FaceMesh | None]) -> CanonicalFace:
     """The canonical face of a call, checked against its meshes."""
-    face = CanonicalFace.default() if canonical_face is None else canonical_face
+    face = CanonicalFace.default() if canonical_face is None else CanonicalFace.of(canonical_face)
     for place, mesh in enumerate(meshes):
         if mesh is not None:
             face.check_mesh(mesh, name="faces" if len(meshes) == 1 else f"faces of input {place}")
@@ -218,6 +221,7 @@ def run_attribution(
         >>> maps.shape, coverage
         (torch.Size([1, 3, 2, 2]), None)
     """
+    method = with_layers(method)
     call = method.attribute if isinstance(method, Attribution) else method
     given = dict(arguments)
     if faces is not None and isinstance(innermost(method), CanonicalAttribution):
@@ -259,6 +263,7 @@ def layer_of(forward_func: Callable[..., Any], layer: Any) -> nn.Module:
     Raises:
         CanonicalError: it is neither, or ``forward_func`` is no module that has names.
     """
+    check_callable("forward_func", forward_func)
     if isinstance(layer, nn.Module):
         return layer
     if not isinstance(layer, str):
@@ -276,6 +281,20 @@ def layer_of(forward_func: Callable[..., Any], layer: Any) -> nn.Module:
         close = get_close_matches(layer, modules, n=5, cutoff=0.5) or list(modules)[-5:]
         raise CanonicalError(f"layer: the network has no module {layer!r}; it has {', '.join(close)}.")
     return modules[layer]
+
+
+def with_layers(method: Any) -> Any:
+    """The method, or a copy of it in which a layer that is given by its name is the module, also inside wrappers."""
+    inner, layer = getattr(method, "attribution_method", None), getattr(method, "layer", None)
+    found = with_layers(inner) if isinstance(inner, Attribution) else inner
+    if found is inner and not (isinstance(method, Attribution) and isinstance(layer, str)):
+        return method
+    method = copy.copy(method)
+    if isinstance(layer, str):
+        method.layer = layer_of(method.forward_func, layer)
+    if found is not inner:
+        method.attribution_method = found
+    return method
 
 
 def networks_of(method: object) -> list[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -127,7 +128,9 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
             both = _GradientsAndActivations(self.forward_func, self.layer, self.device_ids).attribute(
                 own_copies(photos), target, additional_forward_args, attribute_to_layer_input, **more
             )
-        except (AssertionError, IndexError) as error:  # Captum's own checks
+        except (AssertionError, IndexError, RuntimeError) as error:  # Captum's own checks
+            if isinstance(error, RuntimeError) and not re.search(r"gather\(\)|is out of bounds", str(error)):
+                raise
             raise CanonicalError(
                 f"{type(self).__name__} found no gradient for target={target!r}: {error}. Expected a target that names "
                 "one score per image, and a layer that runs in the forward pass and holds tensors."

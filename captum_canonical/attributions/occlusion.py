@@ -30,7 +30,7 @@ from captum_canonical.attributions.points import (
     rows_for,
 )
 from captum_canonical.checks import check_integer, check_number
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import Patches
 from captum_canonical.inference.scorer import Scorer, check_per_image
@@ -59,7 +59,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
             side by side, so what belongs to one image must come through ``additional_forward_args``.
         faces: where the face lies in each image (:class:`FaceMesh`), or an aligner that finds out; for several inputs
             a tuple, with None for inputs that are left as they are. ``attribute(faces=...)`` wins over it.
-        canonical_face: the face that maps are written on. Default: :meth:`CanonicalFace.default`.
+        canonical_face: the face that maps are written on, or its file. Default: :meth:`CanonicalFace.default`.
         inference: how the scores are found; the map is the same up to rounding. ``"incremental"``: for each patch only
             the windows of the network's maps that it can have changed are computed anew. ``"dense"``: everything is.
             ``"auto"``: incremental where the network allows it, at least 1.3 times fewer multiply-adds (on a GPU 4
@@ -81,7 +81,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         self,
         forward_func: Callable[..., Any],
         faces: FacesArgument = None,
-        canonical_face: CanonicalFace | None = None,
+        canonical_face: FaceLike | None = None,
         inference: Inference = "auto",
     ) -> None:
         super().__init__(forward_func, faces, canonical_face)
@@ -270,15 +270,15 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         face, geometry = self._geometry(photos, faces, patch_size, canonical_patch_size, space)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
         fills, rows = fills_for(baselines, photos), rows_for(perturbations_per_eval, len(photos[0]))
-        with turn_at(self.forward_func, alone=False):
-            check_per_image(scorer, photos)
 
         def choose(patches: Patches) -> Engine:
             return choose_inference(self.inference, scorer, photos, fills, rows, patches)
 
         wanted = geometry.seen & prefix_of(face, num_points).to(geometry.seen.device)
-        single = isinstance(inputs, Tensor)
-        return _Call(photos, single, face, geometry, Drops(geometry, wanted, scorer, photos, choose))
+        with turn_at(self.forward_func, alone=False):
+            check_per_image(scorer, photos)
+            drops = Drops(geometry, wanted, scorer, photos, choose)
+        return _Call(photos, isinstance(inputs, Tensor), face, geometry, drops)
 
     def _geometry(
         self,

@@ -23,10 +23,11 @@ from captum_canonical.attributions.base import (
     map_dtype,
     meshes_of,
     turn_of,
+    with_layers,
 )
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_choice, check_tensor
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.warp import rasterize, warp
 
@@ -75,7 +76,7 @@ class CanonicalProjector(CanonicalAttribution):
             IntegratedGradients, NoiseTunnel, Occlusion, FeatureAblation, LayerGradCam, GuidedGradCam and so on. None
             for a projector of maps made elsewhere (:meth:`project`).
         faces: meshes of the inputs, or an aligner; a tuple, with None for inputs to leave out, for several inputs.
-        canonical_face: the face that maps are written on. Default: :meth:`CanonicalFace.default`.
+        canonical_face: the face that maps are written on, or its file. Default: :meth:`CanonicalFace.default`.
 
     Raises:
         CanonicalError: the method's maps are canonical already.
@@ -94,8 +95,14 @@ class CanonicalProjector(CanonicalAttribution):
         self,
         attribution_method: Attribution | None,
         faces: FacesArgument = None,
-        canonical_face: CanonicalFace | None = None,
+        canonical_face: FaceLike | None = None,
     ) -> None:
+        if attribution_method is not None and not isinstance(attribution_method, Attribution):
+            got = attribution_method if isinstance(attribution_method, type) else type(attribution_method)
+            raise CanonicalError(
+                f"attribution_method: expected an attribution, such as Saliency(net), got {got.__name__}; maps from "
+                "elsewhere go through .project(), functions through adapters.ExternalAttribution."
+            )
         inner = innermost(attribution_method)
         if isinstance(inner, CanonicalAttribution):
             raise CanonicalError(
@@ -103,7 +110,7 @@ class CanonicalProjector(CanonicalAttribution):
                 "(inside NoiseTunnel if you like)."
             )
         super().__init__(getattr(attribution_method, "forward_func", None), faces, canonical_face)
-        self.attribution_method = attribution_method
+        self.attribution_method = with_layers(attribution_method)
 
     @log_usage
     def attribute(
@@ -179,9 +186,7 @@ class CanonicalProjector(CanonicalAttribution):
             (N, 1, H_F, W_F) maps in the type of ``attributions``, at least float32.
         """
         check_reduce(reduce)
-        if isinstance(attributions, np.ndarray):
-            attributions = np.ascontiguousarray(attributions)  # torch takes no negative strides: a mirrored view
-        maps = torch.as_tensor(attributions).detach()
+        maps = check_tensor("attributions", attributions).detach()
         if maps.ndim in (2, 3):
             maps = maps.reshape(-1, 1, *maps.shape[-2:])
         mesh = self._mesh(faces, maps)
@@ -201,8 +206,8 @@ class CanonicalProjector(CanonicalAttribution):
         Returns:
             (N, C, H, W), 0 where the face is not seen. The front-most surface is shown.
         """
-        maps = torch.as_tensor(maps).detach()
-        mesh = (faces if faces is not None else self._stored()).to(maps.device)
+        maps = check_tensor("maps", maps).detach()
+        mesh = self._mesh(faces, maps)
         face = self._surface(mesh)
         if maps.ndim != 4 or tuple(maps.shape[-2:]) != face.size or len(maps) not in (1, len(mesh)):
             raise CanonicalError(
@@ -230,7 +235,7 @@ class CanonicalProjector(CanonicalAttribution):
 
     def compute_convergence_delta(self, *args: Any, **kwargs: Any) -> Tensor:
         """The wrapped method's own delta, from its own attributions in image space."""
-        return self.attribution_method.compute_convergence_delta(*args, **kwargs)  # type: ignore[union-attr]
+        return self.attribution_method.compute_convergence_delta(*args, **kwargs)
 
     # ------------------------------------------------------------------------------------------------------ inside
     def _project(self, maps: Tensor, mesh: FaceMesh, reduce: Reduction, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -241,6 +246,8 @@ class CanonicalProjector(CanonicalAttribution):
                 f"{name}: expected a spatial map (N, C, h, w) for each of the {len(mesh)} images, got shape "
                 f"{tuple(maps.shape)}; a layer that is not convolutional cannot be projected onto a face."
             )
+        if tuple(maps.shape[1:3]) == mesh.image_size and maps.shape[3] in (1, 3, 4) and maps.shape[3] != maps.shape[2]:
+            raise CanonicalError(f"maps: expected channels first, (N, C, h, w), got {tuple(maps.shape)}.")
         dense = dense_map(maps, reduce, mesh.image_size, dtype)
         raster = face.raster_on(maps.device)
         values, covered = warp(dense, raster, face.triangles.to(maps.device), mesh.vertices, mesh.visible)
@@ -278,4 +285,7 @@ class CanonicalProjector(CanonicalAttribution):
         return self.faces
 
     def _mesh(self, faces: FaceMesh | None, maps: Tensor) -> FaceMesh:
-        return (faces if faces is not None else self._stored()).to(maps.device)
+        mesh = faces if faces is not None else self._stored()
+        if not isinstance(mesh, FaceMesh):
+            raise CanonicalError(f"faces: expected the meshes of these images, a FaceMesh, got {type(mesh).__name__}.")
+        return mesh.to(maps.device)

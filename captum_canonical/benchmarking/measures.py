@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from captum_canonical.checks import check_choice, check_integer, check_number
+from captum_canonical.checks import check_choice, check_integer, check_number, check_several
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import FillLike, as_fill, fill_name
 from captum_canonical.faithfulness.masks import Sign
@@ -146,7 +146,8 @@ class BenchmarkSettings:
         given = {field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}
         if given["fractions"] is None:
             given["fractions"] = [step / STEPS for step in range(STEPS + 1)]
-        return cls(**given | {name: tuple(given[name]) for name in ("fills", "fractions", "spaces")})
+        several = {name: check_several(name, given[name], name) for name in ("fills", "fractions", "spaces")}
+        return cls(**given | several)
 
     def __post_init__(self) -> None:
         for name, least in (("folds", 2), ("batch_size", 1), ("resamples", 1), ("permutations", 1), ("seed", 0)):

@@ -166,8 +166,8 @@ class BenchmarkMethod:
         return arguments
 
     def _per_image(self, value: Tensor, photos: BenchmarkPhotos) -> bool:
-        count = len(photos.kept) + len(photos.left_out)
-        return tuple(value.shape) == (count, *photos.images.shape[1:])
+        count, (_, channels, *size) = len(photos.kept) + len(photos.left_out), photos.images.shape
+        return value.ndim == 4 and tuple(value.shape) in ((count, channels, *size), (count, 1, *size))
 
 
 def _aligned_for(name: str, method: Attribution, photos: BenchmarkPhotos) -> BenchmarkPhotos:

@@ -13,8 +13,9 @@ from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions.base import Faces, FacesArgument, face_for, meshes_of
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.benchmarking.measures import BenchmarkSettings
+from captum_canonical.checks import check_images
 from captum_canonical.errors import AlignmentError, CanonicalError
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faithfulness.explanations import score_batches
 from captum_canonical.inference.scorer import Scorer, check_per_image
@@ -96,7 +97,7 @@ def prepare(
     data: Tensor,
     target: TargetType,
     faces: Faces | None,
-    canonical_face: CanonicalFace | None,
+    canonical_face: FaceLike | None,
     identities: Sequence[Hashable] | Tensor | None,
     additional_forward_args: object | None,
     settings: BenchmarkSettings,
@@ -106,9 +107,7 @@ def prepare(
     Raises:
         CanonicalError: an argument does not fit, no face was found, or a clean score is not finite.
     """
-    if not isinstance(data, Tensor) or data.ndim != 4 or not data.dtype.is_floating_point or not len(data):
-        got = f"{data.dtype} {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__
-        raise CanonicalError(f"data: expected floating point images (N, C, H, W), got {got}.")
+    check_images("data", data)
     broken = torch.nonzero(~torch.isfinite(data).flatten(1).all(1)).flatten().tolist()
     if broken:
         raise CanonicalError(
@@ -203,7 +202,7 @@ def assign_folds(units: Tensor, folds: int, seed: int) -> Tensor:
         [2, 2]
     """
     sizes = units.bincount()
-    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(int(seed)))
     order = order[sizes[order].argsort(descending=True, stable=True)]
     held = torch.zeros(min(folds, len(sizes)), dtype=torch.int64)
     fold_of = torch.empty_like(sizes)

@@ -19,7 +19,7 @@ from captum_canonical.benchmarking.photos import BenchmarkPhotos, held_out_folds
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scoring import BenchmarkJob, CountedForward, percentages_apply
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.faithfulness.fills import FillLike
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.fingerprint import describe
@@ -37,7 +37,7 @@ def benchmark(
     target: TargetType = None,
     *,
     faces: Faces | None = None,
-    canonical_face: CanonicalFace | None = None,
+    canonical_face: FaceLike | None = None,
     identities: Sequence[Hashable] | Tensor | None = None,
     additional_forward_args: object | None = None,
     fills: Sequence[FillLike] = ("mean", "blur", "imputed"),
@@ -77,7 +77,8 @@ def benchmark(
         data: (N, C, H, W) floating point photographs as the network takes them.
         methods: name -> a Captum attribution (of inputs or of a layer; ours too), or a tuple of one and the keyword
             arguments of its ``attribute``. ``reduce`` among them says how channels become one, as in
-            :class:`CanonicalProjector`; a tensor in the shape of ``data`` has one entry for each photograph.
+            :class:`CanonicalProjector`; a tensor in the shape of ``data``, or with one channel (a mask), has an
+            entry for each photograph.
         target: as in Captum, for all methods.
         faces: one mesh for each photograph, or an aligner, which is called once. Photographs without a face are left
             out and counted.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_canonical.benchmarking.measures import MEASURES
 from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
+from captum_canonical.checks import check_path
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import RemovalCurves
 from captum_canonical.files import json_text, read_regular, write_file
@@ -240,7 +241,10 @@ def read(source: str | PathLike[str]) -> dict[str, Any]:
         CanonicalError: it is none, or was written without the values of single images.
     """
     inline = isinstance(source, str) and source.lstrip().startswith("{")
-    text = str(source) if inline else read_regular(source).decode("utf-8")
+    try:
+        text = str(source) if inline else read_regular(check_path("source", source)).decode("utf-8")
+    except OSError as error:
+        raise CanonicalError(f"source: expected the JSON file of a benchmark, but {error}.") from error
     try:
         document = json.loads(text)
         images = document["images"]

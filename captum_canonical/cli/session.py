@@ -16,8 +16,8 @@ from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPl
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
+from captum_canonical.checks import check_device
 from captum_canonical.cli.console import print_message
-from captum_canonical.cli.network_files import first_line
 from captum_canonical.cli.networks import load_network
 from captum_canonical.cli.photographs import load_photographs
 from captum_canonical.cli.settings import LINKS, NetworkSettings
@@ -204,7 +204,7 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
     Raises:
         CanonicalError: an option is wrong.
     """
-    device = _parse_device(arguments.device)
+    device = None if arguments.device is None else check_device("--device", arguments.device)
     loaded = load_network(arguments.model, arguments.weights, arguments.device)
     settings = loaded.settings.overridden(arguments)
     key = None if loaded.key is None else f"{loaded.key}, link {settings.link}"
@@ -234,17 +234,6 @@ def _canonical_face(arguments: Namespace) -> CanonicalFace:
         return CanonicalFace.load(arguments.canonical_face)
     except FileNotFoundError as error:
         raise CanonicalError(f"--canonical-face {arguments.canonical_face}: there is no such file.") from error
-
-
-def _parse_device(name: str | None) -> torch.device | None:
-    if name is None:
-        return None
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CanonicalError(f"--device {name}: there is no such device here ({first_line(error)})") from error
-    return device
 
 
 def _device_of(network: object) -> torch.device:

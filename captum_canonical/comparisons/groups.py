@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from captum_canonical.checks import check_number, check_several
 from captum_canonical.comparisons.differences import (
     EVERYBODY_ONCE,
     RegionNumbers,
@@ -134,7 +135,8 @@ def _check_different_photographs(a: ModelSaliency, b: ModelSaliency) -> None:
 def _matched(
     a: ModelSaliency, b: ModelSaliency, by: str | Sequence[str], caliper: float
 ) -> tuple[ModelSaliency, ModelSaliency, Matching]:
-    *kept, matching = matched(a.records, b.records, [by] if isinstance(by, str) else by, caliper)
+    columns = (by,) if isinstance(by, str) else check_several("match", by, "'pose', 'confidence' or columns of numbers")
+    *kept, matching = matched(a.records, b.records, columns, caliper)
     first, second = (
         ModelSaliency.of_photos(
             side.single_maps("compare_groups").subset(numbers), side.face("compare_groups"), side.symmetric
@@ -215,8 +217,7 @@ def matched(
         >>> matched(a, b, ["score"], caliper=0.2)[:2]
         ([0, 1], [0, 2])
     """
-    if isinstance(caliper, bool) or not caliper > 0:
-        raise CanonicalError(f"caliper: expected a number above 0, got {caliper!r}.")
+    check_number("caliper", caliper, above=0)
     names = [column for name in ([by] if isinstance(by, str) else by) for column in COLUMNS.get(name, (name,))]
     if not names:
         raise CanonicalError("match: expected 'pose', 'confidence' or columns of numbers, or None, got no column.")

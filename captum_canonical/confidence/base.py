@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_canonical._captum import as_output
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_callable, check_choice
 from captum_canonical.errors import CanonicalError
 
 
@@ -47,8 +47,7 @@ class Confidence(nn.Module):
 
     def __init__(self, model: Callable[..., Tensor]) -> None:
         super().__init__()
-        if not callable(model):
-            raise CanonicalError(f"{type(self).__name__}: expected a network or a callable, got {type(model)}.")
+        check_callable(type(self).__name__, model)
         self.model = model
 
     def confidence(self, *arguments: Any, **named: Any) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_canonical.checks import check_number, check_several, check_tensor
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 
@@ -56,7 +57,7 @@ class ZeroShotConfidence(Confidence):
         gallery_labels: Sequence[Hashable] | Tensor,
     ) -> None:
         super().__init__(encoder)
-        features = torch.as_tensor(gallery_features).detach()
+        features = check_tensor("gallery_features", gallery_features).detach()
         labels = _labels(gallery_labels)
         if features.ndim != 2 or len(features) != len(labels) or not torch.isfinite(features).all():
             raise CanonicalError(
@@ -124,7 +125,7 @@ class ZeroShotConfidence(Confidence):
 
 
 def _labels(labels: Sequence[Hashable] | Tensor) -> list[Hashable]:
-    entries = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    entries = labels.tolist() if hasattr(labels, "tolist") else list(check_several("labels", labels, "labels"))
     return [entry.item() if isinstance(entry, Tensor) else entry for entry in entries]
 
 
@@ -157,8 +158,8 @@ class VerificationConfidence(Confidence):
 
     def __init__(self, encoder: Callable[..., Tensor], threshold: float = 0.0) -> None:
         super().__init__(encoder)
-        if not -1 <= threshold <= 1:
-            raise CanonicalError(f"VerificationConfidence: expected a cosine -1..1 as threshold, got {threshold}.")
+        who = "VerificationConfidence: threshold"
+        check_number(who, threshold, least=-1, most=1, expected="a cosine -1..1 as threshold")
         self.threshold = float(threshold)
 
     def split(
@@ -170,7 +171,7 @@ class VerificationConfidence(Confidence):
     def confidence(self, features_a: Tensor, features_b: Tensor, same: Tensor | bool) -> Tensor:
         """(N,) confidence in the truth ``same``: (N,) bool, or +1 for the same person and -1 for different ones."""
         similarity = self._cosine(features_a, features_b)
-        truth = torch.as_tensor(same, device=similarity.device)
+        truth = check_tensor("same", same).to(similarity.device)
         sign = 2.0 * truth - 1.0 if truth.dtype == torch.bool else truth
         if (truth.ndim and truth.shape != similarity.shape) or not (sign.abs() == 1).all():
             raise CanonicalError(
@@ -214,7 +215,7 @@ def equal_error_threshold(similarity: Tensor | np.ndarray, same: Tensor | np.nda
         >>> equal_error_threshold(torch.tensor([0.0, 0.25, 0.75, 0.5, 1.0, 1.0]), torch.arange(6) >= 3)
         (0.625, 0.3333333333333333)
     """
-    values, truth = torch.as_tensor(similarity).detach().double().cpu(), torch.as_tensor(same).cpu()
+    values, truth = check_tensor("similarity", similarity).detach().double().cpu(), check_tensor("same", same).cpu()
     good = values.ndim == 1 and truth.shape == values.shape and truth.dtype == torch.bool
     if not good or not torch.isfinite(values).all() or not truth.any() or truth.all():
         raise CanonicalError(

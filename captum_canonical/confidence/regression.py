@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_choice, check_several, check_tensor
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 
@@ -121,6 +121,7 @@ def _between(low: Tensor, high: Tensor, kernel: str) -> Tensor:
 
 
 def _edges(bins: Any) -> tuple[tuple[float, ...], ...]:
+    bins = check_several("bins", bins, "edges")
     outputs = [bins] if all(not hasattr(entry, "__len__") or getattr(entry, "ndim", 1) == 0 for entry in bins) else bins
     edges = tuple(tuple(float(edge) for edge in output) for output in outputs)
     for output in edges:
@@ -194,7 +195,7 @@ class RegressionConfidence(Confidence):
 
     def confidence(self, prediction: Tensor, value: Tensor | float) -> Tensor:
         """(N,) negative deviation of the predictions from ``value``: a number, (N,) or (N, D)."""
-        wanted = torch.as_tensor(value, dtype=prediction.dtype, device=prediction.device)
+        wanted = check_tensor("value", value).to(prediction)
         shape = tuple(wanted.shape)
         if shape == (len(prediction),) and prediction.shape[1] == 1:
             wanted = wanted[:, None]

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, get_worker_info
 from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
+from captum_canonical.checks import check_integer, check_path
 from captum_canonical.data.alignment import Alignment, Find, GroupCount
 from captum_canonical.data.crop_templates import CropTemplate
 from captum_canonical.data.mesh_cache import MeshCache
@@ -127,6 +128,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         subfolder: str | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        check_integer("max_pixels", max_pixels, 1)
         table = list_rows(source, columns, root, subfolder)
         if table.classes is not None and classes in (None, len(table.classes)):
             classes = table.classes
@@ -149,7 +151,7 @@ class AlignedFaces(Dataset[FaceRecord]):
             find = _look_up(faces, len(self.rows))
         else:
             made = FaceMeshAligner(on_missing="skip") if aligner is None else as_aligner(aligner)
-            find, meshes = _find_with(made), MeshCache(None if cache is None else Path(cache))
+            find, meshes = _find_with(made), MeshCache(None if cache is None else check_path("cache", cache))
             self._settings = _key_of(made, cache) if cache_key is None else f"key {cache_key}"
         self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.adapters.landmarks import FIVE_POINTS, LANDMARKS_OF, TOPOLOGY_OF
-from captum_canonical.checks import check_integer, check_number
+from captum_canonical.checks import check_integer, check_number, check_size
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.images import check_one_face
 from captum_canonical.faces.mesh import FaceMesh
@@ -199,10 +199,7 @@ def pair_of(size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         CanonicalError: it is no size.
     """
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise CanonicalError(f"size: expected (height, width) in whole pixels, got {size!r}.")
-    return sides[0], sides[1]
+    return check_size("size", (size, size) if isinstance(size, Integral) else size)
 
 
 def _groups(value: Groups | None, name: str, most: int | None) -> tuple[tuple[int, ...], ...]:

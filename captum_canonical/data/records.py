@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_choice, check_device, check_number, check_tensor
 from captum_canonical.data.crop_templates import CROP_TEMPLATES, CropTemplate, pair_of, template_of
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
@@ -73,6 +75,7 @@ class FaceBatch:
 
     def to(self, device: torch.device | str) -> FaceBatch:
         """The same batch with images, meshes and targets on another device."""
+        device = check_device("device", device)
         targets = self.targets.to(device) if isinstance(self.targets, Tensor) else self.targets
         return replace(self, images=self.images.to(device), faces=self.faces.to(device), targets=targets)
 
@@ -153,8 +156,8 @@ class NetworkInput:
                 "size: expected (height, width) in pixels, got None; only crop templates have their own."
             )
         size = pair_of(crop.size if isinstance(crop, CropTemplate) else self.size)  # type: ignore[arg-type]
-        if self.channels not in _CHANNELS:
-            raise CanonicalError(f"channels: expected 'RGB', 'BGR' or 'L' (grey), got {self.channels!r}.")
+        check_choice("channels", self.channels, tuple(_CHANNELS))
+        check_number("margin", self.margin, least=0, below=math.inf)
         statistics = {name: self._per_channel(name) for name in ("mean", "std")}
         for name, value in {"size": size, "crop": crop, **statistics}.items():
             object.__setattr__(self, name, value)
@@ -204,8 +207,9 @@ class NetworkInput:
     def _per_channel(self, name: str) -> Tensor:
         """(C, 1, 1) float32, or (1, 1, 1) where one number serves all channels."""
         given, count = getattr(self, name), _CHANNELS[self.channels]
-        values = torch.as_tensor(given).detach().cpu().float().flatten()
-        if len(values) not in (1, count) or not bool(torch.isfinite(values).all()) or (name == "std" and 0 in values):
+        values = check_tensor(name, given).detach().cpu().float().flatten()
+        wrong = isinstance(given, bool) or len(values) not in (1, count)
+        if wrong or not bool(torch.isfinite(values).all()) or (name == "std" and 0 in values):
             raise CanonicalError(
                 f"{name}: expected one finite number or one for each of {count} channels, of images in 0..1"
                 f"{', none of them 0' if name == 'std' else ''}, got {given!r}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -59,6 +59,8 @@ def _table_of(source: Any, columns: Mapping[str, Any], root: PathType | None) ->
     if hasattr(source, "columns"):
         return table_of(source, columns, root)
     if not isinstance(source, (str, PathLike)):
+        if not isinstance(source, Iterable):
+            raise CanonicalError(f"source: expected a folder, a table or a list of photographs, got {source!r:.80}.")
         return LabelTable(rows_of_items(source, root))
     place = Path(source)
     if place.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -33,7 +33,7 @@ def class_names(classes: int | Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(classes, Integral):
         check_integer("classes", classes, 1)
         return None
-    names = () if isinstance(classes, str) else tuple(str(name) for name in classes)  # type: ignore[union-attr]
+    names = () if isinstance(classes, str) or not isinstance(classes, Iterable) else tuple(map(str, classes))
     if not names or len(set(names)) < len(names):
         raise CanonicalError(f"classes: expected a number or a list of different names, got {classes!r}.")
     return names

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.checks import check_integer
+from captum_canonical.checks import check_integer, check_size
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.face_arrays import (
     as_image,
@@ -154,6 +154,16 @@ class CanonicalFace:
         )
 
     @classmethod
+    def of(cls, face: object, name: str = "canonical_face") -> CanonicalFace:
+        """A canonical face, or the one in a file; CanonicalError, which begins with the name, for anything else."""
+        if isinstance(face, (str, PathLike)):
+            return cls.load(face)
+        if not isinstance(face, CanonicalFace):
+            got = f"the class {face.__name__}" if isinstance(face, type) else f"a {type(face).__name__}"
+            raise CanonicalError(f"{name}: expected a CanonicalFace, or the file of one, got {got}.")
+        return face
+
+    @classmethod
     def load(cls, path: str | PathLike[str] | IO[bytes]) -> CanonicalFace:
         """Reads what :meth:`save` wrote. Nothing in the file is executed."""
         return cls(**read_fields(path))
@@ -169,9 +179,7 @@ class CanonicalFace:
 
     def resized(self, size: tuple[int, int]) -> CanonicalFace:
         """The same face in an image of another size (H, W)."""
-        height, width = self.size
-        if min(size) < 1:
-            raise CanonicalError(f"CanonicalFace: expected a size of at least one pixel, got {tuple(size)}.")
+        (height, width), size = self.size, check_size("size", size)
         wider, taller = size[1] / width, size[0] / height
         scale = torch.tensor([wider, taller, (wider + taller) / 2], dtype=torch.float64)
         shrinks = size[0] * size[1] < height * width
@@ -225,7 +233,7 @@ class CanonicalFace:
         Raises:
             CanonicalError: this face has no such region.
         """
-        if name not in self.regions:
+        if not isinstance(name, str) or name not in self.regions:
             raise CanonicalError(f"region {name!r} is unknown; this face has {sorted(self.regions) or 'no regions'}.")
         return torch.isin(self.raster.triangle, self.regions[name])
 
@@ -270,6 +278,10 @@ class CanonicalFace:
                 "align these images, or bring the mesh along with .cropped() and .resized()."
             )
         check_plausible(self.vertices, faces, name)
+
+
+FaceLike = CanonicalFace | str | PathLike[str]
+"""A canonical face, or the file of one."""
 
 
 def farthest_first(points: Tensor, start: int | None = None) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_number, check_size
 from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError
 from captum_canonical.faces.mesh import FaceMesh
 
@@ -193,13 +195,11 @@ def crop_photo(
 
     pixels = _checked(image, 0)
     left, top, right, bottom = _checked_box(box)
-    height, width = size
-    if height < 1 or width < 1:
-        raise CanonicalError(f"crop_photo: expected a size (height, width) of at least one pixel, got {size}.")
+    height, width = check_size("size", size)
     edge = isinstance(fill, str)
     if edge and fill != "edge":
         raise CanonicalError(f'crop_photo: expected fill="edge", a number or a colour, got {fill!r}.')
-    colour = np.zeros(3, np.float32) if edge else np.broadcast_to(np.asarray(fill, np.float32), 3)
+    colour = np.zeros(3, np.float32) if edge else _colour(fill)
     rows, first_row = _window_weights(top, bottom, height, pixels.shape[0], edge)
     columns, first_column = _window_weights(left, right, width, pixels.shape[1], edge)
     part = pixels[first_row : first_row + rows.shape[1], first_column : first_column + columns.shape[1]]
@@ -207,6 +207,13 @@ def crop_photo(
     strips = (csr_array(rows) @ inside.reshape(len(inside), -1)).reshape(height, -1, 3)  # each row sums few pixels
     shown = np.einsum("rhc,wh->rwc", strips, columns, optimize=True) + colour
     return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+
+
+def _colour(fill: Any) -> np.ndarray:
+    try:
+        return np.broadcast_to(np.asarray(fill, np.float32), 3)
+    except (TypeError, ValueError):
+        raise CanonicalError(f'crop_photo: expected fill="edge", a number or a colour, got {fill!r}.') from None
 
 
 def crop_to_face(
@@ -244,9 +251,11 @@ def crop_to_face(
         ((60, 60, 3), [[10.0, 10.0], [50.0, 10.0], [30.0, 50.0]])
     """
     check_one_face("crop_to_face", image, mesh)
-    if margin < 0:
-        raise AlignmentError(f"margin: expected a share of at least 0, got {margin}.")
-    height, width = (size, size) if isinstance(size, int) else size
+    try:
+        check_number("margin", margin, least=0, below=math.inf, expected="a share of at least 0")
+    except CanonicalError as error:
+        raise AlignmentError(str(error)) from None
+    height, width = check_size("size", (size, size) if isinstance(size, int) else size)
     left, top, right, bottom = mesh.boxes[0].double().tolist()
     longer = max(right - left, bottom - top) * (1 + 2 * margin)
     scale = longer / min(height, width)
@@ -263,6 +272,8 @@ def check_one_face(name: str, image: np.ndarray, mesh: FaceMesh) -> None:
         AlignmentError: it has not one row, or belongs to another image size.
         NoFaceError: its row says that no face was found.
     """
+    if not isinstance(mesh, FaceMesh):
+        raise AlignmentError(f"{name}: expected a FaceMesh, got a {type(mesh).__name__}.")
     if len(mesh) != 1 or tuple(image.shape[:2]) != mesh.image_size:
         raise AlignmentError(
             f"{name}: expected a mesh of one row made for an image of (height, width) = {tuple(image.shape[:2])}, got "

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from captum_canonical.errors import AlignmentError
+from captum_canonical.checks import check_device, check_size, check_tensor
+from captum_canonical.errors import AlignmentError, CanonicalError
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,12 @@ class FaceMesh:
     image_index: Tensor | None = None
 
     def __post_init__(self) -> None:
-        vertices = torch.as_tensor(self.vertices)
+        vertices = check_tensor("FaceMesh.vertices", self.vertices)
         _check_vertices(vertices)
         rows, points = vertices.shape[:2]
         found = _flags(self.found, (rows,), "found", vertices)
         visible = _flags(self.visible, (rows, points), "visible", vertices) & found[:, None]
-        values = {"vertices": vertices, "visible": visible, "found": found, "image_size": _size(self.image_size)}
+        values = {"vertices": vertices, "visible": visible, "found": found, "image_size": _size_of(self.image_size)}
         if self.image_index is not None:
             index = torch.as_tensor(self.image_index, device=vertices.device)
             if index.shape != (rows,) or index.dtype.is_floating_point or index.dtype == torch.bool:
@@ -108,7 +109,8 @@ class FaceMesh:
     # ----------------------------------------------------------------------------------------------- changing
     def to(self, device: torch.device | str) -> FaceMesh:
         """The same mesh on another device."""
-        if self.vertices.device == torch.device(device):
+        device = device if isinstance(device, torch.device) else check_device("device", device)
+        if self.vertices.device == device:
             return self
         image_index = None if self.image_index is None else self.image_index.to(device)
         return replace(
@@ -121,7 +123,7 @@ class FaceMesh:
 
     def resized(self, image_size: tuple[int, int]) -> FaceMesh:
         """The mesh in its image resized to ``image_size`` = (H, W); depth scales by the mean of both factors."""
-        height, width = _size(image_size)
+        height, width = _size_of(image_size)
         factor_x, factor_y = width / self.image_size[1], height / self.image_size[0]
         factors = self.vertices.new_tensor([factor_x, factor_y, (factor_x + factor_y) / 2])
         return replace(self, vertices=self.vertices * factors, image_size=(height, width))
@@ -212,11 +214,8 @@ def _flags(value: Tensor | None, shape: tuple[int, ...], name: str, like: Tensor
     return flags
 
 
-def _size(size: object) -> tuple[int, int]:
+def _size_of(size: object) -> tuple[int, int]:
     try:
-        height, width = (int(side) for side in size)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        raise AlignmentError(f"image_size: expected (height, width) in pixels, got {size!r}.") from None
-    if height < 1 or width < 1:
-        raise AlignmentError(f"image_size: expected (height, width) of at least one pixel, got {(height, width)}.")
-    return height, width
+        return check_size("image_size", size)
+    except CanonicalError as error:
+        raise AlignmentError(str(error)) from None

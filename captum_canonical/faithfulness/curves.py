@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from captum_canonical._captum import TargetType, format_forward_args
 from captum_canonical.attributions.base import FacesArgument, face_for, meshes_of
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.checks import check_integer
+from captum_canonical.checks import check_images, check_integer, check_tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faithfulness.explanations import checked_clean_scores, score_batches
@@ -85,6 +85,7 @@ def removal_curves(
         >>> curves.deletion, curves.insertion
         (tensor([[10.,  3.,  0.]], dtype=torch.float64), tensor([[ 0.,  7., 10.]], dtype=torch.float64))
     """
+    check_images("inputs", inputs)
     images = inputs.detach()
     shares = _shares(fractions)
     if space == "canonical":
@@ -138,7 +139,7 @@ def _jobs(order: RemovalOrder, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _shares(fractions: Sequence[float] | Tensor | None) -> Tensor:
     if fractions is None:
         return torch.arange(STEPS + 1, dtype=torch.float64) / STEPS
-    shares = torch.as_tensor(fractions, dtype=torch.float64).cpu()
+    shares = check_tensor("fractions", fractions).double().cpu()
     if shares.ndim != 1 or len(shares) < 2 or not (shares.diff() > 0).all() or shares[0] < 0 or shares[-1] > 1:
         raise CanonicalError(f"fractions: expected two or more ascending numbers in 0..1, got {shares.tolist()}.")
     return shares

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args
-from captum_canonical.checks import check_integer
+from captum_canonical.checks import check_images, check_integer, check_tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.fills import FillLike, fill_pixels, filled_once
 from captum_canonical.faithfulness.masks import ExplanationMasks
@@ -53,10 +53,11 @@ def explanation_images(
 
 
 def _check_masked(images: Tensor, values: Tensor) -> None:
-    if not images.dtype.is_floating_point or images.ndim != 4 or values.shape != (len(images), 1, *images.shape[2:]):
+    check_images("images", images)
+    if not isinstance(values, Tensor) or values.shape != (len(images), 1, *images.shape[2:]):
         raise CanonicalError(
-            f"explanation_images: expected floating point images (N, C, H, W) and masks (N, 1, H, W), got "
-            f"{images.dtype} {tuple(images.shape)} and {tuple(values.shape)}."
+            f"masks: expected floating point images (N, C, H, W) and masks (N, 1, H, W), got {images.dtype} "
+            f"{tuple(images.shape)} and {tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__}."
         )
     if not ((values >= 0) & (values <= 1)).all():
         raise CanonicalError(
@@ -98,6 +99,9 @@ def score_explanations(
         >>> score_explanations(lambda x: x.mean((1, 2, 3)), photos, masks)  # a quarter of the brightness is hidden
         tensor([0.7500], dtype=torch.float64)
     """
+    check_images("inputs", inputs)
+    if not isinstance(masks, ExplanationMasks):
+        raise CanonicalError(f"masks: expected those of explanation_masks, got a {type(masks).__name__}.")
     clean = None if clean_scores is None else checked_clean_scores(clean_scores, len(inputs))
     if len(masks.values) != len(inputs):
         raise CanonicalError(
@@ -164,7 +168,7 @@ def checked_clean_scores(scores: Tensor, count: int) -> Tensor:
     Raises:
         CanonicalError: they are not finite, or not ``count``.
     """
-    clean = torch.as_tensor(scores).detach().double().cpu().clone()
+    clean = check_tensor("clean_scores", scores).detach().double().cpu().clone()
     if clean.shape != (count,) or not torch.isfinite(clean).all():
         raise CanonicalError(f"clean_scores: expected {count} finite scores, got shape {tuple(clean.shape)}.")
     return clean

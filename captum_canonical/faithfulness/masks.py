@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_choice, check_number
 from captum_canonical.errors import CanonicalError
 from captum_canonical.statistics.units import SAME, is_constant
 
@@ -95,11 +95,14 @@ def explanation_masks(
         tensor([[[[1.0000, 0.5000],
                   [0.5000, 0.0000]]]], dtype=torch.float64)
     """
-    if mass not in ("budget", "top") or isinstance(budget, bool) or not 0 < budget <= 1:
+    try:
+        check_choice("mass", mass, ("budget", "top"))
+        check_number("budget", budget, above=0, most=1)
+    except CanonicalError:
         raise CanonicalError(
             f"explanation_masks: expected mass 'budget' or 'top' and a budget above 0 and at most 1, got {mass!r} and "
             f"{budget!r}."
-        )
+        ) from None
     relevance, areas, inside, flags = _relevance(maps, area, sign)
     values = torch.zeros_like(relevance)
     for row, (levels, face) in enumerate(zip(relevance, areas, strict=True)):
@@ -190,10 +193,10 @@ def check_maps(maps: Tensor, area: Tensor | None) -> tuple[Tensor, Tensor]:
         )
     if area is None:
         area = torch.ones(1, 1, *maps.shape[2:], dtype=torch.bool)
-    if area.dtype != torch.bool or area.shape not in (maps.shape, (1, *maps.shape[1:])):
+    if not isinstance(area, Tensor) or area.dtype != torch.bool or area.shape not in (maps.shape, (1, *maps.shape[1:])):
         raise CanonicalError(
-            f"area: expected bool of shape {tuple(maps.shape)} or {(1, *maps.shape[1:])}, got {area.dtype} of shape "
-            f"{tuple(area.shape)}."
+            f"area: expected bool of shape {tuple(maps.shape)} or {(1, *maps.shape[1:])}, got "
+            f"{getattr(area, 'dtype', type(area).__name__)} of shape {tuple(getattr(area, 'shape', ()))}."
         )
     areas = area.to(maps.device).expand(maps.shape).flatten(1)
     values = maps.detach().double().flatten(1)

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_choice, check_tensor
 from captum_canonical.errors import CanonicalError
 
 Direction = Literal["higher", "lower"]
@@ -238,7 +238,8 @@ def confidences_of(
 
 def _scores(clean: Tensor, explained: Tensor) -> tuple[Tensor, Tensor]:
     """Both as (N,) float64 on the CPU."""
-    f, e = (torch.as_tensor(scores).detach().double().cpu().clone() for scores in (clean, explained))
+    given = (check_tensor("clean", clean), check_tensor("explained", explained))
+    f, e = (scores.detach().double().cpu().clone() for scores in given)
     if f.ndim != 1 or f.shape != e.shape or not len(f) or not torch.isfinite(torch.cat([f, e])).all():
         raise CanonicalError(
             f"scores: expected two times N finite scores of the same images in the same order, N from 1 on, got shapes "

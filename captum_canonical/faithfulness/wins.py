@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_number
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import TOLERANCE, Direction, Explanation, confidences_of
 
@@ -87,8 +88,9 @@ def win_shares(
 
 def scores_of(explained: Mapping[str, Tensor], explanation: Explanation, unbounded: bool) -> Tensor:
     """(M, N) float64 scores of all methods."""
-    if not explained:
-        raise CanonicalError("win_rates: expected the scores of at least one method, got none.")
+    if not isinstance(explained, Mapping) or not explained:
+        got = "none" if isinstance(explained, Mapping) else f"a {type(explained).__name__}"
+        raise CanonicalError(f"explained: expected the scores of at least one method, got {got}.")
     first = next(iter(explained.values()))
     rows = [confidences_of(scores, first, explanation, unbounded, "win_rates")[0] for scores in explained.values()]
     return torch.stack(rows)
@@ -118,4 +120,5 @@ def wins_of(
 
 
 def _equal(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
+    check_number("tolerance", tolerance, least=0, below=1)
     return (a - b).abs() <= tolerance * torch.maximum(a.abs(), b.abs())

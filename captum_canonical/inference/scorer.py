@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, run_forward, select_targets
+from captum_canonical.checks import check_callable
 from captum_canonical.errors import CanonicalError, warn_if_training
 
 
@@ -32,6 +33,7 @@ class Scorer:
         additional_forward_args: tuple[Any, ...],
         num_images: int,
     ) -> None:
+        check_callable("forward_func", forward_func)
         self.forward_func = forward_func
         self.additional_forward_args = additional_forward_args
         self.num_images = num_images
@@ -118,13 +120,18 @@ def _per_image_target(target: Any, num_images: int) -> Tensor | list[Any] | None
             return flat.reshape(1).expand(num_images)
         if flat.ndim == 1 and len(flat) == num_images:
             return flat
-    if isinstance(target, list) and len(target) == num_images:
+    if isinstance(target, list) and len(target) == num_images and all(map(_is_index, target)):
         return target
     shape = tuple(target.shape) if isinstance(target, Tensor) else len(target) if isinstance(target, list) else target
     raise CanonicalError(
         f"target: expected None, an int, a tuple of ints, or one int or tuple for each of the {num_images} images (a "
         f"1-D integer tensor or a list), got {type(target).__name__} ({shape})."
     )
+
+
+def _is_index(value: Any) -> bool:
+    parts = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(part, int) and not isinstance(part, bool) for part in parts)
 
 
 def _check_range(target: Any, output: Tensor) -> None:

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from captum_canonical.benchmarking.result import BenchmarkResult
-from captum_canonical.checks import check_integer
+from captum_canonical.checks import check_integer, check_path, check_several
 from captum_canonical.comparisons.result import GroupComparison
 from captum_canonical.errors import CanonicalError
 from captum_canonical.reporting.contents import PageOptions, page_of_benchmark, page_of_saliency
@@ -79,10 +79,15 @@ def report(
         ('report.html', True)
         >>> folder.cleanup()
     """
-    given = (comparisons,) if isinstance(comparisons, GroupComparison) else tuple(comparisons)
+    one = isinstance(comparisons, GroupComparison)
+    given = (comparisons,) if one else check_several("comparisons", comparisons, "results of compare_groups")
+    if not all(isinstance(each, GroupComparison) for each in given):
+        raise CanonicalError(f"comparisons: expected results of compare_groups or compare_models, got {given!r:.80}.")
+    if strata is not None:
+        check_several("strata", strata, "columns")
     check_integer("gallery", gallery, 1, expected="a number of photographs from 1 on (photos=False shows none)")
     options = PageOptions(title, unit, photos, gallery, view_3d, strata, given, benchmark)
-    target = Path(path)
+    target = check_path("path", path)
     check_place(target)
     opened = _opened(result)
     if isinstance(opened, BenchmarkResult):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_path
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import read_json
@@ -90,7 +91,7 @@ class RunFolder:
         Raises:
             CanonicalError: it is none, or damaged.
         """
-        root = Path(path)
+        root = check_path("path", path)
         if not root.is_dir():
             raise CanonicalError(f"{root}: expected the folder of a run, but there is no such folder.")
         return cls(root, Manifest.read(root / MANIFEST))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 from captum_canonical.attributions.base import CanonicalAttribution, on_face, with_wrapped
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.checks import check_device, check_integer
+from captum_canonical.checks import check_callable, check_choice, check_device, check_integer, check_path
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.targets import class_of
 from captum_canonical.errors import CanonicalError, warn_if_training
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.fingerprint import network_digest
 from captum_canonical.restore import random_state_kept
 from captum_canonical.run_folder.manifest import Manifest
@@ -33,7 +32,7 @@ from captum_canonical.saliency.result import ModelSaliency
 def method_for(
     forward_func: Callable[..., Any],
     method: Attribution | None,
-    canonical_face: CanonicalFace | None,
+    canonical_face: FaceLike | None,
     inference: Any,
 ) -> tuple[CanonicalAttribution, CanonicalFace]:
     """A method that writes canonical maps, and the face that they are on; the user's own stays as it is.
@@ -41,8 +40,11 @@ def method_for(
     Raises:
         CanonicalError: it is no method, or arguments contradict each other.
     """
+    canonical_face = None if canonical_face is None else CanonicalFace.of(canonical_face)
     if method is None:
         face = canonical_face or CanonicalFace.default()
+        if inference is not None:
+            check_choice("inference", inference, ("auto", "incremental", "dense"))
         return CanonicalOcclusion(forward_func, None, face, inference or "auto"), face
     if inference is not None:
         raise CanonicalError("inference: expected only without method=; give it to that method's constructor.")
@@ -75,7 +77,7 @@ def explain_dataset(
     *,
     target: Target = "predicted",
     method: Attribution | None = None,
-    canonical_face: CanonicalFace | None = None,
+    canonical_face: FaceLike | None = None,
     inference: Literal["auto", "incremental", "dense"] | None = None,
     symmetric: bool = False,
     until: Rule | None = None,
@@ -169,6 +171,8 @@ def explain_dataset(
         >>> folder.cleanup()
     """
     _check(target, batch_size, seed, num_workers, until, arguments)
+    check_callable("forward_func", forward_func)
+    root = check_path("out", out)
     chosen, face = method_for(forward_func, method, canonical_face, inference)
     warn_if_training(forward_func)
     with joined(timeout) as processes, random_state_kept():
@@ -179,9 +183,9 @@ def explain_dataset(
         if isinstance(target, str) and target not in WORDS:
             target = class_of(target, source.classes)
         maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed), source.declared_classes)
-        if maps.classes is not None:  # of a finished run, too, which takes other names than at first
+        if maps.classes is not None and root.is_dir():  # a finished run may get other names than at first
             maps.try_classes(next(iter(source.load([0], 0))))
-        settings = maps.settings(complete=network_key is None) | {"batch_size": batch_size, "order": source.order}
+        settings = maps.settings(complete=network_key is None) | {"batch_size": int(batch_size), "order": source.order}
         if source.preprocessing is not None:
             settings["input"] = dict(source.preprocessing)
         manifest = Manifest(
@@ -191,7 +195,7 @@ def explain_dataset(
             network=network_fingerprint(forward_func, network_key, chosen),
             data=source.fingerprint,
         )
-        job = Job(Path(out), source, maps, manifest, processes, until, symmetric)
+        job = Job(root, source, maps, manifest, processes, until, symmetric)
         job.run(num_workers, show_progress)
     return ModelSaliency.open(out, symmetric)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_choice, check_path
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.files import open_regular, write_file
@@ -163,8 +163,9 @@ class MeanMap:
         values = {name: getattr(self, name) for name in names}
         if self.weights != "photographs":
             values["weights"] = self.weights
-        write_summary(Path(path), values, self.canonical_face)
-        return Path(path)
+        target = check_path("path", path)
+        write_summary(target, values, self.canonical_face)
+        return target
 
 
 # ------------------------------------------------------------------------------------------------- the same face

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.saliency.moments import (
     Pixels,
     check_symmetric,
@@ -69,9 +69,10 @@ class CanonicalModelSaliency(Metric):
     hits: Tensor
     images: Tensor
 
-    def __init__(self, canonical_face: CanonicalFace, symmetric: bool = False, **kwargs: Any) -> None:
+    def __init__(self, canonical_face: FaceLike, symmetric: bool = False, **kwargs: Any) -> None:
         # A cached result on some ranks only would leave the others waiting in the next, collective, compute().
         super().__init__(**{"compute_with_cache": False, **kwargs})
+        canonical_face = CanonicalFace.of(canonical_face)
         if symmetric:
             check_symmetric(canonical_face, "CanonicalModelSaliency")
         self.canonical_face = canonical_face

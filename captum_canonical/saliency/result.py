@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_tensor
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.saliency.concentration import Concentration
 from captum_canonical.saliency.map_of_photos import NO_SINGLE_MAPS, MapOfPhotos
@@ -89,7 +90,7 @@ class ModelSaliency(MapOfPhotos):
         cls,
         maps: Tensor | np.ndarray,
         coverage: Tensor | np.ndarray | None,
-        canonical_face: CanonicalFace,
+        canonical_face: FaceLike,
         identities: Sequence[Hashable] | None = None,
         *,
         symmetric: bool = False,
@@ -109,11 +110,11 @@ class ModelSaliency(MapOfPhotos):
         Raises:
             CanonicalError: a shape or a number of entries does not fit, or a value is not finite where covered.
         """
-        values = torch.as_tensor(maps).detach().cpu()
+        canonical_face, values = CanonicalFace.of(canonical_face), check_tensor("maps", maps).detach().cpu()
         values = values if values.is_floating_point() else values.float()
         hits = torch.ones_like(values) if coverage is None else torch.as_tensor(coverage).detach().cpu()
         records = {"identity": identities, **columns} if identities is not None else dict(columns)
-        lists = checked_columns(records, len(values), "ModelSaliency.from_maps")
+        lists = checked_columns(records, len(values) if values.ndim else 0, "ModelSaliency.from_maps")
         pixels, n = pooled_pixels([(values, hits)], canonical_face, symmetric, "ModelSaliency.from_maps")
         result = cls.of_photos(SingleMaps.in_memory(values, hits, lists), canonical_face, symmetric)
         result._pixels, result.n = pixels, n

@@ -43,6 +43,8 @@ def strata_of(records: Records, count: int, by: By, bins: Bins = None) -> dict[s
         >>> strata_of({"score": [0.1, 0.4, 0.9]}, 3, "confidence", bins=[0, 0.5, 1])
         {'score 0 to 0.5': [0, 1], 'score 0.5 to 1': [2]}
     """
+    if not isinstance(by, str) and not hasattr(by, "__len__"):
+        raise CanonicalError(f"strata: expected a column among {sorted(records)}, or several, got {by!r}.")
     if isinstance(by, str):
         labels, order = _labels(records, by, bins)
     elif len(by) != count or (len(by) and all(isinstance(name, str) and _known(records, name) for name in by)):

@@ -17,8 +17,8 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_canonical.attributions.base import AttributionMaps, run_attribution
-from captum_canonical.checks import check_choice
+from captum_canonical.attributions.base import AttributionMaps, as_tuple, run_attribution
+from captum_canonical.checks import check_choice, check_integer, check_several
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.rounding import rounding_collected, warn_of_rounding
 from captum_canonical.restore import network_kept, random_state_kept
@@ -103,6 +103,8 @@ def model_randomization(
         True
     """
     network = _network_of(method, model)
+    if isinstance(method, Attribution):
+        as_tuple(inputs)  # type: ignore[arg-type]  # raises where it is none
     numbers = _checked(order, seeds, reinitialise, attribute_arguments)
     run = partial(run_attribution, method, inputs, attribute_arguments)
     with random_state_kept(), rounding_collected() as rounding, network_kept(network, parameters=True) as state:
@@ -171,9 +173,10 @@ def _checked(
     several = [name for name in ("return_coverage", "return_convergence_delta") if attribute_arguments.get(name)]
     if several:
         raise CanonicalError(f"model_randomization: expected a method that returns maps only; leave out {several}.")
-    numbers = tuple(int(seed) for seed in seeds)
+    given = check_several("seeds", seeds, "different integers")
+    numbers = tuple(check_integer("seeds", seed, 0) for seed in given)
     if not numbers or len(set(numbers)) < len(numbers):
-        raise CanonicalError(f"seeds: expected one or more different integers, got {list(seeds)}.")
+        raise CanonicalError(f"seeds: expected one or more different integers, got {list(numbers)}.")
     return numbers
 
 

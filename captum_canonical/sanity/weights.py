@@ -11,6 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_canonical._captum import format_forward_args, run_forward
+from captum_canonical.checks import check_several
 from captum_canonical.errors import CanonicalError
 from captum_canonical.restore import own_tensors, seed_generators
 from captum_canonical.statistics.units import is_constant
@@ -56,6 +57,7 @@ def _called_layers(model: nn.Module, calls: Mapping[int, int]) -> list[Layer]:
 
 
 def _named_layers(model: nn.Module, names: Sequence[str]) -> list[Layer]:
+    names = names if isinstance(names, str) else check_several("layers", names, "names of submodules")
     known = dict(model.named_modules(remove_duplicate=False))
     wrong = [name for name in names if name not in known] if not isinstance(names, str) else [names]
     if wrong:

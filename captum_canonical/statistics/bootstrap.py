@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from captum_canonical.checks import check_number
+from captum_canonical.checks import check_integer, check_number
 from captum_canonical.statistics.units import FEWEST_IDENTITIES, unit_totals
 
 
@@ -42,10 +42,12 @@ def bootstrap_interval(
         >>> low < 14.5 < high
         True
     """
+    check_level(level)
+    check_integer("resamples", resamples, 1)
     sums, counts = unit_totals(values, units)
     if int((counts > 0).sum()) < 2:
         return float("nan"), float("nan")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     drawn = torch.randint(len(sums), (resamples, len(sums)), generator=generator)
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
@@ -74,6 +76,9 @@ def interval_of_mean(
         >>> round(low, 2), round(high, 2)
         (-0.48, 4.48)
     """
+    check_level(level)
+    check_integer("resamples", resamples, 1)
+    unit_totals(values, units)  # raises where they do not fit
     known = ~values.isnan()
     names, own = units[known].unique(return_inverse=True)
     sizes = own.bincount()

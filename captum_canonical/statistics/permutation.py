@@ -17,6 +17,9 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_tensor
+from captum_canonical.errors import CanonicalError
+
 ROWS_AT_ONCE = 512  # bounds the memory of random orders
 FLIPS_AT_ONCE = 2048  # likewise, of signs as floats
 
@@ -64,7 +67,7 @@ def sign_patterns(units: int, permutations: int, seed: int, enumerate_up_to: int
     if every <= (permutations if enumerate_up_to is None else enumerate_up_to):
         codes = torch.arange(every)[:, None] >> torch.arange(units).flip(0) & 1
         return Patterns((1 - 2 * codes).to(torch.int8), exhaustive=True)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     rows = torch.ones(permutations + 1, units, dtype=torch.int8)
     for part in rows[1:].split(ROWS_AT_ONCE):
         part.copy_(1 - 2 * torch.randint(2, part.shape, generator=generator, dtype=torch.int8))
@@ -92,7 +95,7 @@ def group_patterns(first: int, second: int, permutations: int, seed: int) -> Pat
         members = torch.tensor(list(combinations(range(units), first)))
         rows = torch.zeros(len(members), units, dtype=torch.int8).scatter_(1, members, 1)
         return Patterns(rows, exhaustive=True, ties=2 if first == second else 1)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     rows = torch.zeros(permutations + 1, units, dtype=torch.int8)
     rows[0, :first] = 1
     for part in rows[1:].split(ROWS_AT_ONCE):
@@ -159,6 +162,9 @@ def holm(p_values: Tensor) -> Tensor:
         >>> holm(torch.tensor([0.03, 0.01, 0.04], dtype=torch.float64))
         tensor([0.0600, 0.0300, 0.0600], dtype=torch.float64)
     """
+    p_values = check_tensor("p_values", p_values)
+    if p_values.ndim != 1 or not bool(((p_values >= 0) & (p_values <= 1)).all()):
+        raise CanonicalError(f"p_values: expected (T,) numbers in 0..1, got {p_values!r:.80}.")
     order = p_values.argsort(stable=True)
     left = torch.arange(len(p_values), 0, -1, dtype=torch.float64)
     corrected = torch.empty(len(p_values), dtype=torch.float64)

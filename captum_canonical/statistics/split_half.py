@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_integer
 from captum_canonical.errors import CanonicalError
 from captum_canonical.statistics.labels import labels_of, people_units
 from captum_canonical.statistics.units import checked_rows
@@ -76,12 +77,12 @@ def split_half_correlation(
         True
     """
     values, covered = (rows.double() for rows in checked_rows(maps, coverage, "split_half_correlation"))
-    if splits < 1:
-        raise CanonicalError(f"split_half_correlation: expected at least one split, got {splits}.")
+    check_integer("split_half_correlation: splits", splits, 1, expected="at least one split")
+    check_integer("seed", seed, 0)
     people = people_units(labels_of(identities, len(values), "identities"))
     if not people.any():
         raise CanonicalError("split_half_correlation: expected maps of at least two people, got one person's.")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     correlations: list[float | None] = []
     for start in range(0, splits, SPLITS_AT_ONCE):
         means, seen = _half_means(values, covered, people, min(SPLITS_AT_ONCE, splits - start), generator)

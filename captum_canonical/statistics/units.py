@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import check_tensor
 from captum_canonical.errors import CanonicalError
 
 FEWEST_IDENTITIES = 20
@@ -51,7 +52,7 @@ def checked_rows(
     Raises:
         CanonicalError: too few maps, a coverage of another shape, or values that are not finite.
     """
-    given = torch.as_tensor(maps).detach()
+    given = check_tensor(f"{who}: maps", maps).detach()
     hits = torch.ones_like(given, dtype=torch.bool) if coverage is None else torch.as_tensor(coverage).detach()
     if given.ndim < 2 or len(given) < fewest or hits.shape != given.shape:
         wanted = {1: "at least one map", 2: "at least two maps"}.get(fewest, f"at least {fewest} maps")
@@ -107,6 +108,11 @@ def unit_sums(values: Tensor, covered: Tensor, units: Tensor) -> tuple[Tensor, T
         covered: (N, ...) bool.
         units: (N,) int64, from 0 to U - 1.
     """
+    good = isinstance(units, Tensor) and units.shape == (len(values),) and not units.is_floating_point()
+    if not good or units.is_complex():
+        raise CanonicalError(
+            f"units: expected int64 of shape ({len(values)},), the unit of each value, got {units!r:.80}."
+        )
     sums = torch.zeros(_number_of(units), *values.shape[1:], dtype=torch.float64)
     hits = torch.zeros_like(sums).index_add_(0, units, covered.double())
     return sums.index_add_(0, units, values.double()), hits

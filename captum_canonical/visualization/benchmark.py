@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from captum_canonical.benchmarking.scores import BenchmarkRow, BenchmarkScores
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faithfulness.measures import RemovalCurves
-from captum_canonical.visualization.drawing import COLOURS, CONTROL, plain_axes, wrapped
+from captum_canonical.visualization.drawing import COLOURS, CONTROL, ShownFigure, plain_axes, wrapped
 
 MARKERS = {"per image": "o", "canonical mean": "D"}
 LABEL_WIDTH = 40
@@ -74,7 +74,7 @@ def show_benchmark(
     labels = [wrapped(row.label + (" (failed)" if row.failure is not None else ""), LABEL_WIDTH) for row in rows]
     positions, end = _positions(rows, labels)
     width = 0.065 * max(len(line) for label in labels for line in label.split("\n")) + 2.1 * len(fills) + 0.3
-    figure = Figure(figsize=(max(width, 4.5), end + 1.2), dpi=150, layout="constrained")
+    figure = ShownFigure(figsize=(max(width, 4.5), end + 1.2), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(fills), sharex=True, sharey=True, squeeze=False)[0]
     for axis, fill in zip(axes, fills, strict=True):
         plain_axes(axis, f"fill: {fill}")
@@ -216,7 +216,7 @@ def show_curves(
             f"{list(known)}; got {space!r} and {chosen}."
         )
     height = max(4.2, 0.24 * len(chosen))
-    figure = Figure(figsize=(2.1 * len(fills) + 3.0, height), dpi=150, layout="constrained")
+    figure = ShownFigure(figsize=(2.1 * len(fills) + 3.0, height), dpi=150, layout="constrained")
     axes = figure.subplots(2, len(fills), sharey=True, squeeze=False)
     styles = _styles([known[label] for label in chosen])
     for column, fill in zip(axes.T, fills, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from captum_canonical.checks import check_number
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 
@@ -92,8 +94,10 @@ def over(colors: np.ndarray, grey: float) -> np.ndarray:
 
 def scale_of(values: np.ndarray, vmax: float | None) -> tuple[Normalize, str, str]:
     """A figure's scale, a note about it, and on which sides values lie beyond it (matplotlib's ``extend``)."""
-    if vmax is not None and not 0 < vmax < np.inf:
-        raise CanonicalError(f"vmax: expected a positive number, the value at the end of the scale, got {vmax}.")
+    if vmax is not None:
+        check_number(
+            "vmax", vmax, above=0, below=np.inf, expected="a positive number, the value at the end of the scale"
+        )
     seen = values[np.isfinite(values)]
     largest = float(np.abs(seen).max()) if seen.size else 0.0
     if vmax is None:
@@ -105,6 +109,21 @@ def scale_of(values: np.ndarray, vmax: float | None) -> tuple[Normalize, str, st
         note = "(all values are 0)" if seen.size else "(nothing was seen)"
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     return Normalize(-vmax, vmax), note, extend[below, above]
+
+
+class ShownFigure(Figure):
+    """A figure that notebooks show as a picture, also where nothing has set up ``pyplot``.
+
+    Example::
+
+        >>> ShownFigure(figsize=(1, 1))._repr_png_()[1:4]
+        b'PNG'
+    """
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -122,7 +141,10 @@ def values_of(saliency: Map, coverage: Map | None, size: tuple[int, int] | None 
 
 
 def _plane(value: Map, what: str) -> np.ndarray:
-    array = _array(value).astype(np.float64)
+    try:
+        array = _array(value).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise CanonicalError(f"expected one {what} of numbers, got a {type(value).__name__}.") from error
     plane = array.reshape(array.shape[-2:]) if array.ndim >= 2 and array.size == np.prod(array.shape[-2:]) else None
     if plane is None or not plane.size:
         raise CanonicalError(f"expected one {what} of shape (H, W), (1, H, W) or (1, 1, H, W), got {array.shape}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,12 +10,13 @@ from torch import Tensor
 
 from captum_canonical.checks import check_integer
 from captum_canonical.errors import CanonicalError
-from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.saliency.result import ModelSaliency
 from captum_canonical.visualization.drawing import (
     Map,
     MapOnPicture,
     Picture,
+    ShownFigure,
     colour_bar,
     draw_cell,
     grey_of,
@@ -32,7 +33,7 @@ COLUMN_WIDTH = 24
 
 def show_canonical(
     saliency: Map,
-    canonical_face: CanonicalFace,
+    canonical_face: FaceLike,
     coverage: Map | None = None,
     *,
     vmax: float | None = None,
@@ -61,7 +62,8 @@ def show_canonical(
         >>> figure.axes[-1].get_ylabel()
         'drop in log-odds'
     """
-    cell = MapOnPicture(values_of(saliency, coverage, canonical_face.size), grey_of(canonical_face))
+    face = CanonicalFace.of(canonical_face)
+    cell = MapOnPicture(values_of(saliency, coverage, face.size), grey_of(face))
     return _draw([[cell]], [title or ""], None, vmax, unit, side=3.4)
 
 
@@ -129,6 +131,12 @@ def montage(
         >>> len(figure.axes)  # 2 x (photograph, Occlusion, Grad-CAM) and the colour bar
         7
     """
+    sized = all(isinstance(each, Sized) for each in (photos, row_labels) if each is not None)
+    if not isinstance(maps, Mapping) or not sized:
+        raise CanonicalError(
+            f"montage: expected maps by the labels of their columns, and photos and row labels as sequences, got "
+            f"{type(maps).__name__}, {type(photos).__name__} and {type(row_labels).__name__}."
+        )
     columns = list(maps)
     rows = {len(maps[name]) for name in columns}
     wanted = [*rows] + [len(given) for given in (photos, row_labels) if given is not None]
@@ -168,7 +176,7 @@ def _draw(
     height, width = (max(cell.picture.shape[axis] for row in cells for cell in row) for axis in (0, 1))
     further_lines = 0.15 * max(label.count("\n") for label in column_labels)
     size = (len(cells[0]) * side + 1.2, max(len(cells) * side * height / width + 0.4, 2.2) + further_lines)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = ShownFigure(figsize=size, dpi=150, layout="constrained")
     axes = figure.subplots(len(cells), len(cells[0]), squeeze=False)
     for line, row in zip(axes, cells, strict=True):
         for axis, cell in zip(line, row, strict=True):
@@ -221,7 +229,11 @@ def show_strata(
         >>> [axis.get_title() for axis in figure.axes[:2]]
         ['correct\n4 photographs', 'wrong\n1 photograph']
     """
-    if not strata or not all(isinstance(each, ModelSaliency) for each in strata.values()):
+    if (
+        not isinstance(strata, Mapping)
+        or not strata
+        or not all(isinstance(each, ModelSaliency) for each in strata.values())
+    ):
         raise CanonicalError("show_strata: expected results by label, such as those of result.strata(...).")
     check_integer("columns", columns, 1)
     faces = {label: each.face("show_strata") for label, each in strata.items()}
@@ -235,7 +247,7 @@ def show_strata(
     columns = min(columns, len(cells))
     lines = -(-len(cells) // columns)
     height = 1.9 + 0.15 * (1 + max(label.count("\n") for label in labels.values()))
-    figure = Figure(figsize=(1.9 * columns + 1.2, max(lines * height + 0.3 * bool(title), 2.4)), dpi=150)
+    figure = ShownFigure(figsize=(1.9 * columns + 1.2, max(lines * height + 0.3 * bool(title), 2.4)), dpi=150)
     figure.set_layout_engine("constrained")
     axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat[len(cells) :]:

@@ -19,6 +19,7 @@ from captum_canonical.visualization.drawing import (
     COLOURS,
     MapOnPicture,
     Picture,
+    ShownFigure,
     colour_bar,
     draw_cell,
     grey_of,
@@ -97,7 +98,7 @@ def show_randomization(
     width = max(5.5, 1.0 * (len(shown) + 1) + 1.0, 0.2 * len(names) + 1.5)
     turn = _turn(names, width)
     heights = [3.1 if shown else 0.0, 2.6 + 0.05 * max(map(len, names)) * (turn / 90)]
-    figure = Figure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
+    figure = ShownFigure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
     if shown:
         above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
         maps = [result.original[example], *result.maps[shown, seed, example]]

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import DenseInference
 from captum_canonical.inference.graph import NotIncrementalError, trace
 from captum_canonical.inference.scorer import Scorer
+from captum_canonical.restore import ModuleContents
 from incremental_tools import MANY, SIZE, Call, Conv, engines, images, patches
 
 
@@ -29,6 +31,10 @@ def test_a_trace_leaves_no_stand_in_behind() -> None:
         assert net.calls is calls
 
 
+KEPT: list[Tensor] = []
+DEFAULT: list[Tensor] = []
+
+
 class Keeps(nn.Module):
     """Keeps what it computes, in containers of all sorts."""
 
@@ -38,7 +44,7 @@ class Keeps(nn.Module):
         self.features: list[Tensor] = []
         self.by_name: dict[str, list[Tensor]] = {"all": []}
         self.last: deque[Tensor] = deque(maxlen=2)
-        self.store = Store()
+        self.store, self.slots = Store(), Slots()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.net(x)
@@ -57,20 +63,56 @@ class Keeps(nn.Module):
     def into_an_object(self, x: Tensor) -> None:
         self.store.values.add(x)
 
+    def into_a_list_of_the_class(self, x: Tensor) -> None:
+        self.shared.append(x)
+
+    def into_a_global_list(self, x: Tensor) -> None:
+        KEPT.append(x)
+
+    def into_a_default_argument(self, x: Tensor, kept: list[Tensor] = DEFAULT) -> None:
+        kept.append(x)
+
+    def into_slots(self, x: Tensor) -> None:
+        self.slots.values.append(x)
+
+    shared: ClassVar[list[Tensor]] = []
+
 
 class Store:
     def __init__(self) -> None:
         self.values: set[Tensor] = set()
 
 
-@pytest.mark.parametrize("kept", ["into_a_list", "into_a_dictionary", "into_a_deque", "into_an_object"])
+class Slots:
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        self.values: list[Tensor] = []
+
+
+@pytest.mark.parametrize("kept", [name for name in vars(Keeps) if name.startswith("into_")])
 def test_a_trace_leaves_no_stand_in_in_containers(kept: str) -> None:
     net = Keeps().eval()
     net.kept = kept
+    before = torch.zeros(1)
+    shared = (net.shared, KEPT, DEFAULT)
+    for container in shared:
+        container[:] = [before]
     with pytest.raises(NotIncrementalError, match="changes its own attributes"):
         engines(net, images())
-    kept_values = [*net.features, *net.by_name["all"], *net.last, *net.store.values]
-    assert not any(isinstance(value, torch.fx.Proxy) for value in kept_values)
+    own = [*net.features, *net.by_name["all"], *net.last, *net.store.values, *net.slots.values]
+    assert not any(isinstance(value, torch.fx.Proxy) for value in own)
+    assert all(len(container) == 1 and container[0] is before for container in shared)
+
+
+def test_what_others_put_into_a_shared_container_stays() -> None:
+    """Of a list that is not the network's own only stand-ins go."""
+    net = Keeps().eval()
+    net.kept = "into_a_list"
+    contents, added = ModuleContents(net), torch.ones(1)
+    net.shared[:] = [added]
+    net.features.append(added)
+    assert contents.restore() and net.features == [] and net.shared == [added]
 
 
 def test_networks_can_be_traced_and_run_in_several_threads() -> None:
