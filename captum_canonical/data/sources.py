@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from captum_canonical.checks import check_several
 from captum_canonical.data.label_table import LabelTable, table_of
 from captum_canonical.data.photo_list import COLUMNS, PhotoRow, rows_of_items
 from captum_canonical.errors import CanonicalError
@@ -59,9 +60,8 @@ def _table_of(source: Any, columns: Mapping[str, Any], root: PathType | None) ->
     if hasattr(source, "columns"):
         return table_of(source, columns, root)
     if not isinstance(source, (str, PathLike)):
-        if not isinstance(source, Iterable):
-            raise CanonicalError(f"source: expected a folder, a table or a list of photographs, got {source!r:.80}.")
-        return LabelTable(rows_of_items(source, root))
+        items = check_several("source", source, "photographs, a folder or a label table")
+        return LabelTable(rows_of_items(items, root))
     place = Path(source)
     if place.is_dir():
         return table_of(place, {}, format="table")  # names say something only where they are read as labels
