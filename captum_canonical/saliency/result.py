@@ -266,8 +266,7 @@ random sign patterns of 40 photographs).
         """Writes ``summary.npz`` into the run folder.
 
         Raises:
-            CanonicalError: the result was not read from a run folder, the folder is damaged, or the file cannot be
-                written.
+            CanonicalError: the result is of no run folder, the folder is damaged, or the file cannot be written.
         """
         if self.run is None:
             raise CanonicalError("ModelSaliency.save_summary: expected the result of a run; use .save(path).")
