@@ -7,11 +7,12 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from captum_canonical.data.photo_list import LeftOut
 from captum_canonical.errors import CanonicalError
@@ -22,6 +23,44 @@ from captum_canonical.statistics.labels import is_missing
 DELIMITERS = (",", "\t", ";", "|")
 SAMPLE = 20  # lines that are looked at to find the delimiter
 _QUOTED = re.compile(r'"[^"]*"')
+
+
+T = TypeVar("T")
+
+
+class Lazy(Mapping[str, T]):
+    """Columns that are made when they are asked for: of CelebA's forty few are.
+
+    Args:
+        names: of all columns, in order.
+        make: makes the column of a name.
+
+    Example::
+
+        >>> columns = Lazy(["a", "b"], str.upper)
+        >>> list(columns), columns["b"]
+        (['a', 'b'], 'B')
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], T]) -> None:
+        self._names, self._make = dict.fromkeys(names), make
+        self._made: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +100,7 @@ class RawTable:
         return [name for name, count in Counter(self.header or []).items() if count > 1]
 
     @cached_property
-    def columns(self) -> dict[str, list[Any]]:
+    def columns(self) -> Lazy[list[Any]]:
         """Name -> cells, of columns whose names are there once.
 
         Raises:
@@ -75,7 +114,7 @@ class RawTable:
                     "need quotation marks."
                 )
         places = {name: place for place, name in enumerate(header) if name not in self.doubled}
-        return {name: self.column(place) for name, place in places.items()}
+        return Lazy(places, lambda name: self.column(places[name]))
 
     def column(self, place: int) -> list[Any]:
         """The cells of a column without surrounding spaces, None where they are empty."""
@@ -119,10 +158,8 @@ def read_table(file: Path) -> RawTable:
     given = lines if announced is None else lines[1:]
     delimiter = delimiter_of([line for _, line in given[:SAMPLE]])
     same = {}.setdefault  # type: ignore[var-annotated]  # millions of cells hold few different texts
-    if delimiter is None:
-        cells = [(number, line.split()) for number, line in given]
-    else:
-        cells = _read_csv(file, text, delimiter)[0 if announced is None else 1 :]
+    split = ((number, line.split()) for number, line in given)
+    cells = split if delimiter is None else _read_csv(file, text, delimiter, 0 if announced is None else 1)
     kept = [(f"{file.name}, line {number}", [same(cell, cell) for cell in line]) for number, line in cells]
     return RawTable(str(file), kept, file.parent, announced)
 
@@ -138,10 +175,12 @@ def _text_of(file: Path) -> str:
         raise CanonicalError(f"{file}: the file cannot be read as CSV ({error}).") from error
 
 
-def _read_csv(file: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+def _read_csv(file: Path, text: str, delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each line that is not blank, from the ``first`` of them on."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        return [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+        lines = ((reader.line_num, line) for line in reader if any(cell.strip() for cell in line))
+        yield from islice(lines, first, None)
     except csv.Error as error:
         raise CanonicalError(f"{file}: the file cannot be read as CSV ({error}).") from error
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from captum_canonical.data.fairface_ages import AGES, repaired_ages
-from captum_canonical.data.label_files import RawTable
+from captum_canonical.data.label_files import Lazy, RawTable
 from captum_canonical.data.photo_list import NO_LABEL, LeftOut, checked_path
 from captum_canonical.errors import CanonicalError
 
@@ -110,10 +110,10 @@ def _read_celeba(raw: RawTable, path: str | None) -> Labels:
     header = raw.header if raw.announced is None else ["image_id", *raw.header]
     whole = RawTable(raw.name, [("header", header), *raw.body], raw.folder)
     names = _paths(whole, path or header[0])
-    columns = {name: cells for name, cells in whole.columns.items() if name != (path or header[0])}
-    if set(columns) == {"partition"}:
-        return Labels(names, raw.origins, {"partition": _partition(columns["partition"])})
-    return Labels(names, raw.origins, {name: _attribute(name, cells) for name, cells in columns.items()})
+    attributes = [name for name in whole.columns if name != (path or header[0])]
+    if attributes == ["partition"]:
+        return Labels(names, raw.origins, {"partition": _partition(whole.columns["partition"])})
+    return Labels(names, raw.origins, Lazy(attributes, lambda name: _attribute(name, whole.columns[name])))
 
 
 def _attribute(name: str, cells: Sequence[Any]) -> LabelColumn:
@@ -265,8 +265,8 @@ def _read_table(raw: RawTable, path: str | None) -> Labels:
     names = _paths(raw, path or "path")
     if not names:
         raise CanonicalError(f"{raw.name}: expected a line for each photograph, got only the header.")
-    columns = {name: LabelColumn(cells) for name, cells in raw.columns.items() if name != (path or "path")}
-    return Labels(names, raw.origins, columns)
+    others = [name for name in raw.columns if name != (path or "path")]
+    return Labels(names, raw.origins, Lazy(others, lambda name: LabelColumn(raw.columns[name])))
 
 
 def _paths(raw: RawTable, name: str) -> list[str]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from captum_canonical.data.label_files import RawTable
+from captum_canonical.data.label_files import Lazy, RawTable
 from captum_canonical.data.label_formats import LabelColumn, Labels
 from captum_canonical.data.photo_list import ABSENT, LeftOut
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.statistics.labels import label_of
 
-Cell = tuple[Any, Any]
-"""A label as a value and as a target."""
-UNKNOWN: Cell = (None, None)
+NOTHING, DIFFERENT = (None, None), (None, None, "two tables differ")  # labels: a value and a target
 
 
 def joined(tables: Sequence[Labels], raws: Sequence[RawTable]) -> Labels:
@@ -50,82 +47,65 @@ def joined(tables: Sequence[Labels], raws: Sequence[RawTable]) -> Labels:
 class _Join:
     def __init__(self, base: Labels, raw: RawTable) -> None:
         self.names, self.origins = list(base.names), list(base.origins)
-        self.columns = {name: _cells(column) for name, column in base.columns.items()}
-        self.classes = {name: column.classes for name, column in base.columns.items()}
+        self.parts: list[tuple[Labels, list[list[int]]]] = [(base, [[place] for place in range(len(base.names))])]
         self.unused = list(base.unused)
         self.name, self.listed = raw.name, raw.listed
-        self.own, self.differing = set(self.columns), Counter[str]()
 
     def add(self, table: Labels, raw: RawTable) -> None:
-        """Enters the labels of a further table."""
-        more = not table.people and not self.listed and set(table.columns) == set(self.columns)
+        """Finds the photographs of each line of a further table."""
+        more = not table.people and not self.listed and set(table.columns) == set(self.parts[0][0].columns)
         places = self._people() if table.people else _by_name(self.names)
-        columns = {name: _cells(column) for name, column in table.columns.items()}
-        for name in columns:
-            self.columns.setdefault(name, [UNKNOWN] * len(self.names))
-            self.classes.setdefault(name, table.columns[name].classes)
-        differing, absent = Counter[str](), []
-        for row, (name, origin) in enumerate(zip(table.names, table.origins, strict=True)):
+        matches, absent = [], []
+        for name, origin in zip(table.names, table.origins, strict=True):
             found = places.get(label_of(name), []) if table.people else _find(places, name, whole=more)
             if not found and more:
                 found = [len(self.names)]
                 self.names.append(name)
                 self.origins.append(origin)
-                for cells in self.columns.values():
-                    cells.append(UNKNOWN)
             elif not found:
                 reason = f"{origin}: not among the photographs of {self.name}, or the name of several of them."
                 absent.append(LeftOut(raw.folder / name, reason, ABSENT))
-            for column, cells in columns.items():
-                differing[column] += sum(self._enter(column, place, cells[row]) for place in found)
+            matches.append(found)
+        self.parts.append((table, matches))
         self.unused += [*table.unused, *absent]
-        self.differing += differing
-        _warn(raw, len(absent), differing)
-
-    def _enter(self, column: str, place: int, cell: Cell) -> bool:
-        """Whether another label was there, so that none is known now."""
-        before = self.columns[column][place]
-        differs = UNKNOWN not in (before, cell) and label_of(before[0]) != label_of(cell[0])
-        if cell != UNKNOWN:
-            self.columns[column][place] = UNKNOWN if differs else cell
-        return differs
+        if absent:
+            text = f"{Path(raw.name).name}: {len(absent)} lines are about other photographs."
+            warnings.warn(text, stacklevel=user_stacklevel())
 
     def _people(self) -> dict[Hashable, list[int]]:
-        if "identity" not in self.columns:
+        if not any("identity" in table.columns for table, _ in self.parts):
             raise CanonicalError(f"{self.name}: expected a column identity, by which a list of people can be joined.")
         places: dict[Hashable, list[int]] = {}
-        for place, (person, _) in enumerate(self.columns["identity"]):
+        for place, person in enumerate(self.column("identity").values):
             places.setdefault(label_of(person), []).append(place)
         return places
 
+    def column(self, name: str) -> LabelColumn:
+        """A column of all tables that have it; warns where they differ or say nothing."""
+        cells: list[tuple[Any, ...]] = [NOTHING] * len(self.names)
+        having = [(table.columns[name], matches) for table, matches in self.parts if name in table.columns]
+        for column, matches in having:
+            targets = column.values if column.targets is None else column.targets
+            for value, target, places in zip(column.values, targets, matches, strict=True):
+                for place in places if (value, target) != NOTHING else ():
+                    before = cells[place]
+                    same = before == NOTHING or label_of(before[0]) == label_of(value)
+                    cells[place] = (value, target) if same else DIFFERENT
+        _warn(name, cells, name in self.parts[0][0].columns)
+        return LabelColumn([cell[0] for cell in cells], [cell[1] for cell in cells], having[0][0].classes)
+
     def result(self) -> Labels:
-        """All tables as one; warns of photographs about which the further ones say nothing."""
-        for name, cells in self.columns.items():
-            without = cells.count(UNKNOWN) - self.differing[name]
-            if without and name not in self.own:
-                warnings.warn(
-                    f"{name}: nothing is said of {without} of {len(cells)} photographs.", stacklevel=user_stacklevel()
-                )
-        columns = {
-            name: LabelColumn([value for value, _ in cells], [target for _, target in cells], self.classes[name])
-            for name, cells in self.columns.items()
-        }
-        return Labels(self.names, self.origins, columns, unused=self.unused)
+        """All tables as one."""
+        names = dict.fromkeys(name for table, _ in self.parts for name in table.columns)
+        return Labels(self.names, self.origins, Lazy(names, self.column), unused=self.unused)
 
 
-def _warn(raw: RawTable, absent: int, differing: Counter[str]) -> None:
-    messages = [f"{absent} lines are about other photographs"] if absent else []
-    messages += [
-        f"{count} photographs have another {column} than in the tables before, and none is known now"
-        for column, count in differing.items()
-        if count
-    ]
+def _warn(name: str, cells: Sequence[tuple[Any, ...]], of_base: bool) -> None:
+    without, different = 0 if of_base else cells.count(NOTHING), cells.count(DIFFERENT)
+    messages = [f"nothing is said of {without} of {len(cells)} photographs"] if without else []
+    messages += [f"tables differ on {different} photographs, of which none is known now"] if different else []
     if messages:
-        warnings.warn(f"{Path(raw.name).name}: {'; '.join(messages)}.", stacklevel=user_stacklevel())
-
-
-def _cells(column: LabelColumn) -> list[Cell]:
-    return list(zip(column.values, column.values if column.targets is None else column.targets, strict=True))
+        warnings.warn(f"{name}: {'; '.join(messages)}.", stacklevel=user_stacklevel())
 
 
 def _by_name(names: Sequence[str]) -> dict[Hashable, list[int]]:

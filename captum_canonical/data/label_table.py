@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from numbers import Real
@@ -218,7 +218,7 @@ def _chosen(
     rows, missing = [], []
     for place, (at, target, identity) in enumerate(zip(kept, cells("target"), cells("identity"), strict=True)):
         name, values = labels.names[at], {each: column[place] for each, column in picked.items()}
-        file, there = (root / name, True) if raws[0].listed else _file(root, name, FORMATS[kind].paths(name))
+        file, there = (root / name, True) if raws[0].listed else _file(root, name, FORMATS[kind].paths)
         first = values[groups[0]] if groups else None
         rows.append(PhotoRow(file, target, first, identity, name, labels.origins[at], values))
         missing += [] if there else [rows[-1]]
@@ -279,10 +279,13 @@ def _group_values(values: list[Any], name: str) -> list[Any]:
     return [None if text is None else float(text) if "." in text else int(text) for text in texts]
 
 
-def _file(root: Path, name: str, others: Sequence[str]) -> tuple[Path, bool]:
+def _file(root: Path, name: str, others: Callable[[str], list[str]]) -> tuple[Path, bool]:
     """The file of a photograph, and whether it is there; under another name that it circulates by if only that is."""
+    first = os.path.join(root, name)
+    if os.path.isfile(first):
+        return Path(first), True
     inside = Path(name).parts[1:] if Path(name).parts[:1] == (root.name,) else ()
-    for each in (root / name, *(root / other for other in others), *([root.joinpath(*inside)] if inside else [])):
-        if os.path.isfile(each):
+    for each in (*(root / other for other in others(name)), *([root.joinpath(*inside)] if inside else [])):
+        if each.is_file():
             return each, True
-    return root / name, False
+    return Path(first), False

@@ -136,7 +136,7 @@ def test_photographs_in_both_lists_have_no_gender(tmp_path: Path) -> None:
     men = write(tmp_path / "male_names.txt", "Bo_0001.jpg\nCy_de_Jong_0010.jpg\n")
     with pytest.warns(UserWarning) as caught:
         table = read_labels([folder, women, men], group="gender")
-    said = "male_names.txt: 1 photographs have another gender than in the tables before, and none is known now."
+    said = "gender: nothing is said of 1 of 4 photographs; tables differ on 1 photographs, of which none is known now."
     assert said in {str(each.message) for each in caught}
     assert [row.group for row in table] == ["Female", None, None, "Male"]
     with pytest.warns(UserWarning, match="gender: nothing is said of 2 of 4 photographs"):
