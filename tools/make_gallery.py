@@ -25,6 +25,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
 
 import captum_canonical as cc
+from captum_canonical.adapters.face_mesh import FaceMeshAligner
+from captum_canonical.faces.images import crop_to_face
 from studies.known_answer import PATCH, Faces, copies, load_faces, train
 
 
@@ -100,6 +102,16 @@ def canonical_face(study: Study) -> Figure:
     axes[3].plot(points[:256, 0], points[:256, 1], ".", markersize=3, color="#4c72b0")
     axes[3].plot(points[:64, 0], points[:64, 1], ".", markersize=6, color="#c44e52")
     return figure
+
+
+def mesh(study: Study) -> Figure:
+    """A mesh on its photograph, with what is hidden, and some regions."""
+    from skimage.data import astronaut
+
+    photo = astronaut()
+    part, moved = crop_to_face(photo, FaceMeshAligner()([photo]), margin=0.15, size=512)
+    regions = ["forehead", "eye_right", "eye_left", "nose_tip", "upper_lip", "lower_lip", "chin"]
+    return cc.visualization.show_mesh(part, moved, regions=regions)
 
 
 def methods(study: Study) -> Figure:
@@ -230,6 +242,7 @@ FIGURES: dict[str, Callable[[Study], Figure]] = {
     each.__name__: each
     for each in (
         canonical_face,
+        mesh,
         methods,
         on_the_photograph,
         resolution,

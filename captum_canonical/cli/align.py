@@ -19,6 +19,8 @@ from captum_canonical.data.records import group_columns
 from captum_canonical.errors import CanonicalError
 from captum_canonical.tables import Column, Table, csv_text
 
+PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+
 
 def alignment_counts(data: AlignedFaces) -> dict[str, Any]:
     """Counts of photographs by group, and the photographs and other files that are left out with the reasons."""
@@ -84,10 +86,17 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
         **examples(
             "captum-canonical align --images photos --cache meshes",
             "captum-canonical align --labels people.csv --cache meshes --left-out left_out.csv --json",
+            "captum-canonical align --images photos --cache meshes --sheet doubtful.png",
         ),
     )
     add_photos(parser)
     parser.add_argument("--left-out", type=Path, metavar="FILE", help="write the photographs left out into a .csv file")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        help="draw the most doubtful faces and photographs that are left out, as .png, .jpg, .pdf or .svg",
+    )
     add_common(parser)
     parser.set_defaults(run=run, interrupted=interrupted, device=None)
 
@@ -96,14 +105,28 @@ def run(arguments: Namespace) -> CommandResult:
     """Finds the faces, and writes the meshes into the cache."""
     if arguments.cache is None:
         raise CanonicalError("--cache: expected a folder for the meshes; give one, such as --cache meshes.")
+    sheet = arguments.sheet
+    if sheet is not None and sheet.suffix.lower() not in PICTURES:
+        raise CanonicalError(f"--sheet {sheet}: expected a file that ends in {', '.join(PICTURES)}.")
     start = time.perf_counter()
     data = load_photographs(arguments, NetworkSettings(size=64)).align(not arguments.quiet)
     elapsed = time.perf_counter() - start
     counts = alignment_counts(data)
     if arguments.left_out is not None:
         _write_csv(arguments.left_out, [*counts["left_out"], *({"group": None, **each} for each in counts["unused"])])
-    text = f"{alignment_text(counts)}\nmeshes are in {escape(arguments.cache)} ({format_duration(elapsed)})"
-    return CommandResult(text, {**counts, "cache": str(arguments.cache), "seconds": elapsed})
+    lines = [alignment_text(counts), f"meshes are in {escape(arguments.cache)} ({format_duration(elapsed)})"]
+    if sheet is not None:
+        from captum_canonical.visualization.contact_sheet import contact_sheet  # loads matplotlib
+
+        contact_sheet(data).savefig(sheet)
+        lines.append(f"look at the doubtful ones: {escape(sheet)}")
+    values = {
+        **counts,
+        "cache": str(arguments.cache),
+        "seconds": elapsed,
+        "sheet": None if sheet is None else str(sheet),
+    }
+    return CommandResult("\n".join(lines), values)
 
 
 def interrupted(arguments: Namespace) -> str:

@@ -16,14 +16,14 @@ from captum_canonical.adapters.aligner import Aligner, as_aligner
 from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.checks import check_integer, check_path
-from captum_canonical.data.alignment import Alignment, Find, GroupCount
+from captum_canonical.data.alignment import Alignment, Find, GroupCount, look_up
 from captum_canonical.data.crop_templates import CropTemplate
 from captum_canonical.data.mesh_cache import MeshCache
-from captum_canonical.data.photo_list import LeftOut, PhotoRow
+from captum_canonical.data.photo_list import LeftOut
 from captum_canonical.data.records import FaceRecord, NetworkInput, collate, group_columns
 from captum_canonical.data.sources import Source, list_rows
 from captum_canonical.data.targets import class_names, with_targets
-from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError
+from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import Statistics
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photo_files import PathType
@@ -148,7 +148,7 @@ class AlignedFaces(Dataset[FaceRecord]):
             raise CanonicalError("AlignedFaces: expected either an aligner or faces=, got both.")
         self._settings, meshes = None, None
         if faces is not None:
-            find = _look_up(faces, len(self.rows))
+            find = look_up(faces, len(self.rows))
         else:
             made = FaceMeshAligner(on_missing="skip") if aligner is None else as_aligner(aligner)
             find, meshes = _find_with(made), MeshCache(None if cache is None else check_path("cache", cache))
@@ -224,6 +224,26 @@ class AlignedFaces(Dataset[FaceRecord]):
         mesh = self.align()._alignment.meshes.get(place)
         return None if mesh is None else mesh.box
 
+    def mesh(self, place: int) -> FaceMesh:
+        """The mesh of the face at a place in :attr:`rows`, one row in pixels of the file.
+
+        Raises:
+            CanonicalError: the photograph is left out.
+        """
+        found = self.align()._alignment.meshes.get(place)
+        if found is None:
+            raise CanonicalError(f"place {place}: expected a photograph with a face; .places has them.")
+        return found.mesh()
+
+    def photo_and_mesh(self, place: int) -> tuple[np.ndarray, FaceMesh]:
+        """The photograph at a place in :attr:`rows`, (H, W, 3) uint8 sRGB, upright, and the mesh in its pixels.
+
+        Raises:
+            CanonicalError: it is left out, or its file changed since its face was found.
+        """
+        mesh, photo = self.mesh(place), self._alignment.photo(place)
+        return photo.pixels, photo.mesh_of(mesh)
+
     @property
     def duplicates(self) -> dict[int, int]:
         """Place in :attr:`rows` -> the first place with the same bytes. Duplicates are used like all others."""
@@ -289,22 +309,3 @@ def _find_with(aligner: Aligner) -> Find:
     if isinstance(aligner, DetectorAligner) and type(aligner).__call__ is DetectorAligner.__call__:
         return lambda place, row, photo: aligner.align([photo], [row.name], "raise")  # an error has the reason
     return lambda place, row, photo: aligner([photo], names=[row.name])
-
-
-def _look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> Find:
-    if isinstance(faces, FaceMesh):
-        if len(faces) != count:
-            raise CanonicalError(f"faces: expected a row for each of {count} photographs, got {len(faces)}.")
-        return lambda place, row, photo: faces[place]
-    if not callable(faces):
-        raise CanonicalError(f"faces: expected a FaceMesh or a callable from a path, got {type(faces).__name__}.")
-
-    def find(place: int, row: PhotoRow, photo: np.ndarray) -> FaceMesh:
-        try:
-            return faces(row.path)
-        except (NoFaceError, MissingDependencyError):
-            raise
-        except (CanonicalError, OSError) as error:
-            raise AlignmentError(str(error)) from error  # a file of meshes that is missing or damaged
-
-    return find

@@ -16,7 +16,13 @@ from tqdm.auto import tqdm
 
 from captum_canonical.data.mesh_cache import FORMAT, UNEXPLAINED, MeshCache, MeshOnDisk, StoredMesh
 from captum_canonical.data.photo_list import LeftOut, PhotoRow
-from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, user_stacklevel
+from captum_canonical.errors import (
+    AlignmentError,
+    CanonicalError,
+    MissingDependencyError,
+    NoFaceError,
+    user_stacklevel,
+)
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import Photo, fraction_of, load_photo
 from captum_canonical.fingerprint import file_digest
@@ -230,3 +236,23 @@ class _LeaveOut(Exception):
 def _stamp(path: Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
+
+
+def look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> Find:
+    """Meshes that are there already: one row for each photograph, or a callable from paths."""
+    if isinstance(faces, FaceMesh):
+        if len(faces) != count:
+            raise CanonicalError(f"faces: expected a row for each of {count} photographs, got {len(faces)}.")
+        return lambda place, row, photo: faces[place]
+    if not callable(faces):
+        raise CanonicalError(f"faces: expected a FaceMesh or a callable from a path, got {type(faces).__name__}.")
+
+    def find(place: int, row: PhotoRow, photo: np.ndarray) -> FaceMesh:
+        try:
+            return faces(row.path)
+        except (NoFaceError, MissingDependencyError):
+            raise
+        except (CanonicalError, OSError) as error:
+            raise AlignmentError(str(error)) from error  # a file of meshes that is missing or damaged
+
+    return find

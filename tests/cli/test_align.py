@@ -42,6 +42,20 @@ def test_align_gives_an_account_by_group_and_keeps_the_meshes(tmp_path: Path, ca
     assert [line.split() for line in said.splitlines() if line.startswith("dark ")] == [["dark", "1", "1", "0", "1"]]
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg", "pdf", "svg"])
+def test_the_sheet_of_doubtful_faces(kind: str, tmp_path: Path, capsys: Capture) -> None:
+    photos = write_photos(tmp_path / "photos", ["1.png", "2 black.png", "3.png"])
+    sheet = tmp_path / f"sheet.{kind}"
+    arguments = ["align", "--images", str(photos), "--aligner", "command_tools:DrawnAligner", "--quiet"]
+    arguments += ["--cache", str(tmp_path / "meshes"), "--sheet"]
+    assert run_json([*arguments, str(sheet)], capsys)["sheet"] == str(sheet)
+    start = {"png": b"\x89PNG", "jpg": b"\xff\xd8\xff", "pdf": b"%PDF", "svg": b"<?xml"}[kind]
+    assert sheet.read_bytes().startswith(start)
+    assert main([*arguments, str(sheet)]) == 0 and "look at the doubtful ones" in capsys.readouterr().out
+    assert "--sheet sheet.doc: expected a file that ends in .png" in run_error([*arguments, "sheet.doc"], capsys)
+    assert "no such folder" in run_error([*arguments, str(tmp_path / "no such folder" / "sheet.png")], capsys)
+
+
 def test_names_that_a_spreadsheet_would_run_are_texts(tmp_path: Path, capsys: Capture) -> None:
     photos = write_photos(tmp_path / "photos", ["1.png"])
     (photos / "=1+1").mkdir()
