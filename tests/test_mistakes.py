@@ -67,7 +67,7 @@ def test_the_calls_that_are_spoiled_are_right(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     for recipe in recipes(tmp_path):
-        if "/no" in recipe.arguments.values():  # a path, of which only mistakes are tried
+        if any(isinstance(each, str) and each == "/no" for each in recipe.arguments.values()):  # only mistakes exist
             continue
         recipe.call(**recipe.arguments)
 

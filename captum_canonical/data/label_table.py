@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, overload
 
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_choice, check_path, check_several
 from captum_canonical.data.label_files import RawTable, read_table, table_of_frame
 from captum_canonical.data.label_formats import FORMATS, LabelColumn, Labels
 from captum_canonical.data.label_join import joined
@@ -154,6 +154,13 @@ def table_of(
     """:func:`read_labels` with names of columns in a mapping, and without its warning about missing files."""
     if format is not None:
         check_choice("format", format, tuple(FORMATS))
+    for key, name in columns.items():
+        several = key == "group" and not isinstance(name, str)
+        if not all(isinstance(each, str) for each in (check_several(key, name, "columns") if several else [name])):
+            raise CanonicalError(f"{key}: expected the name of a column, got {name!r:.80}.")
+    if where is not None and not isinstance(where, Mapping):
+        raise CanonicalError(f"where: expected values by the names of columns, got {where!r:.80}.")
+    start = None if root is None else check_path("root", root)
     several = isinstance(source, Sequence) and not isinstance(source, str)
     sources: Sequence[Any] = source if several else [source]  # type: ignore[assignment]
     raws = [_raw_table(each) for each in sources]
@@ -170,7 +177,7 @@ def table_of(
     tables = [FORMATS[kind].read(raw, columns.get("path")) for kind, raw in zip(kinds, raws, strict=True)]
     labels = joined(tables, raws)
     kind = next((each for each in kinds if each != "table"), "table")
-    return _chosen(labels, raws, kind, columns, Path(raws[0].folder if root is None else root), where or {})
+    return _chosen(labels, raws, kind, columns, Path(start or raws[0].folder), where or {})
 
 
 def _raw_table(source: Any) -> RawTable:

@@ -19,6 +19,7 @@ from mistakes import (
     choice,
     device,
     images,
+    in_path,
     integer,
     labels,
     meshes,
@@ -68,6 +69,8 @@ def runs(folder: Path) -> list[Recipe]:
     photos.mkdir()
     for name in "abc":
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), np.uint8)).save(photos / f"{name}.png")
+    table = folder / "labels.csv"
+    table.write_text("path,age,race\na.png,1,x\nb.png,2,y\nc.png,3,x\n")
     numbers = itertools.count()
 
     def explain(**call: Any) -> Any:
@@ -149,6 +152,14 @@ def runs(folder: Path) -> list[Recipe]:
             | {"aligner": of({"class": adapters.FaceMeshAligner, "text": "mediapipe", "mesh": MESH, "number": 3})}
             | {"cache": of({"a file": photos / "a.png", "number": 3}), "subfolder": choice, "fill": choice},
             ("mean=-1", "mean=[0.5]", "fill=1"),
+        ),
+        Recipe(
+            "read_labels",
+            lambda **call: list(cc.read_labels(**call)),
+            {"source": table, "target": "age", "group": "race", "format": "table", "where": None},
+            {"source": in_path, "target": choice, "group": choice, "format": choice}
+            | {"where": of({"text": "age", "unknown": {"eyes": 1}, "number": 3}), "root": of({"number": 3})},
+            ("group=['race']",),
         ),
         Recipe(
             "benchmark",

@@ -29,7 +29,7 @@ def run(folder: Path, classes: Any, network: Any = None, **arguments: Any) -> cc
 def test_as_many_classes_as_outputs_are_expected(tmp_path: Path, classes: Any) -> None:
     with pytest.raises(cc.CanonicalError, match=r"^classes=.*network's 2 outputs"):
         run(tmp_path, classes)
-    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+    assert not list((tmp_path / "run").glob("records*"))
     assert run(tmp_path, 2).n == ROWS
     with pytest.raises(cc.CanonicalError, match=r"^classes=.*network's 2 outputs"):
         run(tmp_path, classes)  # of a run that is finished, whose network need not be run any more
