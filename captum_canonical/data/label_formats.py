@@ -136,8 +136,8 @@ def _partition(values: Sequence[Any]) -> LabelColumn:
 
 # ------------------------------------------------------------------------------------------------------------- LFW
 def _fits_lfw(raw: RawTable) -> bool:
-    if not raw.lines:
-        return False
+    if not raw.lines or _in_pairs(raw):
+        return bool(raw.lines)
     if not raw.listed and _gender_of_list(raw) is not None:
         return {len(cells) for _, cells in raw.lines} == {1}
     if not raw.listed and {len(cells) for _, cells in raw.lines} == {2}:
@@ -152,6 +152,23 @@ def _fits_lfw(raw: RawTable) -> bool:
     )
 
 
+def _in_pairs(raw: RawTable) -> dict[tuple[str, int], str]:
+    """(person, number) -> where each photograph of ``pairs.txt`` is first; empty for other tables.
+
+    A line is "Ann_Lee 1 4" for two of one person, or "Ann_Lee 1 Bo_Ek 2"; the first one may count them.
+    """
+    found: dict[tuple[str, int], str] = {}
+    for place, (origin, cells) in enumerate(raw.lines):
+        numbers = [str(cell).strip() for cell in ((cells[1], cells[-1]) if len(cells) in (3, 4) else ())]
+        if len(numbers) == 2 and all(map(str.isdecimal, numbers)):
+            people = (str(cells[0]).strip(), str(cells[0 if len(cells) == 3 else 2]).strip())
+            for person, number in zip(people, numbers, strict=True):
+                found.setdefault((person, int(number)), origin)
+        elif place:
+            return {}
+    return found
+
+
 def _gender_of_list(raw: RawTable) -> str | None:
     """By the name of the file: ``female_names.txt``."""
     words = re.split(r"[^a-z]+", Path(raw.name).stem.lower())
@@ -159,8 +176,10 @@ def _gender_of_list(raw: RawTable) -> str | None:
 
 
 def _read_lfw(raw: RawTable, path: str | None) -> Labels:
-    names = [str(cells[0]).strip() for _, cells in raw.lines]
-    origins = [origin for origin, _ in raw.lines]
+    if pairs := _in_pairs(raw):
+        files = [f"{person}_{number:04d}.jpg" for person, number in pairs]
+        return Labels(files, list(pairs.values()), {"identity": LabelColumn([person for person, _ in pairs])})
+    names, origins = [str(cells[0]).strip() for _, cells in raw.lines], [origin for origin, _ in raw.lines]
     columns = {}
     if not raw.listed and (gender := _gender_of_list(raw)) is not None:
         columns["gender"] = LabelColumn([gender] * len(names), classes=GENDERS)

@@ -89,9 +89,9 @@ def read_labels(
     ``celeba``    ``list_attr_celeba.txt`` or ``.csv`` (an attribute is "Smiling" or "not Smiling" as a group, 1 or 0 as
                   a target; ``Male`` is "Male" or "Female"), ``identity_CelebA.txt`` (``identity``) and
                   ``list_eval_partition`` (``partition``: train, valid, test)
-    ``lfw``       the folder of photographs, from whose names ``identity`` comes; lists of photographs or people, one a
-                  line, in files that are called after a gender (``female_names.txt``), or with the gender after them
-                  (``gender``)
+    ``lfw``       the folder of photographs, from whose names ``identity`` comes; the photographs of ``pairs.txt``, each
+                  once; lists of photographs or people, one a line, in files that are called after a gender
+                  (``female_names.txt``), or with the gender after them (``gender``)
     ``fairface``  columns ``age``, ``gender``, ``race`` and ``file``; ages that a spreadsheet took for dates ("03-Sep")
                   are put right, with a warning
     ``utkface``   a folder, or a list of names, ``[age]_[gender]_[race]_[date].jpg``: ``age`` (a number), ``gender``,
@@ -166,14 +166,14 @@ def table_of(
     raws = [_raw_table(each) for each in sources]
     if not raws:
         raise CanonicalError("source: expected at least one label table, got an empty list.")
-    for raw in raws:
-        if raw.announced not in (None, len(raw.body)):
+    kinds = [format or next(name for name, each in FORMATS.items() if each.fits(raw)) for raw in raws]
+    for raw, kind in zip(raws, kinds, strict=True):
+        if kind == "celeba" and raw.announced not in (None, len(raw.body)):
             warnings.warn(
                 f"{raw.name}: expected {raw.announced:,} photographs, as its first line says, got {len(raw.body):,}; "
                 "was it cut off?",
                 stacklevel=user_stacklevel(),
             )
-    kinds = [format or next(name for name, each in FORMATS.items() if each.fits(raw)) for raw in raws]
     tables = [FORMATS[kind].read(raw, columns.get("path")) for kind, raw in zip(kinds, raws, strict=True)]
     labels = joined(tables, raws)
     kind = next((each for each in kinds if each != "table"), "table")

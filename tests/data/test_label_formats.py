@@ -115,6 +115,27 @@ def test_lfw_folders_and_lists_of_photographs(tmp_path: Path) -> None:
         assert [row.path for row in table] == [folder / name for name in LFW] and not table.missing
 
 
+@pytest.mark.parametrize("first", ["1\t2\n", "2\n", ""])
+def test_photographs_of_lfw_pairs(tmp_path: Path, first: str) -> None:
+    """Each once, in the order of the list, as of the folder; with the numbers of folds and pairs, of pairs, or none."""
+    folder = touch(tmp_path / "lfw", *LFW)
+    pairs = write(tmp_path / "pairs.txt", f"{first}Ann_Lee\t1\t2\nBo\t1\tCy_de_Jong\t10\nBo\t1\tAnn_Lee\t2\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = read_labels(pairs, root=folder)
+    assert table.format == "lfw" and not table.missing and not table.unused
+    assert [(row.path, row.identity) for row in table] == [(row.path, row.identity) for row in read_labels(folder)]
+    assert [int(row.origin.split()[-1]) - bool(first) for row in table] == [1, 1, 2, 2]
+
+
+def test_the_photographs_of_the_real_pairs(shared: Path) -> None:
+    lfw = shared / "data/lfw"
+    table, every = read_labels(lfw / "pairs.txt", root=lfw / "images"), read_labels(lfw / "photos.csv")
+    assert len(table) == 3811 and not table.missing
+    people = {row.path.name: row.identity for row in every}
+    assert all(people[row.path.name] == row.identity for row in table)
+
+
 def test_lfw_lists_of_people(tmp_path: Path) -> None:
     folder = touch(tmp_path / "lfw", *LFW)
     women = write(tmp_path / "female.txt", "Ann_Lee\nEve_Ray\n")
