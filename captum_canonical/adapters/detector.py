@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.adapters.aligner import Aligner
-from captum_canonical.adapters.face_detection import wrong_way_up
+from captum_canonical.adapters.face_direction import wrong_way_up
 from captum_canonical.errors import CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.images import Images, Statistics, count_and_size, to_arrays
 from captum_canonical.faces.mesh import FaceMesh

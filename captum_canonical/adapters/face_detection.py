@@ -3,170 +3,176 @@
 The steps and constants are those of MediaPipe's graphs for static images (``face_detection_short_range`` and
 ``face_landmark``, Apache License 2.0). Crops are taken by OpenCV, because its fixed-point interpolation is part of what
 the networks were run with: bilinear interpolation in floating point moves vertices by up to 15 % of the eyes' distance.
+Turned photographs, borders and tiles are ours: MediaPipe looks at an upright photograph as a whole.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.adapters.face_networks import DETECTOR_SIZE, MESH_SIZE, face_networks
+from captum_canonical.adapters.face_networks import DETECTOR_SIZE, MESH_SIZE, batch_of, face_networks
+from captum_canonical.adapters.face_views import IMPLAUSIBLE, SURE, FoundFace, Square, Tile, View, tiles
 from captum_canonical.faces.canonical_face import CanonicalFace
 
 OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
+WITHIN = 0.6  # in tiles, which differ in scale, also boxes that share more than this of the smaller one
 MARGIN = 1.5  # side of the crop for the mesh, in sides of the detected box
 PRESENCE = 0.5  # what the mesh network must say for its crop to be a face
-SURE = 0.85  # score that upside-down faces do not reach
-DOUBTFUL, IMPLAUSIBLE = 0.035, 0.08  # disagreement beyond which other views are tried, and beyond which it is no face
+PRESENCE_IN_TILES = 0.95  # of a thousand tiles a few look like faces to the detector and 0.7 to 0.9 to the mesh network
 BORDER = 0.25
-FOREHEAD, CHIN = 10, 152  # vertices
-SEEN, SURER = 0.7, 0.09  # score of a face that is seen at all, and what a quarter turn must add to be the right one
+LARGE = 512  # pixels of the longer side, beyond which a photograph may hold faces that are too small for the detector
+CHUNK = 8  # crops that go through a network together on the CPU; the maps of more do not fit into its caches
+TILES_AT_ONCE = 64
+AT_ONCE = 16_000_000  # pixels of photographs that are looked at together
+
+Detected = tuple[float, Square]
+"""The score of a face, and the square around it that the mesh network should see."""
 
 
 @dataclass(frozen=True)
-class Square:
-    """A square of an image, turned by ``angle`` (radians, clockwise as seen), in pixels."""
+class FaceSearch:
+    """Looks for faces in photographs.
 
-    x: float
-    y: float
-    side: float
-    angle: float = 0.0
-
-    def cut(self, image: np.ndarray, size: int, border: int) -> np.ndarray:
-        """(size, size, 3) uint8; pixel k of the crop lies at k / size of the square's side."""
-        corners = cv2.boxPoints(((self.x, self.y), (self.side, self.side), math.degrees(self.angle)))
-        target = np.array([[0, size], [0, 0], [size, 0], [size, size]], np.float32)
-        transform = cv2.getPerspectiveTransform(corners, target)
-        return cv2.warpPerspective(image, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
-
-    def out_of_crop(self, vertices: np.ndarray, size: int) -> np.ndarray:
-        """(..., 3) vertices in pixels of the crop, z away from the camera, in the image's pixels and z towards it."""
-        x, y = ((vertices[..., axis] / size - 0.5) * self.side for axis in (0, 1))
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
-        moved = (cos * x - sin * y + self.x, sin * x + cos * y + self.y, -vertices[..., 2] / size * self.side)
-        return np.stack(moved, axis=-1)
-
-
-@dataclass(frozen=True)
-class FoundFace:
-    """A face in an image.
+    As long as nothing speaks for an upright photograph (:attr:`FoundFace.upright`), it is looked at in more ways: as it
+    is; turned by 90, 180 and 270 degrees; with a border around it, which a face that fills the photograph needs; and,
+    if it is large, in tiles, for faces that are small in it. The direction with the surest face counts. What is not one
+    mesh both ways in that direction is no face.
 
     Attributes:
-        vertices: (468, 3) float64, in pixels of the image, z towards the camera.
-        score: 0..1, how sure the detector is.
-        presence: 0..1, how sure the mesh network is that its crop shows a face.
-        disagreement: mean distance between the vertices and those found in the mirrored crop, as a share of the longer
-            side of the box around them. Upright faces have about 0.01; a mesh laid on an upside-down face has 0.04.
-        tilt: angle of the line through the eyes in radians, clockwise as seen.
-        turn: the degrees (0, 90, 180, 270), clockwise, by which the photograph was turned to find this face.
-    """
-
-    vertices: np.ndarray
-    score: float
-    presence: float
-    disagreement: float
-    tilt: float
-    turn: int = 0
-
-    @property
-    def upright(self) -> bool:
-        """Whether all speaks for an upright photograph: a sure detection, level eyes, the same mesh both ways."""
-        return self.score >= SURE and self.disagreement <= DOUBTFUL and abs(self.tilt) < math.pi / 4
-
-
-@dataclass(frozen=True)
-class View:
-    """How a photograph is looked at: turned clockwise by quarter turns, with a border as a share of its sides."""
-
-    quarters: int = 0
-    border: float = 0.0
-
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """The (H, W, 3) image as this view shows it."""
-        turned = np.rot90(image, -self.quarters)
-        high, wide = (round(self.border * side) for side in turned.shape[:2])
-        if not high:
-            return np.ascontiguousarray(turned)
-        return cv2.copyMakeBorder(turned, high, high, wide, wide, cv2.BORDER_CONSTANT, value=(128, 128, 128))
-
-    def back(self, face: FoundFace, image: np.ndarray) -> FoundFace:
-        """A face found in the view of an image, as it lies in the image."""
-        height, width = image.shape[:2]
-        high, wide = (round(self.border * side) for side in ((height, width), (width, height))[self.quarters % 2])
-        x, y, z = face.vertices.T
-        x, y = x - wide, y - high
-        x, y = {0: (x, y), 1: (y, height - x), 2: (width - x, height - y), 3: (width - y, x)}[self.quarters]
-        return replace(face, vertices=np.stack([x, y, z], axis=1), turn=90 * self.quarters)
-
-
-STAGES = ([View(1), View(2), View(3)], [View(quarters, BORDER) for quarters in range(4)])
-
-
-def find_faces(
-    images: Sequence[np.ndarray],
-    device: torch.device,
-    min_score: float = 0.5,
-    max_faces: int = 10,
-    turned: bool = True,
-) -> list[list[FoundFace]]:
-    """The faces in each of some photographs, in the detector's order (surest first).
-
-    Args:
-        images: (H, W, 3) uint8 RGB arrays, of any sizes.
         device: where the networks run.
         min_score: 0..1, the score from which on a detection counts.
         max_faces: of each photograph at most so many.
-        turned: whether photographs that show no upright face as they are are also searched turned by 90, 180 and 270
-            degrees, and at last with a border around them, which a face that fills the photograph needs. The view with
-            the surest face counts. What is not one mesh both ways in that view is no face.
+        turned: whether photographs that are not upright, and borders, are tried at all.
+        small: whether small faces in large photographs are looked for even where larger ones are found.
     """
-    found = _find_in(images, device, min_score, max_faces)
-    if not turned:
+
+    device: torch.device
+    min_score: float = 0.5
+    max_faces: int = 50
+    turned: bool = True
+    small: bool = False
+
+    def faces(self, images: Sequence[np.ndarray]) -> list[list[FoundFace]]:
+        """The faces in each of some (H, W, 3) uint8 RGB images of any sizes, in the detector's order (surest first)."""
+        found: list[list[FoundFace]] = [[] for _ in images]
+        large = [max(image.shape[:2]) > LARGE for image in images]
+        for size in (False, True):
+            numbers = [number for number, each in enumerate(large) if each == size]
+            for part in _parts(numbers, images):
+                for number, faces in zip(part, self._search([images[number] for number in part], size), strict=True):
+                    found[number] = [face for face in faces if not face.disagreement > IMPLAUSIBLE]  # NaN is unknown
         return found
-    searched = {number: {View(): faces} for number, faces in enumerate(found)}
-    for views in STAGES:
-        searched = {number: seen for number, seen in searched.items() if not _upright(seen.values())}
-        for view in views if searched else ():
-            faces = _find_in([view.of(images[number]) for number in searched], device, min_score, max_faces)
-            for (number, seen), each in zip(searched.items(), faces, strict=True):
-                seen[view] = [view.back(face, images[number]) for face in each]
-                found[number] = _faces_of_surest(seen)
-    return [[face for face in faces if face.disagreement <= IMPLAUSIBLE] for faces in found]
+
+    def _search(self, images: Sequence[np.ndarray], large: bool) -> list[list[FoundFace]]:
+        seen: list[dict[View, list[FoundFace]]] = [{} for _ in images]
+        for views in self._stages(large):
+            open_ones = [number for number, each in enumerate(seen) if not self._enough(each.values())]
+            for view in views:
+                self._look(images, open_ones, view, seen)
+        if self.small and large:
+            for number, each in enumerate(seen):
+                self._look(images, [number], View(_surest(each).quarters, tiled=True), seen)
+        return [each[_surest(each)] for each in seen]
+
+    def _stages(self, large: bool) -> list[list[View]]:
+        quarters = (1, 2, 3) if self.turned else ()
+        stages = [[View(tiled=self.small and large)], [View(each) for each in quarters]]
+        stages += [[View(each, BORDER) for each in range(4)]] if self.turned else []
+        return stages + ([[View(tiled=True)], [View(each, tiled=True) for each in quarters]] if large else [])
+
+    def _enough(self, views: Iterable[Sequence[FoundFace]]) -> bool:
+        return any(face.upright or not self.turned for faces in views for face in faces)
+
+    def _look(
+        self,
+        images: Sequence[np.ndarray],
+        numbers: Sequence[int],
+        view: View,
+        seen: Sequence[dict[View, list[FoundFace]]],
+    ) -> None:
+        """Adds what some images show in a view to what is seen in them."""
+        numbers = [number for number in numbers if view not in seen[number]]
+        shown = [view.of(images[number]) for number in numbers]
+        detected = [self._in_tiles(image) for image in shown] if view.tiled else self._in_whole(shown)
+        for number, faces in zip(numbers, self._with_meshes(shown, detected, view.tiled), strict=True):
+            seen[number][view] = [view.back(face, images[number]) for face in faces]
+
+    # ------------------------------------------------------------------------------------------------- the networks
+    def _in_whole(self, images: Sequence[np.ndarray]) -> list[list[Detected]]:
+        frames = [Square(image.shape[1] / 2, image.shape[0] / 2, max(image.shape[:2])) for image in images]
+        cut = [
+            frame.cut(image, DETECTOR_SIZE, cv2.BORDER_CONSTANT) for frame, image in zip(frames, images, strict=True)
+        ]
+        return [
+            [_in_image(face, frame) for face in each] for frame, each in zip(frames, self._detect(cut), strict=True)
+        ]
+
+    def _in_tiles(self, image: np.ndarray) -> list[Detected]:
+        """Faces in the image as a whole, if they are sure, and in its tiles, each once, surest first."""
+        whole, found, parts = self._in_whole([image])[0], [], tiles(image, DETECTOR_SIZE)
+        while some := list(islice(parts, TILES_AT_ONCE)):
+            for tile, faces in zip(some, self._detect([tile.pixels for tile in some]), strict=True):
+                found += [_in_image(face, tile.square) for face in faces if not _cut_off(face[1], tile)]
+        sure = [face for face in whole if face[0] >= SURE]  # the same mesh as where tiles are not looked at
+        ordered = sure + sorted(whole + found, key=lambda face: -face[0])
+        kept = distinct(ordered, [replace(square, side=square.side / MARGIN).box for _, square in ordered])
+        return sorted(kept, key=lambda face: -face[0])
+
+    @torch.inference_mode()
+    def _detect(self, crops: Sequence[np.ndarray]) -> list[list[tuple[float, Tensor]]]:
+        """For each crop the score of each face, surest first, and its (8, 2) points in shares of the crop."""
+        network, found = face_networks(self.device)[0], []
+        for part in _chunks(crops, self.device):
+            boxes, logits = network(batch_of(part, self.device) / 127.5 - 1)
+            scores, places = logits.clamp(-100, 100).sigmoid().cpu(), decode(boxes.cpu())
+            likely = scores >= self.min_score
+            found += [merge_overlapping(*each) for each in zip(scores, places, likely, strict=True)]
+        return found
+
+    def _with_meshes(
+        self, images: Sequence[np.ndarray], detected: Sequence[Sequence[Detected]], tiled: bool
+    ) -> list[list[FoundFace]]:
+        squares = [(number, *each) for number, faces in enumerate(detected) for each in faces[: self.max_faces]]
+        crops = [square.cut(images[number], MESH_SIZE, cv2.BORDER_REPLICATE) for number, _, square in squares]
+        vertices, presence = _meshes(crops, self.device)
+        both_ways = self.turned or tiled
+        mirrored = _meshes([crop[:, ::-1] for crop in crops], self.device)[0] if both_ways else vertices * math.nan
+        found: list[list[FoundFace]] = [[] for _ in images]
+        for (number, score, square), points, other, sure in zip(squares, vertices, mirrored, presence, strict=True):
+            if sure > (PRESENCE_IN_TILES if tiled else PRESENCE):
+                there = square.out_of_crop(points, MESH_SIZE)
+                face = FoundFace(there, score, float(sure), disagreement(points, other), square.angle)
+                found[number].append(face)
+        return [distinct(faces, [face.box for face in faces]) for faces in found] if tiled else found
 
 
-def _upright(views: Iterable[Sequence[FoundFace]]) -> bool:
-    return any(face.upright for faces in views for face in faces)
+def _parts(numbers: Sequence[int], images: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """Numbers of images that hold few pixels together, at least one at a time."""
+    part: list[int] = []
+    for number in numbers:
+        part.append(number)
+        if sum(images[each].shape[0] * images[each].shape[1] for each in part) > AT_ONCE:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
-def _faces_of_surest(seen: Mapping[View, list[FoundFace]]) -> list[FoundFace]:
-    """Those of the surest direction, in the view without a border if it shows any."""
+def _surest(seen: Mapping[View, list[FoundFace]]) -> View:
+    """The view of the surest direction: without a border, and in tiles, if it shows any face so."""
     surest = max(seen, key=lambda view: max((face.score * face.presence for face in seen[view]), default=0))
-    return seen[View(surest.quarters)] or seen[surest]
-
-
-def _find_in(
-    images: Sequence[np.ndarray], device: torch.device, min_score: float, max_faces: int
-) -> list[list[FoundFace]]:
-    detected = _detect(images, device, min_score)
-    squares = [(number, score, square) for number, each in enumerate(detected) for score, square in each[:max_faces]]
-    found: list[list[FoundFace]] = [[] for _ in images]
-    if not squares:
-        return found
-    crops = [square.cut(images[number], MESH_SIZE, cv2.BORDER_REPLICATE) for number, _, square in squares]
-    vertices, presence = _meshes(crops, device)
-    mirrored, _ = _meshes([crop[:, ::-1] for crop in crops], device)
-    for (number, score, square), points, reflection, sure in zip(squares, vertices, mirrored, presence, strict=True):
-        if sure > PRESENCE:
-            there = square.out_of_crop(points, MESH_SIZE)
-            found[number].append(FoundFace(there, score, float(sure), disagreement(points, reflection), square.angle))
-    return found
+    same = [View(surest.quarters, tiled=True), View(surest.quarters), surest]
+    return next((view for view in same if seen.get(view)), surest)
 
 
 def disagreement(vertices: np.ndarray, mirrored: np.ndarray) -> float:
@@ -184,61 +190,19 @@ def _swap() -> np.ndarray:
 
 
 @torch.inference_mode()
-def wrong_way_up(image: np.ndarray, vertices: Sequence[np.ndarray], device: torch.device) -> list[bool]:
-    """Whether each mesh lies on its face with chin and forehead exchanged, or on its side, as the detector sees it.
-
-    The square around a mesh is turned as the mesh says that the face is upright, and by quarter turns; the detector,
-    which is made for upright faces, is surest where it is. Of 93 meshes that MediaPipe laid the wrong way on turned
-    photographs all were noticed, and none of 142 on upright ones.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        vertices: (468, 3) in pixels of it, of each mesh.
-        device: where the detector runs.
-    """
-    if not len(vertices):
-        return []
-    crops = []
-    for points in vertices:
-        low, high = points[:, :2].min(0), points[:, :2].max(0)
-        x, y = (low + high) / 2
-        across, down = points[CHIN, :2] - points[FOREHEAD, :2]
-        square = Square(x, y, 2 * max(high - low), math.atan2(-across, down))
-        turned = [replace(square, angle=square.angle + quarters * math.pi / 2) for quarters in range(4)]
-        crops += [each.cut(image, DETECTOR_SIZE, cv2.BORDER_CONSTANT) for each in turned]
-    _, logits = face_networks(device)[0](_batch(crops, device) / 127.5 - 1)
-    scores = logits.clamp(-100, 100).sigmoid().amax(1).reshape(-1, 4).cpu()
-    as_it_lies, right, half, left = scores.unbind(1)
-    best = torch.maximum(half, torch.maximum(right, left) - SURER)
-    return ((best > as_it_lies) & (scores.amax(1) > SEEN)).tolist()
-
-
-@torch.inference_mode()
-def _detect(images: Sequence[np.ndarray], device: torch.device, min_score: float) -> list[list[tuple[float, Square]]]:
-    """For each image the score of each face and the square around it that the mesh network should see."""
-    frames = [Square(image.shape[1] / 2, image.shape[0] / 2, max(image.shape[:2])) for image in images]
-    crops = [frame.cut(image, DETECTOR_SIZE, cv2.BORDER_CONSTANT) for frame, image in zip(frames, images, strict=True)]
-    boxes, logits = face_networks(device)[0](_batch(crops, device) / 127.5 - 1)
-    scores = logits.clamp(-100, 100).sigmoid().cpu()
-    places = decode(boxes.cpu())
-    found = []
-    for frame, image_scores, image_places in zip(frames, scores, places, strict=True):
-        kept = image_scores >= min_score
-        faces = merge_overlapping(image_scores[kept], image_places[kept])
-        corner = torch.tensor([frame.x, frame.y]) - frame.side / 2
-        found.append([(score, _square_of(points * frame.side + corner)) for score, points in faces])
-    return found
-
-
-@torch.inference_mode()
 def _meshes(crops: Sequence[np.ndarray], device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    vertices, presence = face_networks(device)[1](_batch(crops, device) / 255)
-    return vertices.double().cpu().numpy(), presence.sigmoid().cpu().numpy()
+    """(N, 468, 3) vertices in the crops' pixels, z away from the camera, and (N,) how sure it is of each face."""
+    network, vertices, presence = face_networks(device)[1], [np.zeros((0, 468, 3))], [np.zeros(0)]
+    for part in _chunks(crops, device):
+        places, logits = network(batch_of(part, device) / 255)
+        vertices.append(places.double().cpu().numpy())
+        presence.append(logits.sigmoid().double().cpu().numpy())
+    return np.concatenate(vertices), np.concatenate(presence)
 
 
-def _batch(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """(N, 3, H, W) floats in 0..255; arrays of pixels are channels last already, and stay so."""
-    return torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float()
+def _chunks(crops: Sequence[np.ndarray], device: torch.device) -> Iterator[Sequence[np.ndarray]]:
+    count = CHUNK if device.type == "cpu" else TILES_AT_ONCE
+    return (crops[start : start + count] for start in range(0, len(crops), count))
 
 
 @lru_cache(maxsize=1)
@@ -262,16 +226,19 @@ def decode(boxes: Tensor) -> Tensor:
     return torch.cat([centre - size / 2, centre + size / 2, points], 2)
 
 
-def merge_overlapping(scores: Tensor, places: Tensor) -> list[tuple[float, Tensor]]:
+def merge_overlapping(scores: Tensor, places: Tensor, likely: Tensor | None = None) -> list[tuple[float, Tensor]]:
     """Detections of one face as one: the mean of those that overlap the surest, weighted by their scores.
 
     Args:
         scores: (K,) in 0..1.
         places: (K, 8, 2), see :func:`decode`.
+        likely: (K,) bool, those that count. Default: all.
 
     Returns:
         For each face, surest first, the largest score and (8, 2) points.
     """
+    if likely is not None:
+        scores, places = scores[likely], places[likely]
     order = scores.argsort(descending=True, stable=True)
     faces = []
     while len(order):
@@ -292,8 +259,41 @@ def _overlap(one: Tensor, many: Tensor) -> Tensor:
     return shared / (area - shared)
 
 
-def _square_of(points: Tensor) -> Square:
-    """The box, made square, larger by a margin, and turned so that the eyes are level."""
-    (left, top), (right, bottom), (x0, y0), (x1, y1) = points[:4].tolist()
+def _in_image(face: tuple[float, Tensor], frame: Square) -> Detected:
+    """The box of a face in a part of an image, made square, larger by a margin, and turned until the eyes are level."""
+    score, points = face
+    corner = torch.tensor([frame.x, frame.y]) - frame.side / 2
+    (left, top), (right, bottom), (x0, y0), (x1, y1) = (points * frame.side + corner)[:4].tolist()
     side = MARGIN * max(right - left, bottom - top)
-    return Square((left + right) / 2, (top + bottom) / 2, side, math.atan2(y1 - y0, x1 - x0))
+    return score, Square((left + right) / 2, (top + bottom) / 2, side, math.atan2(y1 - y0, x1 - x0))
+
+
+def _cut_off(points: Tensor, tile: Tile) -> bool:
+    """Whether a face reaches beyond a side at which the image goes on: another tile holds all of it."""
+    low, high = points[:2].tolist()
+    beyond = (low[0] < 0, low[1] < 0, high[0] > 1, high[1] > 1)
+    return any(reaches and goes_on for reaches, goes_on in zip(beyond, tile.open_sides, strict=True))
+
+
+def distinct(faces: Sequence[Any], boxes: Sequence[tuple[float, float, float, float]]) -> list[Any]:
+    """Those of some faces, the surest first, that do not lie on one before them.
+
+    Args:
+        faces: anything.
+        boxes: left, top, right, bottom of each.
+
+    Example::
+
+        >>> distinct(["large", "the same", "beside it"], [(0, 0, 10, 10), (4, 4, 9, 9), (8, 0, 18, 10)])
+        ['large', 'beside it']
+    """
+    kept: list[int] = []
+    places = np.asarray(boxes, np.float64).reshape(-1, 4)
+    areas = (places[:, 2:] - places[:, :2]).prod(1)
+    for number, place in enumerate(places):
+        low, high = np.maximum(place[:2], places[kept, :2]), np.minimum(place[2:], places[kept, 2:])
+        shared = (high - low).clip(min=0).prod(1)
+        union, smaller = areas[number] + areas[kept] - shared, np.minimum(areas[number], areas[kept])
+        if not np.any((shared > OVERLAP * union) | (shared > WITHIN * smaller)):
+            kept.append(number)
+    return [faces[number] for number in kept]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.adapters.detector import DetectorAligner, Finder
-from captum_canonical.adapters.face_detection import find_faces
+from captum_canonical.adapters.face_detection import FaceSearch
 from captum_canonical.checks import check_device, check_integer, check_number, parse_device
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.images import Statistics
@@ -68,7 +68,7 @@ class FaceMeshAligner(DetectorAligner):
         batch_size: int = 16,
         turned: bool = True,
         min_score: float = 0.5,
-        max_faces: int = 10,
+        max_faces: int = 50,
         visibility: bool = True,
     ) -> None:
         super().__init__(on_missing, face, denormalize)
@@ -94,10 +94,11 @@ class FaceMeshAligner(DetectorAligner):
         """The vertices of all faces in each image, surest first, a batch at a time."""
         where = check_device("device", self.device or device)
         found: list[list[np.ndarray]] = []
+        small = self.face == "all"
+        search = FaceSearch(where, self.min_score, self.max_faces, self.turned, small)
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
-            faces = find_faces(batch, where, self.min_score, self.max_faces, self.turned)
-            found += [[face.vertices for face in each] for each in faces]
+            found += [[face.vertices for face in each] for each in search.faces(batch)]
         return found
 
     def _right_way_up(self, image: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]:

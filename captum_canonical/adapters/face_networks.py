@@ -7,9 +7,11 @@ Geometry from Monocular Video on Mobile GPUs" (2019). ``tools/convert_face_netwo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,23 +21,21 @@ DETECTOR_SIZE, MESH_SIZE = 128, 192
 
 
 class Block(nn.Module):
-    """A depthwise and a pointwise convolution beside a shortcut, which is halved and given empty channels as needed."""
+    """A depthwise and a pointwise convolution beside a shortcut, which is halved as needed; new channels have none."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, prelu: bool = False) -> None:
         super().__init__()
-        self.stride, self.new_channels = stride, out_channels - in_channels
+        self.stride = stride
         self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 2 - stride, groups=in_channels)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
-        self.activation = nn.PReLU(out_channels) if prelu else nn.ReLU()
+        self.activation = nn.PReLU(out_channels) if prelu else nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H / stride, W / stride)."""
         changed = self.pointwise(self.depthwise(_pad_for_stride_2(x) if self.stride == 2 else x))
-        if self.stride == 2:
-            x = F.max_pool2d(x, 2)
-        if self.new_channels:
-            x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
-        return self.activation(x + changed)
+        shortcut = F.max_pool2d(x, 2) if self.stride == 2 else x
+        changed[:, : shortcut.shape[1]] += shortcut  # in place: new memory takes longer than the sum
+        return self.activation(changed)
 
 
 class FaceDetector(nn.Module):
@@ -57,7 +57,7 @@ class FaceDetector(nn.Module):
         Returns:
             Boxes and key points, (N, 896, 16) in pixels from the anchor, and logits, (N, 896).
         """
-        fine = self.fine(F.relu(self.stem(F.pad(x, (1, 2, 1, 2)))))
+        fine = self.fine(F.relu_(self.stem(F.pad(x, (1, 2, 1, 2)))))
         coarse = self.coarse(fine)
         boxes = [_anchors_last(head, 16) for head in (self.box_fine(fine), self.box_coarse(coarse))]
         scores = [_anchors_last(head, 1) for head in (self.score_fine(fine), self.score_coarse(coarse))]
@@ -101,6 +101,11 @@ def _pad_for_stride_2(x: Tensor) -> Tensor:
 
 def _anchors_last(x: Tensor, values: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
+
+
+def batch_of(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """(N, 3, H, W) floats in 0..255; arrays of pixels are channels last already, and stay so."""
+    return torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float()
 
 
 @lru_cache(maxsize=4)

@@ -19,16 +19,14 @@ from torch.testing import assert_close
 from captum_canonical import CanonicalError, CanonicalFace, NoFaceError
 from captum_canonical.adapters import FaceMeshAligner, MediaPipeAligner
 from captum_canonical.adapters.face_detection import (
-    FoundFace,
-    Square,
-    View,
+    FaceSearch,
     anchors,
     decode,
     disagreement,
-    find_faces,
     merge_overlapping,
 )
 from captum_canonical.adapters.face_networks import WEIGHTS
+from captum_canonical.adapters.face_views import FoundFace, Square, View
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -62,10 +60,10 @@ def test_meshes_are_those_of_mediapipe(shared: Path) -> None:
 
 def test_turned_photographs_give_the_turned_mesh(drawn: np.ndarray) -> None:
     height, width = drawn.shape[:2]
-    (upright,) = find_faces([drawn], CPU)[0]
+    (upright,) = FaceSearch(CPU).faces([drawn])[0]
     assert upright.turn == 0 and upright.upright
     for quarters in (1, 2, 3):
-        (found,) = find_faces([np.ascontiguousarray(np.rot90(drawn, quarters))], CPU)[0]
+        (found,) = FaceSearch(CPU).faces([np.ascontiguousarray(np.rot90(drawn, quarters))])[0]
         x, y = upright.vertices[:, 0], upright.vertices[:, 1]
         there = {1: (y, width - x), 2: (width - x, height - y), 3: (height - y, x)}[quarters]
         distance = np.hypot(found.vertices[:, 0] - there[0], found.vertices[:, 1] - there[1])
@@ -74,7 +72,7 @@ def test_turned_photographs_give_the_turned_mesh(drawn: np.ndarray) -> None:
 
 def test_turned_photographs_are_not_looked_for_on_request(drawn: np.ndarray) -> None:
     upside_down = np.ascontiguousarray(drawn[::-1, ::-1])
-    found = find_faces([upside_down], CPU, turned=False)[0]
+    found = FaceSearch(CPU, turned=False).faces([upside_down])[0]
     assert all(face.turn == 0 and not face.upright for face in found)
 
 
@@ -84,14 +82,14 @@ def test_no_real_photograph_gets_a_mesh_that_is_upside_down(shared: Path) -> Non
     assert len(paths) == 13
     for number, path in enumerate(paths):
         quarters, upright = number % 3 + 1, np.asarray(Image.open(path).convert("RGB"))
-        faces = find_faces([np.ascontiguousarray(np.rot90(upright, quarters))], CPU)[0]
+        faces = FaceSearch(CPU).faces([np.ascontiguousarray(np.rot90(upright, quarters))])[0]
         assert {face.turn for face in faces} == {90 * quarters}
 
 
 def test_batches_and_sizes_do_not_matter(drawn: np.ndarray) -> None:
     photos = [drawn, drawn[20:280, 60:350], np.zeros((50, 80, 3), np.uint8), drawn[:, ::-1]]
-    together = find_faces([np.ascontiguousarray(photo) for photo in photos], CPU)
-    alone = [find_faces([np.ascontiguousarray(photo)], CPU)[0] for photo in photos]
+    together = FaceSearch(CPU).faces([np.ascontiguousarray(photo) for photo in photos])
+    alone = [FaceSearch(CPU).faces([np.ascontiguousarray(photo)])[0] for photo in photos]
     assert [len(faces) for faces in together] == [len(faces) for faces in alone] == [1, 1, 0, 1]
     for one, other in zip(together, alone, strict=True):
         for face, same in zip(one, other, strict=True):
@@ -103,7 +101,7 @@ def test_batches_and_sizes_do_not_matter(drawn: np.ndarray) -> None:
 def test_a_face_that_fills_the_photograph_is_found_with_a_border(drawn: np.ndarray) -> None:
     left, top, right, bottom = FaceMeshAligner()(drawn[None]).boxes[0].round().int().tolist()
     tight = np.ascontiguousarray(drawn[top + 12 : bottom - 2, left + 4 : right - 4])
-    (face,) = find_faces([tight], CPU)[0]
+    (face,) = FaceSearch(CPU).faces([tight])[0]
     known = FaceMeshAligner()(drawn[None]).vertices[0].double().numpy() - (left + 4, top + 12, 0)
     assert np.linalg.norm((face.vertices - known)[:, :2], axis=1).mean() < 0.1 * eye_distance(known)
 
