@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from captum_canonical.adapters.face_direction import wrong_way_up
 from captum_canonical.errors import CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.images import Images, Statistics, count_and_size, to_arrays
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.quality import with_quality
 from captum_canonical.faces.warp import visible_vertices
 
 TURNED = (
@@ -24,6 +27,19 @@ TURNED = (
 )
 Finder = Callable[[np.ndarray], "list[np.ndarray]"]
 """One HxWx3 uint8 RGB image -> one (N, 3) array of vertices in pixels for each face in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """A face that an aligner found.
+
+    Attributes:
+        vertices: (N, 3) in pixels of the image, z towards the camera.
+        quality: what the aligner knows about it, some of :data:`~captum_canonical.faces.quality.REPORTED`.
+    """
+
+    vertices: np.ndarray
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 class DetectorAligner(Aligner):
@@ -117,31 +133,31 @@ class DetectorAligner(Aligner):
         if turned:
             where = _listed(turned, len(faces), names)
             warnings.warn(f"{type(self).__name__}: missing in {where}: {TURNED}.", stacklevel=user_stacklevel())
-        return self._mesh(faces, size).to(device)
+        return with_quality(self._mesh(faces, size, [len(each) for each in kept]), arrays).to(device)
 
-    def _right_way_up(self, image: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]:
+    def _right_way_up(self, image: np.ndarray, faces: list[Detection]) -> list[Detection]:
         """Those on which a mesh of the topology mediapipe-468 does not lie upside down or on its side."""
         if self.topology != "mediapipe-468" or self.num_vertices != 468:
             return faces
-        wrong = wrong_way_up(image, faces, torch.device("cpu"))
+        wrong = wrong_way_up(image, [face.vertices for face in faces], torch.device("cpu"))
         return [face for face, turned in zip(faces, wrong, strict=True) if not turned]
 
-    def find_all(self, images: Sequence[np.ndarray], device: torch.device) -> list[list[np.ndarray]]:
-        """The vertices of the faces in each HxWx3 uint8 image; for subclasses that work on batches.
+    def find_all(self, images: Sequence[np.ndarray], device: torch.device) -> list[list[Detection]]:
+        """The faces in each HxWx3 uint8 image, surest first; for subclasses that work on batches.
 
         Args:
             images: of any sizes.
             device: where the images came from.
         """
         with self.open() as find:
-            return [find(image) for image in images]
+            return [[Detection(vertices) for vertices in find(image)] for image in images]
 
-    def _choose(self, faces: list[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
+    def _choose(self, faces: list[Detection], size: tuple[int, int]) -> list[Detection]:
         if self.face == "surest":
             return faces[:1]
-        ordered = sorted(faces, key=_area, reverse=True)
+        ordered = sorted(faces, key=lambda face: _area(face.vertices), reverse=True)
         if self.face == "central":
-            ordered = [face for face in ordered if _contains_centre(face, size)]
+            ordered = [face for face in ordered if _contains_centre(face.vertices, size)]
         return ordered if self.face == "all" else ordered[:1]
 
     def _no_face(self, missing: list[int], turned: list[int], total: int, names: Sequence[str] | None) -> NoFaceError:
@@ -153,19 +169,29 @@ class DetectorAligner(Aligner):
         error.reason = f"{TURNED}." if turned else ""
         return error
 
-    def _mesh(self, faces: list[list[np.ndarray]], size: tuple[int, int]) -> FaceMesh:
-        """One mesh of the chosen faces of every image; an image without one gives a row of zeros."""
-        absent = np.zeros((self.num_vertices, 3))
-        rows = [(number, row) for number, found in enumerate(faces) for row in (found or [absent])]
+    def _mesh(self, faces: list[list[Detection]], size: tuple[int, int], counts: list[int]) -> FaceMesh:
+        """One mesh of the chosen faces of every image; an image without one gives a row of zeros.
+
+        Args:
+            faces: of each image.
+            size: (H, W) of the images.
+            counts: how many faces were found in each image.
+        """
+        absent = Detection(np.zeros((self.num_vertices, 3)))
+        rows = [(number, face) for number, found in enumerate(faces) for face in (found or [absent])]
         found = torch.tensor([bool(faces[number]) for number, _ in rows], dtype=torch.bool)
-        stacked = np.stack([row for _, row in rows]) if rows else np.zeros((0, self.num_vertices, 3))
+        stacked = np.stack([face.vertices for _, face in rows]) if rows else np.zeros((0, self.num_vertices, 3))
         vertices = torch.from_numpy(stacked).float()
         visible = torch.ones(vertices.shape[:2], dtype=torch.bool)
         triangles = self.triangles() if bool(found.any()) else None
         if triangles is not None:
             visible[found] = visible_vertices(vertices[found], triangles)
-        index = torch.tensor([number for number, _ in rows], dtype=torch.int64) if self.face == "all" else None
-        return FaceMesh(vertices, visible, size, self.topology, found, index)
+        index = torch.tensor([number for number, _ in rows], dtype=torch.int64)
+        told = [{**face.quality, "faces": counts[number]} for number, face in rows]
+        names = dict.fromkeys(name for each in told for name in each)
+        quality = {name: torch.tensor([each.get(name, math.nan) for each in told]).double() for name in names}
+        image_index = index if self.face == "all" else None
+        return FaceMesh(vertices, visible, size, self.topology, found, image_index, quality)
 
 
 def _one_of(name: str, value: str, allowed: Iterable[str]) -> str:

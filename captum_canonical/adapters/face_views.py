@@ -75,6 +75,12 @@ class FoundFace:
         return left, top, right, bottom
 
     @property
+    def quality(self) -> dict[str, float]:
+        """What :data:`~captum_canonical.faces.quality.REPORTED` says of it."""
+        known = {"detection": self.score, "presence": self.presence, "disagreement": self.disagreement}
+        return {**known, "turn": float(self.turn)}
+
+    @property
     def upright(self) -> bool:
         """Whether all speaks for an upright photograph: a sure detection, level eyes, the same mesh both ways."""
         return self.score >= SURE and self.disagreement <= DOUBTFUL and abs(self.tilt) < math.pi / 4

@@ -45,7 +45,7 @@ def _counts_by(data: AlignedFaces, column: str) -> dict[Any, dict[str, int]]:
     return {group: {name: getattr(count, name) for name in _COUNTS} for group, count in data.counts(column).items()}
 
 
-_COUNTS = ("found", "no_face", "not_aligned", "unreadable")
+_COUNTS = ("found", "no_face", "not_aligned", "unreadable", "low_quality", "several_faces")
 _GROUP_COLUMNS: tuple[Column[tuple[str | None, dict[str, int]]], ...] = (
     Column("group", value=lambda item: "(none)" if item[0] is None else escape(item[0])),
     Column("found", value=lambda item: item[1]["found"], align="right"),
@@ -53,6 +53,10 @@ _GROUP_COLUMNS: tuple[Column[tuple[str | None, dict[str, int]]], ...] = (
     Column("not aligned", value=lambda item: item[1]["not_aligned"], align="right"),
     Column("unreadable", value=lambda item: item[1]["unreadable"], align="right"),
 )
+_RARE_COLUMNS: dict[str, Column[tuple[str | None, dict[str, int]]]] = {
+    "low_quality": Column("low quality", value=lambda item: item[1]["low_quality"], align="right"),
+    "several_faces": Column("several faces", value=lambda item: item[1]["several_faces"], align="right"),
+}
 
 
 def alignment_text(values: Mapping[str, Any], limit: int = 10) -> str:
@@ -60,7 +64,8 @@ def alignment_text(values: Mapping[str, Any], limit: int = 10) -> str:
     lines = [f"faces found in {values['found']} of {values['photographs']} photographs"]
     tables = values["group_columns"] or ({"group": values["groups"]} if set(values["groups"]) != {None} else {})
     for name, groups in tables.items():
-        columns = (replace(_GROUP_COLUMNS[0], heading=escape(name)), *_GROUP_COLUMNS[1:])
+        rare = [each for name, each in _RARE_COLUMNS.items() if any(counts[name] for counts in groups.values())]
+        columns = (replace(_GROUP_COLUMNS[0], heading=escape(name)), *_GROUP_COLUMNS[1:], *rare)
         lines.append(Table(columns, list(groups.items())).text())
     left_out = [f"left out: {escape(each['name'])}: {escape(each['reason'])}" for each in values["left_out"]]
     lines += first_lines(left_out, limit, "more, all of them with --json")
@@ -70,6 +75,9 @@ def alignment_text(values: Mapping[str, Any], limit: int = 10) -> str:
         lines.append(f"{count(len(values['unused']), 'file or line', 'files or lines')} not used: {listed}")
         unused = [f"not used: {escape(each['name'])}: {escape(each['reason'])}" for each in values["unused"]]
         lines += first_lines(unused, limit, "more, all of them with --json")
+    several = sum(counts["several_faces"] for counts in values["groups"].values())
+    if several:
+        lines.append(f"{count(several, 'photograph holds', 'photographs hold')} several faces, of which one was chosen")
     if values["duplicates"]:
         copies = count(len(values["duplicates"]), "photograph is a copy", "photographs are copies")
         lines.append(f"{copies} of others, and used like all others")

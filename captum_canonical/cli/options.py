@@ -88,6 +88,29 @@ def column_value(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def quality_limits(text: str) -> dict[str, tuple[float | None, float | None]]:
+    """Parses ``size=40:,yaw=-30:30``, the least and the greatest value of measures of how well a face is seen.
+
+    Example::
+
+        >>> quality_limits("size=40:,yaw=-30:30,faces=:1")
+        {'size': (40.0, None), 'yaw': (-30.0, 30.0), 'faces': (None, 1.0)}
+    """
+    from captum_canonical.errors import CanonicalError
+    from captum_canonical.faces.quality import checked_limits
+
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        ends = {name.strip(): [float(end) if end.strip() else None for end in pair.split(":")] for name, pair in pairs}
+        return checked_limits({name: tuple(each) for name, each in ends.items()})  # type: ignore[misc]
+    except CanonicalError as error:
+        raise ArgumentTypeError(str(error)) from None
+    except ValueError:
+        raise ArgumentTypeError(
+            f"expected NAME=LEAST:GREATEST,..., such as size=40:,yaw=-30:30, got {text!r}"
+        ) from None
+
+
 def names(text: str) -> list[str]:
     """Parses names separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -168,6 +191,13 @@ def add_photos(parser: ArgumentParser) -> None:
         "an aligner, a function of images, or a class or function that makes one without arguments",
     )
     add_face_landmarker(group)
+    group.add_argument(
+        "--quality",
+        type=quality_limits,
+        metavar="NAME=LEAST:GREATEST,...",
+        help="leave out faces that are seen badly, such as size=40:,yaw=-30:30,faces=:1; names are size, yaw, pitch, "
+        "outside, sharpness, detection, presence, disagreement, turn and faces",
+    )
 
 
 def add_face_landmarker(group: argparse._ActionsContainer) -> None:

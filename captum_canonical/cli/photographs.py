@@ -30,12 +30,13 @@ def load_photographs(
     """
     aligner = aligner_of(arguments)
     if rows is not None:
-        return AlignedFaces(rows, aligner, **settings.preprocessing, cache=arguments.cache)
+        return AlignedFaces(rows, aligner, **settings.preprocessing, cache=arguments.cache, quality=arguments.quality)
     return AlignedFaces(
         _source(arguments),
         aligner,
         **settings.preprocessing,
         cache=arguments.cache,
+        quality=arguments.quality,
         classes=settings.classes,
         subfolder=arguments.subfolder,
     )

@@ -28,6 +28,7 @@ from captum_canonical.faces.images import Statistics
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photo_files import PathType
 from captum_canonical.faces.photos import Photo
+from captum_canonical.faces.quality import QUALITY, Limits, checked_limits, known_quality
 
 MAX_PIXELS = 64_000_000  # 192 MB as 8-bit colours
 
@@ -79,6 +80,9 @@ class AlignedFaces(Dataset[FaceRecord]):
         root: where relative paths start. Default: the folder of the table, the working folder for a list.
         subfolder: what the name of the folder that holds a photo means: ``"target"``, ``"group"`` or ``"identity"``;
             photographs at the top have none.
+        quality: ``{"size": (40, None), "yaw": (-30, 30)}``: the least and the greatest value of measures of how well a
+            face is seen (:data:`~captum_canonical.faces.quality.QUALITY`), None for no end; photographs beyond are left
+            out as "low quality".
         max_pixels: photographs with more are left out before they are decoded; JPEG files are used at a half, a
             quarter or an eighth of their sides instead, with meshes and boxes in pixels of the file.
 
@@ -126,24 +130,19 @@ class AlignedFaces(Dataset[FaceRecord]):
         columns: Mapping[str, str] | None = None,
         root: PathType | None = None,
         subfolder: str | None = None,
+        quality: Limits | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         check_integer("max_pixels", max_pixels, 1)
+        limits = checked_limits(quality)
         table = list_rows(source, columns, root, subfolder)
         if table.classes is not None and classes in (None, len(table.classes)):
             classes = table.classes
         self.classes, self.unused = class_names(classes), tuple(table.unused)
         self.num_classes = len(self.classes) if self.classes else None if classes is None else int(classes)  # type: ignore[arg-type]
         self.rows = tuple(with_targets(table, classes))
-        self._input = NetworkInput(
-            size,
-            crop,
-            margin,
-            fill,
-            channels,
-            0.0 if mean is None else mean,
-            1.0 if std is None else std,
-        )
+        normal = (0.0 if mean is None else mean, 1.0 if std is None else std)
+        self._input = NetworkInput(size, crop, margin, fill, channels, *normal)
         if aligner is not None and faces is not None:
             raise CanonicalError("AlignedFaces: expected either an aligner or faces=, got both.")
         self._settings, meshes = None, None
@@ -153,7 +152,7 @@ class AlignedFaces(Dataset[FaceRecord]):
             made = FaceMeshAligner(on_missing="skip") if aligner is None else as_aligner(aligner)
             find, meshes = _find_with(made), MeshCache(None if cache is None else check_path("cache", cache))
             self._settings = _key_of(made, cache) if cache_key is None else f"key {cache_key}"
-        self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels)
+        self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels, limits)
 
     # ---------------------------------------------------------------------------------------------- the faces
     def align(self, show_progress: bool = False, first: int = 0) -> AlignedFaces:
@@ -243,6 +242,15 @@ class AlignedFaces(Dataset[FaceRecord]):
         """
         mesh, photo = self.mesh(place), self._alignment.photo(place)
         return photo.pixels, photo.mesh_of(mesh)
+
+    @property
+    def quality(self) -> dict[str, list[float | None]]:
+        """Measure (:data:`~captum_canonical.faces.quality.QUALITY`) -> a value for each of :attr:`rows`.
+
+        None where it is not known; measures that are not known of any face are left out.
+        """
+        found = [self.align()._alignment.quality(place) for place in range(len(self.rows))]
+        return known_quality({name: [each.get(name) for each in found] for name in QUALITY})
 
     @property
     def duplicates(self) -> dict[int, int]:

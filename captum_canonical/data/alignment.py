@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,32 @@ from captum_canonical.errors import (
 )
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import Photo, fraction_of, load_photo
+from captum_canonical.faces.quality import QUALITY, Limits, beyond_limits, with_quality
 from captum_canonical.fingerprint import file_digest
 
-NO_FACE, NOT_ALIGNED, UNREADABLE = "no face", "not aligned", "unreadable"
+NO_FACE, NOT_ALIGNED, UNREADABLE, LOW_QUALITY = "no face", "not aligned", "unreadable", "low quality"
 Find = Callable[[int, PhotoRow, np.ndarray], FaceMesh]
 """Place and row of a photograph, and its pixels (H, W, 3) uint8 -> a mesh of one row."""
 
 
 @dataclass(frozen=True)
 class GroupCount:
-    """Photographs of a group that are used, and that are left out by :attr:`LeftOut.kind`."""
+    """Photographs of a group that are used, and that are left out by :attr:`LeftOut.kind`.
+
+    ``several_faces`` counts those in which the aligner found more than one, used or left out for their quality.
+    """
 
     found: int = 0
     no_face: int = 0
     not_aligned: int = 0
     unreadable: int = 0
+    low_quality: int = 0
+    several_faces: int = 0
 
     @property
     def left_out(self) -> int:
         """Number of photographs that are left out."""
-        return self.no_face + self.not_aligned + self.unreadable
+        return self.no_face + self.not_aligned + self.unreadable + self.low_quality
 
 
 class Alignment:
@@ -59,19 +65,28 @@ class Alignment:
         settings: cache key of the aligner; with the photograph's bytes it decides the mesh.
         max_pixels: what is decoded of a photograph at most, see :func:`~captum_canonical.faces.photos.load_photo`;
             larger ones that cannot be read smaller are left out before they are decoded.
+        limits: of the quality of faces; those beyond are left out.
 
     Attributes:
         meshes: place -> face, in ascending order.
+        beyond: place -> face that is left out because of its quality.
         places: keys of ``meshes``, after the pass.
         left_out: place -> why there is no face.
         digests: place -> SHA-256 of the file, if it could be read.
     """
 
     def __init__(
-        self, rows: Sequence[PhotoRow], find: Find, cache: MeshCache | None, settings: str, max_pixels: int
+        self,
+        rows: Sequence[PhotoRow],
+        find: Find,
+        cache: MeshCache | None,
+        settings: str,
+        max_pixels: int,
+        limits: Limits,
     ) -> None:
-        self.rows, self.settings, self.max_pixels = rows, settings, max_pixels
+        self.rows, self.settings, self.max_pixels, self.limits = rows, settings, max_pixels, limits
         self.meshes: dict[int, StoredMesh | MeshOnDisk] = {}
+        self.beyond: dict[int, StoredMesh | MeshOnDisk] = {}
         self.places: tuple[int, ...] = ()
         self.left_out: dict[int, LeftOut] = {}
         self.digests: dict[int, str] = {}
@@ -103,6 +118,9 @@ class Alignment:
                 continue
             if isinstance(result, str):
                 self.left_out[place] = LeftOut(path, result, NO_FACE)
+            elif reason := beyond_limits(quality_of(result), self.limits):
+                self.left_out[place] = LeftOut(path, f"{reason}.", LOW_QUALITY)
+                self.beyond[place] = result
             else:
                 self.meshes[place] = result
         self.meshes, self.left_out = dict(sorted(self.meshes.items())), dict(sorted(self.left_out.items()))
@@ -160,9 +178,9 @@ class Alignment:
                 'one face with face="largest".'
             )
         if mesh.image_size == shape:
-            return StoredMesh.of(photo.mesh_in_file(mesh))
+            return _measured(photo.mesh_in_file(mesh), photo)
         if mesh.image_size == photo.size:  # it was there already, for a file that is read smaller
-            return StoredMesh.of(mesh)
+            return _measured(mesh, photo)
         raise _LeaveOut(f"the mesh is for an image of {mesh.image_size}, the photograph has {photo.size}.", NOT_ALIGNED)
 
     # ----------------------------------------------------------------------------------------------- afterwards
@@ -193,12 +211,18 @@ class Alignment:
             first.setdefault(self.digests[place], place)
         return {place: first[digest] for place, digest in sorted(self.digests.items()) if first[digest] != place}
 
+    def quality(self, place: int) -> dict[str, float]:
+        """What is known about the face at a place; NaN where something is not, empty where there is no face."""
+        face = self.meshes.get(place) or self.beyond.get(place)
+        return {} if face is None else quality_of(face)
+
     def counts(self, groups: Sequence[Any]) -> dict[Any, GroupCount]:
         """Counts by the groups of all photographs, in order of the first photograph of each."""
         counts: dict[Any, Counter[str]] = {group: Counter() for group in groups}
         for place, group in enumerate(groups):
             counts[group][self.left_out[place].kind if place in self.left_out else "found"] += 1
-        names = ("found", NO_FACE, NOT_ALIGNED, UNREADABLE)
+            counts[group]["several"] += self.quality(place).get("faces", 1) > 1
+        names = ("found", NO_FACE, NOT_ALIGNED, UNREADABLE, LOW_QUALITY, "several")
         return {group: GroupCount(*(count[name] for name in names)) for group, count in counts.items()}
 
     def _warn(self) -> None:
@@ -223,6 +247,22 @@ class Alignment:
                 )
         if messages:
             warnings.warn("AlignedFaces: " + " ".join(messages), stacklevel=user_stacklevel())
+
+
+def quality_of(face: StoredMesh | MeshOnDisk) -> dict[str, float]:
+    """How well a face is seen, by name; NaN where something is not known."""
+    return dict(zip(QUALITY, face.quality.tolist(), strict=True))
+
+
+def _measured(mesh: FaceMesh, photo: Photo) -> StoredMesh:
+    """A mesh in pixels of the file, with its quality, which is measured in what was read of the file."""
+    if mesh.missing:
+        return StoredMesh.of(mesh)
+    if "sharpness" not in mesh.quality:
+        seen = with_quality(photo.mesh_of(mesh), [photo.pixels])
+        mesh = replace(mesh, quality=seen.quality)
+    sides = mesh.boxes[:, 2:] - mesh.boxes[:, :2]
+    return StoredMesh.of(replace(mesh, quality={**mesh.quality, "size": sides.amax(1)}))
 
 
 class _LeaveOut(Exception):

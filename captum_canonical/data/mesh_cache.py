@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch
 
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.quality import QUALITY
 from captum_canonical.files import read_regular, write_file
 from captum_canonical.fingerprint import fingerprint
 
-FORMAT = "captum_canonical mesh 3"
+FORMAT = "captum_canonical mesh 4"
 UNEXPLAINED = "the aligner found no face."
 
 
@@ -29,6 +30,7 @@ class StoredMesh:
         visible: (N,) bool.
         topology: name of the vertex numbering, or None.
         reason: why there is no face, where there is none.
+        quality: float64, how well the face is seen, in the order of :data:`~captum_canonical.faces.quality.QUALITY`.
     """
 
     image_size: tuple[int, int]
@@ -36,6 +38,7 @@ class StoredMesh:
     visible: np.ndarray
     topology: str | None = None
     reason: str = ""
+    quality: np.ndarray = field(default_factory=lambda: np.full(len(QUALITY), np.nan))
 
     @staticmethod
     def without_face(image_size: tuple[int, int], reason: str = UNEXPLAINED) -> StoredMesh:
@@ -48,7 +51,8 @@ class StoredMesh:
         if mesh.missing:
             return StoredMesh.without_face(mesh.image_size)
         vertices, visible = (values[0].detach().cpu().numpy().copy() for values in (mesh.vertices, mesh.visible))
-        return StoredMesh(mesh.image_size, vertices, visible, mesh.topology)
+        quality = np.array([float(mesh.quality[name][0]) if name in mesh.quality else np.nan for name in QUALITY])
+        return StoredMesh(mesh.image_size, vertices, visible, mesh.topology, quality=quality)
 
     @property
     def found(self) -> bool:
@@ -64,10 +68,11 @@ class StoredMesh:
     def mesh(self) -> FaceMesh:
         """One row, on the CPU; only where a face was found."""
         vertices, visible = (torch.from_numpy(values[None].copy()) for values in (self.vertices, self.visible))
-        return FaceMesh(vertices, visible, self.image_size, self.topology)
+        quality = {name: torch.tensor([value]) for name, value in zip(QUALITY, self.quality.tolist(), strict=True)}
+        return FaceMesh(vertices, visible, self.image_size, self.topology, quality=quality)
 
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of all of it but the quality, which follows from the rest and the photograph."""
         return fingerprint((self.image_size, self.topology, self.vertices, self.visible, self.reason))
 
 
@@ -78,12 +83,13 @@ class MeshOnDisk:
     Attributes:
         folder: of the cache.
         key: of the face.
-        box: see :attr:`StoredMesh.box`.
+        box, quality: see :class:`StoredMesh`.
     """
 
     folder: Path
     key: str
     box: tuple[float, float, float, float]
+    quality: np.ndarray
 
     def stored(self) -> StoredMesh:
         """All of it, read again.
@@ -148,7 +154,7 @@ class MeshCache:
         """A reference to the file of a result that is on disk, else the result itself."""
         if self.folder is None or key in self._memory or not result.found:
             return result
-        return MeshOnDisk(self.folder, key, result.box)
+        return MeshOnDisk(self.folder, key, result.box, result.quality)
 
     def put(self, key: str, result: StoredMesh) -> None:
         """Keeps a result, on disk if that is possible, else in memory."""
@@ -193,9 +199,10 @@ def encode(key: str, result: StoredMesh) -> bytes:
         image_size=np.array(result.image_size, np.int64),
         vertices=result.vertices,
         visible=result.visible,
+        quality=result.quality,
         topology=np.array(result.topology or ""),
         reason=np.array(result.reason),
-        digest=np.array(result.digest()),
+        digest=np.array(_checksum(result)),
     )
     return buffer.getvalue()
 
@@ -212,8 +219,10 @@ def decode(content: bytes, key: str) -> StoredMesh:
         height, width = arrays["image_size"].tolist()
         topology = str(arrays["topology"]) or None
         reason = str(arrays["reason"])
-        result = StoredMesh((height, width), arrays["vertices"], arrays["visible"], topology, reason)
-        intact = (str(arrays["format"]), str(arrays["key"]), str(arrays["digest"])) == (FORMAT, key, result.digest())
+        faces = arrays["vertices"], arrays["visible"], topology, reason, arrays["quality"]
+        result = StoredMesh((height, width), *faces)
+        found = tuple(str(arrays[name]) for name in ("format", "key", "digest"))
+        intact = found == (FORMAT, key, _checksum(result))
         if intact and result.found:
             result.mesh()  # checks shapes, types and values
     except Exception as error:  # readers of damaged archives raise nearly anything
@@ -221,3 +230,7 @@ def decode(content: bytes, key: str) -> StoredMesh:
     if not intact:
         raise CanonicalError("the file is damaged, or holds another mesh than its name says")
     return result
+
+
+def _checksum(result: StoredMesh) -> str:
+    return fingerprint((result.digest(), result.quality))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class FaceMesh:
             topologies are never mixed, even when they have the same number of vertices. Default: unknown, fits any.
         found: (B,) bool, False for an image in which no face was found; such a row is unseen. Default: all found.
         image_index: (B,) integer, the image that each row belongs to, if there are more (or fewer) rows than images.
+        quality: name -> (B,) float64, how well each face is seen in the photograph in which it was found, see
+            :data:`~captum_canonical.faces.quality.QUALITY`; NaN where it is not known. Moving a mesh changes none.
 
     Raises:
         AlignmentError: a shape, a type or a value is not as above.
@@ -44,6 +47,7 @@ class FaceMesh:
     topology: str | None = None
     found: Tensor = None  # type: ignore[assignment]  # always a tensor after __post_init__
     image_index: Tensor | None = None
+    quality: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         vertices = check_tensor("FaceMesh.vertices", self.vertices)
@@ -60,6 +64,7 @@ class FaceMesh:
                     f"{tuple(index.shape)}."
                 )
             values["image_index"] = index
+        values["quality"] = {name: _numbers(name, each, vertices) for name, each in self.quality.items()}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -104,6 +109,7 @@ class FaceMesh:
             visible=self.visible[index],
             found=self.found[index],
             image_index=image_index,
+            quality={name: values[index] for name, values in self.quality.items()},
         )
 
     # ----------------------------------------------------------------------------------------------- changing
@@ -119,6 +125,7 @@ class FaceMesh:
             visible=self.visible.to(device),
             found=self.found.to(device),
             image_index=image_index,
+            quality={name: values.to(device) for name, values in self.quality.items()},
         )
 
     def resized(self, image_size: tuple[int, int]) -> FaceMesh:
@@ -173,7 +180,7 @@ class FaceMesh:
             )
         if len({mesh.image_index is None for mesh in meshes}) > 1:
             raise AlignmentError("FaceMesh.cat: expected an image_index in all of the meshes or in none.")
-        index, start = [], 0
+        index, start, names = [], 0, dict.fromkeys(name for mesh in meshes for name in mesh.quality)
         for mesh in meshes:
             if mesh.image_index is not None:
                 index.append(mesh.image_index + start)
@@ -184,7 +191,12 @@ class FaceMesh:
             visible=torch.cat([mesh.visible for mesh in meshes]),
             found=torch.cat([mesh.found for mesh in meshes]),
             image_index=torch.cat(index) if index else None,
+            quality={name: torch.cat([mesh.quality_of(name) for mesh in meshes]) for name in names},
         )
+
+    def quality_of(self, name: str) -> Tensor:
+        """(B,) float64, one measure of :attr:`quality`; NaN if it is not known."""
+        return self.quality.get(name, self.vertices.new_full((len(self),), math.nan, dtype=torch.float64))
 
 
 def _check_vertices(vertices: Tensor) -> None:
@@ -212,6 +224,16 @@ def _flags(value: Tensor | None, shape: tuple[int, ...], name: str, like: Tensor
             f"FaceMesh.{name}: expected bool of shape {shape}, got {flags.dtype} of shape {tuple(flags.shape)}."
         )
     return flags
+
+
+def _numbers(name: str, value: Tensor, like: Tensor) -> Tensor:
+    numbers = torch.as_tensor(value, device=like.device)
+    if numbers.shape != (len(like),) or numbers.dtype == torch.bool:
+        raise AlignmentError(
+            f"FaceMesh.quality: expected {len(like)} numbers {name!r}, one for each row, got {numbers.dtype} of shape "
+            f"{tuple(numbers.shape)}."
+        )
+    return numbers.double()
 
 
 def _size_of(size: object) -> tuple[int, int]:

@@ -51,14 +51,14 @@ def check_plausible(shape: Tensor, faces: FaceMesh, name: str) -> None:
     fit, mirrored = _fits(shape, vertices)
     wrong = (mirrored - fit > MIRRORED) & (mirrored > FITS)
     wrong_plane = (flat_mirrored - flat > MIRRORED) & (flat_mirrored > FITS)
-    deep = _deep(shape[None]) & _deep(vertices)
+    both_deep = deep(shape[None]) & deep(vertices)
     _refuse(
         name,
-        rows[wrong_plane & (wrong | ~deep)],
+        rows[wrong_plane & (wrong | ~both_deep)],
         "only the mirror image of the mesh fits the canonical face; expected x to the right and y down in pixels (are "
         "x and y exchanged, does y run up, or are left and right exchanged?)",
     )
-    _warn(name, wrong & deep, "the depth of a mesh is mirrored; expected z towards the camera.")
+    _warn(name, wrong & both_deep, "the depth of a mesh is mirrored; expected z towards the camera.")
     _warn(
         name,
         inside < 0.5,
@@ -85,8 +85,8 @@ def _fits(shape: Tensor, vertices: Tensor) -> tuple[Tensor, Tensor]:
     return (values * signs).sum(1) / norm, (values * other).sum(1) / norm
 
 
-def _deep(shapes: Tensor) -> Tensor:
-    """(B,) whether each of (B, N, 3) shapes has a third dimension."""
+def deep(shapes: Tensor) -> Tensor:
+    """(B,) whether each of (B, N, 3) shapes has a third dimension worth the name."""
     extents = torch.linalg.svdvals(shapes - shapes.mean(1, keepdim=True))
     return extents[:, -1] > FLAT * extents[:, 0]
 

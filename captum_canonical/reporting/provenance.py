@@ -95,7 +95,7 @@ def _time_text(time: datetime) -> str:
 WITH_MAP, FAILED, DAMAGED, OPEN = "with a map", "failed in the run", "damaged since", "not finished"
 STATUSES = {"done": WITH_MAP, "failed": FAILED, "damaged": DAMAGED}
 NO_GROUP = "without a group"
-BEFORE = ("no face", "not aligned", "unreadable")
+BEFORE = ("no face", "not aligned", "unreadable", "low quality")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def account_section(run: RunFolder, with_photos: bool) -> Section:
     return Section(
         "left-out",
         "What was left out, and why",
-        texts=[_sentence(total, statuses), *([_unused_sentence(unused)] if unused else [])],
+        texts=[_sentence(total, statuses), *_several_faces(run), *([_unused_sentence(unused)] if unused else [])],
         tables=[
             _account_table(name, each, total, statuses) for name, each in by_column.items() if _differs(name, by_column)
         ],
@@ -170,6 +170,12 @@ def _sentence(total: GroupCounts, statuses: Sequence[str]) -> str:
     return f"{sentence} A face that is not found is itself a difference between groups: compare the last column."
 
 
+def _several_faces(run: RunFolder) -> list[str]:
+    known = (run.photographs or {}) if run.has_labels else {}
+    several = sum(faces is not None and faces > 1 for faces in known.get("quality", {}).get("faces", ()))
+    return [f"In {counted(several, 'photograph')} several faces were found, and one was chosen."] if several else []
+
+
 def _account_table(
     name: str, groups: Sequence[GroupCounts], total: GroupCounts, statuses: Sequence[str]
 ) -> Table[GroupCounts]:
@@ -179,7 +185,10 @@ def _account_table(
         *map(_status_column, statuses),
         Column("lost", "Lost", format=percent, missing=NOTHING),
     ]
-    note = "Lost: no face found, no usable mesh, unreadable, or failed in the run, as a share of the group."
+    note = (
+        "Lost: no face found, no usable mesh, unreadable, a face of low quality, or failed in the run, as a share of "
+        "the group."
+    )
     if OPEN in statuses:
         note += " Photographs that are not finished are not counted as lost."
     return Table(columns, groups, f"Photographs per {name}", note, total if len(groups) > 1 else None)

@@ -126,10 +126,17 @@ class RunFolder:
         since, "damaged"), ``reason``, ``yaw`` and ``pitch`` of the head in degrees (positive where it looks to the
         upright image's right, and up; None where the mesh has no depth), and ``rounding``, how far rounding moves a
         drop where scores are computed in half precision, as a share of the largest value of the map (None in float32).
-        The :attr:`group_columns` follow.
+        The :attr:`group_columns` follow, and what else is known about how well faces are seen (``turn``, ``faces`` and
+        so on, see :data:`~captum_canonical.faces.quality.QUALITY`).
         """
         rows = [self._record(row) for row in range(self._rows)]
-        return {name: [row.get(name) for row in rows] for name in (*COLUMNS, *self.group_columns)}
+        return {name: [row.get(name) for row in rows] for name in (*COLUMNS, *self.group_columns, *self._quality)}
+
+    @property
+    def _quality(self) -> list[str]:
+        """Measures of faces that are known; yaw and pitch in the network's input are columns of their own."""
+        known = (self.photographs or {}).get("quality", {}) if self.has_labels else {}
+        return [name for name in known if name not in COLUMNS]
 
     def _record(self, row: int) -> dict[str, Any]:
         found = self._found[row]
@@ -157,7 +164,7 @@ class RunFolder:
                     stacklevel=user_stacklevel(),
                 )
             return {}
-        columns = {**{name: known[name] for name in LABELS}, **known.get("groups", {})}
+        columns = {**{name: known[name] for name in LABELS}, **known.get("groups", {}), **known.get("quality", {})}
         return {
             row: {name: column[each] for name, column in columns.items()}
             for each, row in enumerate(known["row"])

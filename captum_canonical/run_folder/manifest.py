@@ -120,8 +120,10 @@ PhotoColumns = Mapping[str, Any]
 """Column -> one entry for each photograph of the source: ``row`` in the run (None for those that take no part),
 ``place`` in the source, ``name``, ``group``, ``identity``, ``label`` (the target that the data know), ``path``
 (absolute; None for what came as tensors), ``box`` (left, top, right, bottom of the face in pixels of the file),
-``left_out`` (None, or the kind of reason for which it takes no part: "no face", "not aligned", "unreadable") and
-``reason`` (in words). Perhaps ``groups``, name -> a column of values that photographs can be compared by, and
+``left_out`` (None, or the kind of reason for which it takes no part: "no face", "not aligned", "unreadable",
+"low quality") and ``reason`` (in words). Perhaps ``groups``, name -> a column of values that photographs can be
+compared by; ``quality``, name -> a column of how well faces are seen
+(:data:`~captum_canonical.faces.quality.QUALITY`); and
 ``unused``, (path, kind, reason) of each file or line that did not become a photograph of the source."""
 
 
@@ -137,7 +139,7 @@ def write_photographs(root: Path, photographs: PhotoColumns, classes: Sequence[s
 def photographs_json(photographs: PhotoColumns, classes: Sequence[str] | None) -> dict[str, Any]:
     """What :func:`write_photographs` writes."""
     columns = {name: list(photographs[name]) for name in PHOTO_COLUMNS}
-    more = {name: photographs[name] for name in ("groups", "unused") if photographs.get(name)}
+    more = {name: photographs[name] for name in ("groups", "quality", "unused") if photographs.get(name)}
     return with_checksum({**columns, **more, "classes": None if classes is None else list(classes)})
 
 
@@ -150,8 +152,9 @@ def read_photographs(root: Path) -> PhotoColumns | None:
     found = read_json(root / PHOTOGRAPHS)
     if found is None:
         return None
-    groups = found.get("groups", {})
-    columns = [*(found.get(name) for name in PHOTO_COLUMNS), *(groups.values() if isinstance(groups, dict) else [None])]
+    more = [found.get(name, {}) for name in ("groups", "quality")]
+    columns = [found.get(name) for name in PHOTO_COLUMNS]
+    columns += [column for each in more for column in (each.values() if isinstance(each, dict) else [None])]
     lists = all(isinstance(column, list) for column in columns) and len({len(column or ()) for column in columns}) == 1
     if not lists or not is_undamaged(found):
         raise CanonicalError(

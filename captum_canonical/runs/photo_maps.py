@@ -15,71 +15,14 @@ from captum_canonical._captum import TargetType, format_forward_args, run_forwar
 from captum_canonical.attributions.base import networks_of, run_attribution
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.data.targets import ClassNamesError, check_classes
-from captum_canonical.errors import AlignmentError, CanonicalError
+from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
-from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.similarity import fit_similarity
+from captum_canonical.faces.quality import head_pose
 from captum_canonical.fingerprint import describe
 from captum_canonical.inference.rounding import rounding_collected, shares_of_images
 from captum_canonical.inference.scorer import Scorer
 from captum_canonical.restore import network_kept, seed_generators
 from captum_canonical.runs.sources import LoadedBatch, rows_of
-
-FLAT = 1e-3  # depth as a share of height, below which a shape says nothing about turns
-
-
-def head_pose(faces: FaceMesh, canonical_face: CanonicalFace) -> Tensor:
-    """Yaw and pitch of heads: how the frontal canonical face must be turned to lie on each of them best.
-
-    The turn is the rotation of the least-squares similarity between all vertices (Umeyama 1991), seen and unseen ones
-    alike. Where the canonical face looks straight out of the image, (0, 0, 1), the head looks to the turned direction
-    (x, y, z): yaw = atan2(x, z), pitch = atan2(-y, hypot(x, z)). A photograph that lies on its side or upside down is
-    turned upright first, by quarter turns; tilting the head turns the direction as well.
-
-    Args:
-        faces: B meshes with depth, z towards the camera.
-        canonical_face: of the same topology, frontal, with depth.
-
-    Returns:
-        (B, 2) float64 yaw and pitch in degrees. Yaw is positive for a face that looks to the upright image's right,
-        pitch for one that looks up. NaN where no face was found, or where a mesh or the canonical face has no depth.
-
-    Raises:
-        AlignmentError: the meshes have another number of vertices.
-
-    Example::
-
-        >>> import math
-        >>> face = CanonicalFace.default()
-        >>> cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
-        >>> to_the_right = face.vertices.new_tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
-        >>> vertices = (face.vertices @ to_the_right.T)[None]
-        >>> head_pose(FaceMesh(vertices, image_size=(224, 224)), face).round(decimals=3).tolist()
-        [[30.0, 0.0]]
-    """
-    shape, heads = canonical_face.vertices.double().cpu(), faces.vertices.double().cpu()
-    if heads.shape[1:] != shape.shape:
-        raise AlignmentError(
-            f"head_pose: expected meshes of {len(shape)} vertices like the canonical face, got {heads.shape[1]}."
-        )
-    pose = torch.full((len(heads), 2), torch.nan, dtype=torch.float64)
-    usable = faces.found.cpu() & _deep(heads)
-    if not bool(_deep(shape[None])) or not bool(usable.any()):
-        return pose
-    turns = fit_similarity(shape, heads[usable]).rotation
-    x, y, z = turns[:, :, 2].unbind(1)  # of (0, 0, 1)
-    in_plane = torch.atan2(turns[:, 1, 0] - turns[:, 0, 1], turns[:, 0, 0] + turns[:, 1, 1])
-    quarters = (in_plane / (math.pi / 2)).round() * (math.pi / 2)
-    x, y = quarters.cos() * x + quarters.sin() * y, quarters.cos() * y - quarters.sin() * x
-    pose[usable] = torch.rad2deg(torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], 1))
-    return pose
-
-
-def _deep(shapes: Tensor) -> Tensor:
-    """(B,) whether each of (B, N, 3) shapes has a third dimension worth the name."""
-    extents = torch.linalg.svdvals(shapes - shapes.mean(1, keepdim=True))
-    return extents[:, -1] > FLAT * extents[:, 0]
-
 
 NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch": None, "rounding": None}
 

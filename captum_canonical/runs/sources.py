@@ -15,6 +15,7 @@ from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch, FaceRecord, group_columns
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.faces.quality import QUALITY, known_quality
 from captum_canonical.fingerprint import fingerprint
 from captum_canonical.run_folder.layout import COLUMNS as RECORD_COLUMNS
 from captum_canonical.run_folder.manifest import PhotoColumns
@@ -133,7 +134,8 @@ def _photographs(batches: Sequence[FaceBatch], order: Sequence[int]) -> dict[str
     columns["row"] = [rows[number] for number in range(len(rows))]
     columns |= {name: nothing for name in ("path", "box", "left_out", "reason")}
     groups = _joined_groups([(batch.group_columns, len(batch)) for batch in batches])
-    return columns | {"groups": _checked_groups(groups, columns["group"])}
+    values = {name: torch.cat([batch.faces.quality_of(name) for batch in batches]).tolist() for name in QUALITY}
+    return columns | {"groups": _checked_groups(groups, columns["group"]), "quality": known_quality(values)}
 
 
 def _joined_groups(parts: Sequence[tuple[Mapping[str, list[Any]], int]]) -> dict[str, list[Any]]:
@@ -148,11 +150,12 @@ def _checked_groups(groups: Mapping[str, list[Any]], group: list[str | None]) ->
     Raises:
         CanonicalError: one has the name of a column of records that is something else.
     """
-    taken = [name for name in groups if name in RECORD_COLUMNS]
+    own = (*RECORD_COLUMNS, *QUALITY)
+    taken = [name for name in groups if name in own]
     for name in taken:
         if label_texts(groups[name], len(group), name) != group:
             raise CanonicalError(
-                f"groups: expected other names than those of a run's own columns ({', '.join(RECORD_COLUMNS)}), got "
+                f"groups: expected other names than those of a run's own columns ({', '.join(own)}), got "
                 f"{name!r}; rename the column."
             )
     return {name: values for name, values in groups.items() if name not in taken}
@@ -184,6 +187,7 @@ class FileSource(PhotoSource):
             "left_out": [left_out[place].kind if place in left_out else None for place in places],
             "groups": _checked_groups(group_columns(data.rows), [row.group for row in data.rows]),
             "unused": [[str(each.path), each.kind, each.reason] for each in data.unused],
+            "quality": known_quality(data.quality),
         }
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import captum_canonical as cc
 from captum_canonical.adapters.detector import DetectorAligner, Finder
-from captum_canonical.adapters.face_detection import wrong_way_up
+from captum_canonical.adapters.face_direction import wrong_way_up
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.data.mesh_cache import StoredMesh, decode, encode

@@ -27,7 +27,14 @@ def test_align_gives_an_account_by_group_and_keeps_the_meshes(tmp_path: Path, ca
     arguments += ["--subfolder", "group", "--cache", str(tmp_path / "meshes"), "--left-out", str(tmp_path / "left.csv")]
     values = run_json(arguments, capsys)
     assert values["photographs"] == 5 and values["found"] == 3
-    assert values["groups"]["dark"] == {"found": 1, "no_face": 1, "not_aligned": 0, "unreadable": 1}
+    assert values["groups"]["dark"] == {
+        "found": 1,
+        "no_face": 1,
+        "not_aligned": 0,
+        "unreadable": 1,
+        "low_quality": 0,
+        "several_faces": 0,
+    }
     assert values["groups"]["light"]["found"] == 2
     assert [each["kind"] for each in values["left_out"]] == ["no face", "unreadable"]
     with open(tmp_path / "left.csv", newline="", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import captum_canonical as cc
 from captum_canonical.adapters.landmarks import LANDMARKS_68
-from captum_canonical.runs.photo_maps import head_pose
+from captum_canonical.faces.quality import head_pose
 from studies.face_nets.networks import HeadPose, load
 
 
