@@ -187,9 +187,9 @@ class DetectorAligner(Aligner):
         if triangles is not None:
             visible[found] = visible_vertices(vertices[found], triangles)
         index = torch.tensor([number for number, _ in rows], dtype=torch.int64)
-        told = [{**face.quality, "faces": counts[number]} for number, face in rows]
-        names = dict.fromkeys(name for each in told for name in each)
-        quality = {name: torch.tensor([each.get(name, math.nan) for each in told]).double() for name in names}
+        reported = [{**face.quality, "faces": counts[number]} for number, face in rows]
+        names = dict.fromkeys(name for each in reported for name in each)
+        quality = {name: torch.tensor([each.get(name, math.nan) for each in reported]).double() for name in names}
         image_index = index if self.face == "all" else None
         return FaceMesh(vertices, visible, size, self.topology, found, image_index, quality)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.adapters.face_networks import DETECTOR_SIZE, MESH_SIZE, batch_of, face_networks
-from captum_canonical.adapters.face_views import IMPLAUSIBLE, SURE, FoundFace, Square, Tile, View, tiles
+from captum_canonical.adapters.face_views import IMPLAUSIBLE, SURE, FoundFace, ImageTile, Square, View, tiles
 from captum_canonical.faces.canonical_face import CanonicalFace
 
 OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
@@ -268,7 +268,7 @@ def _in_image(face: tuple[float, Tensor], frame: Square) -> Detected:
     return score, Square((left + right) / 2, (top + bottom) / 2, side, math.atan2(y1 - y0, x1 - x0))
 
 
-def _cut_off(points: Tensor, tile: Tile) -> bool:
+def _cut_off(points: Tensor, tile: ImageTile) -> bool:
     """Whether a face reaches beyond a side at which the image goes on: another tile holds all of it."""
     low, high = points[:2].tolist()
     beyond = (low[0] < 0, low[1] < 0, high[0] > 1, high[1] > 1)

@@ -119,7 +119,7 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
+class ImageTile:
     """A part of an image, brought to the detector's size.
 
     Attributes:
@@ -133,7 +133,7 @@ class Tile:
     open_sides: tuple[bool, bool, bool, bool]
 
 
-def tiles(image: np.ndarray, size: int) -> Iterator[Tile]:
+def tiles(image: np.ndarray, size: int) -> Iterator[ImageTile]:
     """Overlapping tiles of an image at half its size, at a quarter, and so on until one tile would hold all of it.
 
     Args:
@@ -151,7 +151,7 @@ def tiles(image: np.ndarray, size: int) -> Iterator[Tile]:
             missing = (0, size - part.shape[0], 0, size - part.shape[1])
             pixels = cv2.copyMakeBorder(part, *missing, cv2.BORDER_CONSTANT, value=(0, 0, 0)) if any(missing) else part
             square = Square((left + size / 2) * across, (top + size / 2) * down, size * (across + down) / 2)
-            yield Tile(square, pixels, (left > 0, top > 0, left + size < shape[0], top + size < shape[1]))
+            yield ImageTile(square, pixels, (left > 0, top > 0, left + size < shape[0], top + size < shape[1]))
         factor *= 2
 
 
