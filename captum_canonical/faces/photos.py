@@ -193,7 +193,7 @@ def _decoded(image: Image.Image, factor: int) -> Photo:
     if factor > 1:
         image.draft(image.mode, (width // factor, height // factor))
     image.load()
-    orientation = _orientation(image)  # Pillow turns some formats itself as it loads them
+    orientation = _orientation(image)
     pixels = srgb_pixels(image)
     image.close()  # before another copy is made
     pixels = np.ascontiguousarray(_upright(pixels, orientation))
@@ -207,6 +207,9 @@ def _decoded(image: Image.Image, factor: int) -> Photo:
 
 
 def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a loaded image, which Pillow has not undone yet."""
+    if image.format == "TIFF":  # turned by load(), after which some releases still report the orientation
+        return 1
     try:
         found = image.getexif().get(ORIENTATION, 1)
     except Exception:  # the picture can be read all the same

@@ -130,10 +130,10 @@ def account_section(run: RunFolder, with_photos: bool) -> Section:
     known = (WITH_MAP, FAILED, DAMAGED, _rest(run), *BEFORE)
     statuses = [status for status in known if total.counts[status] or status == WITH_MAP]
     by_column = {"group": groups} | {name: _groups(run, name) for name in run.group_columns}
-    reasons = list(_reasons(run))
+    unused = _unused(run)
+    reasons = [*_reasons(run), *((path, "", kind, reason) for path, kind, reason in unused)]
     title = "Photographs without a map"
     details = Table.of_cells(("Name", "Group", "What", "Reason"), reasons, title=title)
-    unused = _unused(run)
     return Section(
         "left-out",
         "What was left out, and why",

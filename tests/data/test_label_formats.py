@@ -192,7 +192,15 @@ def test_fairface_with_ages_that_a_spreadsheet_saved(tmp_path: Path) -> None:
     assert groups(table)[0] == ("Male", "East Asian", "3-9")
     assert groups(table)[4] == ("Male", "Middle Eastern", "more than 70")
     assert [row.groups["age"] for row in table] == ["3-9", "3-9", "10-19", "20-29", "more than 70", "0-2"]
-    assert [row.target for row in dataset(table).rows] == [3, 3, 0, 2, 6, 2]  # FairFace's own order
+    for classes in (None, 7):
+        assert [row.target for row in dataset(table, classes=classes).rows] == [
+            3,
+            3,
+            0,
+            2,
+            6,
+            2,
+        ]  # FairFace's own order
     alphabetical = ("Black", "East Asian", "Indian", "Latino_Hispanic", "Middle Eastern", "Southeast Asian", "white")
     assert [row.target for row in dataset(table, classes=alphabetical).rows] == [1, 1, 6, 3, 4, 3]
     with pytest.warns(UserWarning, match="3 of 6 ages"):

@@ -13,6 +13,7 @@ from PIL import Image
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.photo_files import EXTENSIONS, is_photo
 from captum_canonical.faces.photos import list_photos, read_photo
+from icc_tools import needs_format
 
 HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(100)
 
@@ -34,6 +35,7 @@ HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(100)
     ],
 )
 def test_contents_decide(tmp_path: Path, name: str, kind: str) -> None:
+    needs_format(kind)
     flat = Image.new("RGB", (24, 16), (200, 90, 40))
     flat.save(tmp_path / name, format=kind)
     (tmp_path / "notes").write_text("no photograph")
@@ -75,6 +77,7 @@ def stored(colours: np.ndarray, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "avif"])
 def test_exif_orientation_in_all_formats(tmp_path: Path, kind: str) -> None:
+    needs_format(kind)
     quarters = np.zeros((32, 48, 3), np.uint8)
     quarters[:16, :24], quarters[:16, 24:], quarters[16:, :24] = (240, 20, 20), (20, 240, 20), (20, 20, 240)
     for orientation in range(1, 9):

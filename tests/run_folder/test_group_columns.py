@@ -132,6 +132,7 @@ def test_the_report_shows_all_columns_and_what_is_not_used(folder: Path, tmp_pat
     page = report(tmp_path / "folder", tmp_path / "page.html", view_3d=False, photos=False).read_text("utf-8")
     assert "Files and lines of the source that are not used: 1 (1 not a photograph)." in page
     assert "notes.txt" not in page
+    assert "notes.txt" in report(tmp_path / "folder", tmp_path / "page.html", view_3d=False).read_text("utf-8")
     explain(data_of(folder, rows), tmp_path / "run")
     page = report(tmp_path / "run", tmp_path / "page.html", view_3d=False, photos=False).read_text("utf-8")
     assert "Photographs per gender" in page and "Photographs per race" in page and "Photographs per group" not in page
