@@ -161,6 +161,7 @@ def add_photos(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--labels",
+        "--csv",
         action="append",
         metavar="FILE",
         help="label table as it was downloaded (CelebA, LFW, FairFace, UTKFace, RAF-DB), or any with a column path and "

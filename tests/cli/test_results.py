@@ -85,7 +85,7 @@ def run_of_people(folder: Path, identities: list[str], capsys: Capture) -> Path:
     write_photos(folder / "photos", [f"{number}.png" for number in range(len(identities))])
     rows = [f"photos/{number}.png,{name}" for number, name in enumerate(identities)]
     (folder / "table.csv").write_text("\n".join(["path,identity", *rows]) + "\n")
-    arguments = explain_command("", folder / "run", "--labels", str(folder / "table.csv"))
+    arguments = explain_command("", folder / "run", "--csv", str(folder / "table.csv"))
     del arguments[1:3]  # --images
     run_json(arguments, capsys)
     return folder / "run"
