@@ -4,7 +4,7 @@
 
 ``--lfw`` is a folder with ``images/`` and ``pairs.txt`` in LFW's own format; ``--models`` holds ``mobilefacenet`` (with
 ``recognition_nets.py``, trained on ArcFace's crops) and dlib's ``face_recognition``. As in LFW's protocol (View 2), the
-distance up to which a pair counts as one person is chosen on the other folds. A pair with a photograph without a face
+cosine from which a pair counts as one person is chosen on the other folds. A pair with a photograph without a face
 counts as an error. The row "cv2" has the pixels of ``cv2.warpAffine``, made from the same points.
 """
 
