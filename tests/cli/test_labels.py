@@ -31,7 +31,7 @@ def test_from_a_table_as_downloaded_to_a_report(fairface: Path, tmp_path: Path, 
     arguments = explain_command(tmp_path, tmp_path / "run", *labels, points=8)
     values = run_json(arguments, capsys)
     counts = values["photographs"]["group_columns"]
-    assert counts["gender"]["Male"] == {"found": 2, "no_face": 0, "not_aligned": 0, "unreadable": 0}
+    assert counts["gender"]["Male"]["found"] == sum(counts["gender"]["Male"].values()) == 2
     assert counts["gender"]["Female"]["unreadable"] == 1 and set(counts["age"]) == {"3-9", "20-29", "10-19"}
     assert main(arguments) == 0
     said = capsys.readouterr()
@@ -47,10 +47,8 @@ def test_from_a_table_as_downloaded_to_a_report(fairface: Path, tmp_path: Path, 
 def test_a_part_of_a_table_and_options_that_do_not_fit(fairface: Path, tmp_path: Path, capsys: Capture) -> None:
     command = ["align", "--labels", str(fairface), "--cache", str(tmp_path / "meshes"), *ALIGNER]
     where = ["--where", "race=White", "--where", "race=Black", "--where", "gender=Male", "--group", "race"]
-    assert run_json([*command, *where], capsys)["groups"] == {
-        "White": {"found": 1, "no_face": 0, "not_aligned": 0, "unreadable": 0},
-        "Black": {"found": 1, "no_face": 0, "not_aligned": 0, "unreadable": 0},
-    }
+    groups = run_json([*command, *where], capsys)["groups"]
+    assert {name: count["found"] for name, count in groups.items()} == {"White": 1, "Black": 1}
     for options, part in [
         (
             ["--group", "gendre"],
