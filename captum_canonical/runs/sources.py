@@ -295,9 +295,10 @@ class StreamSource(PhotoSource):
         if not start:
             raise CanonicalError("data: expected at least one photograph, got an iterable of none.")
         self.fingerprint = fingerprint(fingerprints)
-        joined = {name: [each for part in labels for each in part[name]] for name in labels[0] if name != "groups"}
-        groups = _joined_groups([(part["groups"], len(part["row"])) for part in labels])
-        self.photographs = joined | {"row": list(range(start)), "groups": groups}
+        nested = ("groups", "quality")
+        joined = {name: [each for part in labels for each in part[name]] for name in labels[0] if name not in nested}
+        more = {name: _joined_groups([(part[name], len(part["row"])) for part in labels]) for name in nested}
+        self.photographs = joined | {"row": list(range(start))} | more
 
     def load(self, numbers: Sequence[int], num_workers: int) -> Iterator[LoadedBatch]:
         """Goes through the data again."""
