@@ -17,12 +17,13 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.images import crop_photo
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import load_photo
-from captum_canonical.runs.photo_maps import head_pose
+from captum_canonical.faces.quality import head_pose
 from captum_canonical.visualization.drawing import wrapped
 from captum_canonical.visualization.meshes import BEYOND, HIDDEN, SEEN, draw_meshes, face_of
 
-LIMITS = {"outside": 0.1, "size": 64.0, "yaw": 45.0, "pitch": 30.0}
-"""From where on a face is doubtful: share of vertices beyond the photograph, longer side in pixels (below), degrees."""
+LIMITS = {"outside": 0.1, "size": 64.0, "yaw": 45.0, "pitch": 30.0, "disagreement": 0.035}
+"""From where on a face is doubtful: share of vertices beyond the photograph, longer side in pixels (below), degrees,
+disagreement with the mirrored photograph (:data:`~captum_canonical.faces.quality.QUALITY`)."""
 AROUND, SIDE = 1.5, 192  # times the longer side of the face's box; pixels of a tile
 LETTERS = 24  # of a label in one line
 
@@ -60,7 +61,7 @@ def doubt_of(place: int, mesh: FaceMesh) -> Doubt:
         >>> face = CanonicalFace.default()
         >>> mesh = FaceMesh(face.vertices[None] / 8, image_size=(28, 28), topology=face.topology)
         >>> doubt_of(0, mesh).text
-        '24 px'
+        '25 px'
     """
     plane, (height, width) = mesh.vertices[0, :, :2].double(), mesh.image_size
     outside = float(((plane < 0) | (plane > plane.new_tensor([width, height]))).any(1).double().mean())
@@ -74,6 +75,9 @@ def doubt_of(place: int, mesh: FaceMesh) -> Doubt:
     for name, degrees in zip(("yaw", "pitch"), pose, strict=False):
         if np.isfinite(degrees):
             measures[f"{name} {round(degrees)}\N{DEGREE SIGN}"] = abs(degrees) / LIMITS[name]
+    disagreement = float(mesh.quality_of("disagreement")[0])
+    if np.isfinite(disagreement):
+        measures[f"{disagreement:.1%} off when mirrored"] = disagreement / LIMITS["disagreement"]
     return Doubt(place, measures)
 
 
