@@ -164,7 +164,7 @@ def _in_pairs(raw: RawTable) -> dict[tuple[str, int], str]:
             people = (str(cells[0]).strip(), str(cells[0 if len(cells) == 3 else 2]).strip())
             for person, number in zip(people, numbers, strict=True):
                 found.setdefault((person, int(number)), origin)
-        elif place:
+        elif place or not all(str(cell).isdecimal() for cell in cells):
             return {}
     return found
 
