@@ -18,7 +18,7 @@ from captum_canonical.faces.images import crop_photo
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import load_photo
 from captum_canonical.faces.quality import head_pose
-from captum_canonical.visualization.drawing import wrapped
+from captum_canonical.visualization.drawing import ShownFigure, wrapped
 from captum_canonical.visualization.meshes import BEYOND, HIDDEN, SEEN, draw_meshes, face_of
 
 LIMITS = {"outside": 0.1, "size": 64.0, "yaw": 45.0, "pitch": 30.0, "disagreement": 0.035}
@@ -119,7 +119,7 @@ def contact_sheet(data: AlignedFaces, limit: int = 48, *, columns: int = 8, titl
     cells = len(shown) + len(missing)
     columns = min(columns, max(cells, 1))
     rows = max(1, -(-cells // columns))
-    figure = Figure(figsize=(1.6 * columns, 2.05 * rows + 0.5), dpi=150, layout="constrained")
+    figure = ShownFigure(figsize=(1.6 * columns, 2.05 * rows + 0.5), dpi=150, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

@@ -20,7 +20,7 @@ from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.face_arrays import delaunay
 from captum_canonical.faces.images import Statistics, to_arrays
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.visualization.drawing import COLOURS, Picture, picture_of
+from captum_canonical.visualization.drawing import COLOURS, Picture, ShownFigure, picture_of
 
 SEEN, HIDDEN = "#56d0ff", "#ff5a1f"
 """Of lines and vertices on skin of any brightness, also for eyes that do not tell red from green."""
@@ -60,9 +60,9 @@ def show_mesh(
 
         >>> face = CanonicalFace.default()
         >>> mesh = FaceMesh(face.vertices[None], image_size=face.size, topology=face.topology)
-        >>> figure = show_mesh(face.image, mesh, regions=["nose"], title="the drawn face")
+        >>> figure = show_mesh(face.image, mesh, regions=["nose_tip"], title="the drawn face")
         >>> [text.get_text() for text in figure.legends[0].get_texts()]
-        ['seen (468 of 468 vertices)', 'nose']
+        ['seen (468 of 468 vertices)', 'nose_tip']
     """
     faces = photo.faces if faces is None and isinstance(photo, FaceRecord) else faces
     shown: Any = photo.image if isinstance(photo, FaceRecord) else photo
@@ -73,7 +73,7 @@ def show_mesh(
     named = face_of(mesh) if canonical_face is None else canonical_face
     names = _region_names(regions, named)
     height, width = picture.shape[:2]
-    figure = Figure(figsize=(4.6, min(max(4.6 * height / width, 2.5), 8)), dpi=200, layout="constrained")
+    figure = ShownFigure(figsize=(4.6, min(max(4.6 * height / width, 2.5), 8)), dpi=200, layout="constrained")
     axis = figure.subplots()
     axis.imshow(picture, extent=(0, width, height, 0), interpolation="antialiased")
     draw_meshes(axis, mesh, named, names, inches=4.6)

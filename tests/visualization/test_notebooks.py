@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 import captum_canonical as cc
 from benchmark_tools import Net
 from captum_canonical import visualization
+from dataset_tools import CornerAligner, write_photos
 from face_tools import mesh_of, noise
 
 FACE = cc.CanonicalFace.default(32)
@@ -40,7 +43,15 @@ def strata() -> dict[str, cc.ModelSaliency]:
     return cc.ModelSaliency.from_maps(MAPS, None, FACE, group=["a", "b"]).strata("group")
 
 
+def sheet() -> Figure:
+    with tempfile.TemporaryDirectory() as folder:
+        write_photos(Path(folder), 2)
+        return visualization.contact_sheet(cc.AlignedFaces(folder, CornerAligner(), size=16))
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "contact_sheet": lambda: sheet(),
+    "show_mesh": lambda: visualization.show_mesh(FACE.image, mesh_of(FACE, 1)),
     "show_canonical": lambda: visualization.show_canonical(MAPS[:1], FACE),
     "show_on_photo": lambda: visualization.show_on_photo(MAPS[:1], noise(1, 32)[0]),
     "montage": lambda: visualization.montage({"a": MAPS}, noise(2, 32)),
