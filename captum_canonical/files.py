@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -175,3 +176,12 @@ def read_json(path: Path, checked: bool = False) -> dict[str, Any] | None:
     if checked and not is_undamaged(value):
         raise CanonicalError(f"{path}: expected the contents as they were written, but their checksum is another one.")
     return value
+
+
+def file_digest(path: str | PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

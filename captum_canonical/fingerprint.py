@@ -8,12 +8,13 @@ value                           what is compared
 ==============================  ========================================================================================
 None, bool, int, float, str,    type and value; numbers of numpy count as those of Python. In a fingerprint 1, 1.0, True
 bytes, complex, dtype, device   and "1" differ; through JSON, True, 1 and 1.0 are equal numbers
-list, tuple, dict, set          the type and the members; the order of a dict or set does not count. Through JSON, a
-                                tuple is a list and keys are texts
+list, tuple, dict, set          the type and the members; of a dict the order counts in networks only, of a set never.
+                                Through JSON, a tuple is a list and keys are texts
+any of these of a user's class  in networks the class and attributes, besides
 tensor, array                   dtype, shape and values, wherever they are kept; a tensor and an array may be equal
 ``pathlib.Path``                the contents of a file; the path itself where there is no such file
 enum                            class and name
-dataclass                       class and fields
+dataclass                       class, fields and other attributes
 ``__fingerprint__``             class and what this method of the object returns
 attribution of Captum           class and settings (public attributes, and private ones that are plain values), without
                                 the network and without settings that are None
@@ -23,9 +24,9 @@ attribution of Captum           class and settings (public attributes, and priva
 function                        of the user: code (not its comments and lines), defaults, captured values, the globals
                                 that it reads and functions that it calls; not what it imports when it is called. Of
                                 an installed package: name and version
-class                           of the user: name, methods as functions, and attributes, of its bases too, but not
-                                ``__init__``. Of an installed package: name and version
-module of Python, logger        the name
+class                           of the user: name, methods as functions, and attributes, of its bases too; ``__init__``
+                                where the class itself is held. Of an installed package: name and version
+module of Python, logger        the name; in networks of a user's module what it defines
 any other object                class and attributes, private ones too, except ``functools.cached_property``; where
                                 not all state is in ``__dict__``, what pickle keeps of it
 an object that pickle refuses   the name of the class only; ``complete=True`` is an error here, which names the part
@@ -43,7 +44,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from enum import Enum
-from os import PathLike
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -54,14 +54,16 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_canonical.errors import CanonicalError
-from captum_canonical.files import open_regular
+from captum_canonical.files import file_digest
 from captum_canonical.functions import (
     attributes_of,
     class_parts,
     installed_version,
     is_known_by_name,
     module_settings,
+    parts_beside_value,
     parts_of,
+    plain_array,
     script_parts,
 )
 
@@ -119,11 +121,7 @@ def describe(
 
 def array_digest(array: Tensor | np.ndarray) -> str:
     """SHA-256 of an array's dtype, shape and values, in hexadecimal digits; the same for a tensor and an array."""
-    if isinstance(array, Tensor):
-        dense = array.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        content = dense.reshape(-1).view(torch.uint8).numpy()
-    else:
-        content = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    content = plain_array(array)
     digest = hashlib.sha256(f"{_dtype_name(array)} {tuple(array.shape)} ".encode())
     digest.update(content.tobytes())
     return digest.hexdigest()
@@ -132,15 +130,6 @@ def array_digest(array: Tensor | np.ndarray) -> str:
 def _dtype_name(array: Tensor | np.ndarray) -> str:
     dtype = array.dtype if isinstance(array, Tensor) else array.dtype.newbyteorder("=")
     return str(dtype).removeprefix("torch.")
-
-
-def file_digest(path: str | PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def network_digest(network: Callable[..., Any]) -> str:
@@ -172,10 +161,15 @@ class _Walk:
     network: object
     strict: bool
     complete: bool = False
-    known: dict[int, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
-    """id -> the object, so that no other one gets its number, and its description."""
+    known: dict[tuple[int, bool], tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+    """id and ``made`` -> the object, so that no other one gets its number, and its description."""
 
     def of(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
+        found = self._of(value, place, outer)
+        more = parts_beside_value(value) if self.complete and id(value) not in outer else None
+        return [found, self.of(more, place, (*outer, id(value)))] if more else found
+
+    def _of(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
         if isinstance(value, Enum):
             return _Words(f"{self._class(value)}.{value.name}")
         if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
@@ -194,7 +188,7 @@ class _Walk:
     def _container(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
         if isinstance(value, Mapping):
             keys = {key: key if isinstance(key, _PLAIN) else _Words(repr(self.of(key, place, outer))) for key in value}
-            ordered = sorted(value, key=lambda key: repr(keys[key]))
+            ordered = list(value) if self.complete else sorted(value, key=lambda key: repr(keys[key]))
             return {keys[key]: self.of(value[key], f"{place}[{key!r}]", outer) for key in ordered}
         if isinstance(value, (list, tuple)):
             members = [self.of(each, f"{place}[{number}]", outer) for number, each in enumerate(value)]
@@ -222,17 +216,19 @@ class _Walk:
             return {"class": self._class(value), **described}
         if self.strict:
             return self._opaque(value, place)
-        if isinstance(value, (ModuleType, logging.Logger)):
+        opened = self.complete and isinstance(value, ModuleType) and installed_version(value.__name__) is None
+        if isinstance(value, (ModuleType, logging.Logger)) and not opened:
             return _Words(f"{type(value).__qualname__} {getattr(value, '__name__', '')}")
         name = getattr(value, "__qualname__", type(value).__qualname__)
-        digest = self._digest(value, place, outer)
+        digest = self._digest(value, place, outer, made=isinstance(value, type))
         return _Words(f"{name} {digest}" if digest else name)
 
     def _settings(self, value: Any) -> Mapping[str, Any] | None:
         if isinstance(value, type):
             return None
         if dataclasses.is_dataclass(value):
-            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return fields if self.strict else fields | (attributes_of(value) or {})
         if self.strict:
             return attributes_of(value)
         if isinstance(value, Attribution):
@@ -262,27 +258,28 @@ class _Walk:
         return _Words(getattr(value, "__qualname__", kind.__qualname__))
 
     # ------------------------------------------------------------------------------- what only its digest is kept of
-    def _digest(self, value: Any, place: str, outer: tuple[int, ...]) -> str:
+    def _digest(self, value: Any, place: str, outer: tuple[int, ...], made: bool = False) -> str:
         """Of :meth:`decisive`, short; empty where the name says all."""
-        if id(value) not in self.known:
-            self.known[id(value)] = value, "loop"  # for what holds itself
-            found = self.decisive(value, place, outer)
+        key = id(value), made
+        if key not in self.known:
+            self.known[key] = value, "loop"  # for what holds itself
+            found = self.decisive(value, place, outer, made)
             text = "" if found is None else hashlib.sha256(repr(found).encode()).hexdigest()[:_SHORT]
-            self.known[id(value)] = value, text
-        return str(self.known[id(value)][1])
+            self.known[key] = value, text
+        return str(self.known[key][1])
 
-    def decisive(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
+    def decisive(self, value: Any, place: str, outer: tuple[int, ...], made: bool = False) -> Any:
         """All that decides what a network, a function, a class or any other object computes."""
         if isinstance(value, nn.Module):
             return self._modules(value, place, outer)
         if is_known_by_name(value):
             return installed_version(value.__module__ or "builtins") or None
-        parts = class_parts(value) if isinstance(value, type) else parts_of(value)
+        parts = class_parts(value, made) if isinstance(value, type) else parts_of(value)
         if parts is not None:
             return self.of(parts, place, outer) if parts else None
         if (attributes := attributes_of(value)) is None:
             return self._pickled(value, place, outer)
-        return [self.of(type(value), place, outer), self.of(attributes, place, outer)]
+        return [self._class(value), self.of(dict(sorted(attributes.items())), place, outer)]
 
     def _pickled(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
         try:

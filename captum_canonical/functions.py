@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dis
 import functools
 import hashlib
@@ -10,10 +11,12 @@ import pickletools
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,12 +26,13 @@ VERSIONED_ELSEWHERE = {"torch", "numpy", "captum", OWN}
 
 BOOKKEEPING = {
     *("__init__", "__new__", "__post_init__", "__doc__", "__module__", "__dict__", "__weakref__", "__annotations__"),
-    *("__qualname__", "__repr__", "__str__", "__eq__", "__hash__", "__reduce__", "__reduce_ex__", "__getstate__"),
+    *("__qualname__", "__repr__", "__str__", "__hash__", "__reduce__", "__reduce_ex__", "__getstate__"),
     *("__setstate__", "__fingerprint__", "__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__"),
     *("__firstlineno__", "__static_attributes__", "__match_args__", "__slots__", "__dataclass_fields__"),
     *("__dataclass_params__", "__annotations_cache__", "__annotate_func__", "__replace__", "__init_subclass__"),
 }
 """Attributes of classes that decide nothing about the values that their instances compute."""
+_MAKERS = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__dataclass_fields__"}
 
 
 def installed_version(module: str) -> str | None:
@@ -88,7 +92,14 @@ def parts_of(function: Any) -> dict[str, Any] | None:
         own = getattr(function, "__self__", None)
         return {"name": function.__qualname__, "self": None if isinstance(own, ModuleType) else own}
     if isinstance(function, functools.partial):
-        return {"function": function.func, "arguments": function.args, "keywords": function.keywords}
+        keywords = dict(sorted(function.keywords.items()))
+        return {"function": function.func, "arguments": function.args, "keywords": keywords}
+    if isinstance(function, ModuleType):
+        return {name: each for name, each in sorted(vars(function).items()) if name[:2] != "__"}
+    return _of_wrapper(function)
+
+
+def _of_wrapper(function: Any) -> dict[str, Any] | None:
     if isinstance(function, property):
         return {"get": function.fget, "set": function.fset}
     if isinstance(function, functools.cached_property):
@@ -115,7 +126,7 @@ def _of_python(function: FunctionType) -> dict[str, Any]:
         "defaults": function.__defaults__,
         "keywords": function.__kwdefaults__,
         "captured": dict(zip(function.__code__.co_freevars, cells, strict=True)),
-        "attributes": {name: each for name, each in vars(function).items() if name != "__wrapped__"},
+        "attributes": {name: each for name, each in sorted(vars(function).items()) if name != "__wrapped__"},
         "globals": dict(_globals_of(function.__code__, function.__globals__)),
     }
 
@@ -134,13 +145,58 @@ def code_parts(code: CodeType, doc: str | None = None) -> list[Any]:
     ]
 
 
-def class_parts(kind: type) -> dict[str, Any]:
-    """Functions and values that the user's classes among the bases of a class define."""
+def class_parts(kind: type, made: bool = False) -> dict[str, Any]:
+    """Functions and values that the user's classes among the bases of a class define.
+
+    Args:
+        kind: the class.
+        made: whether instances may be made of it later, so that what makes them counts, too.
+
+    Example::
+
+        >>> class Gain:
+        ...     factor = 2
+        ...     def __init__(self, unit=1):
+        ...         self.unit = unit
+        >>> list(class_parts(Gain)), list(class_parts(Gain, made=True))
+        (['factor'], ['__init__', 'factor'])
+    """
+    left_out = BOOKKEEPING - (_MAKERS if made else set())
     found: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         if installed_version(base.__module__) is None:
-            found |= {name: each for name, each in vars(base).items() if name not in BOOKKEEPING}
-    return found
+            found |= {name: each for name, each in vars(base).items() if name not in left_out}
+    if type(kind) is not type and installed_version(type(kind).__module__) is None:
+        found["metaclass"] = type(kind)
+    return dict(sorted(found.items()))
+
+
+def parts_beside_value(value: Any) -> dict[str, Any] | None:
+    """What a number, text, container or member of an enumeration holds beside its value, None where there is nothing.
+
+    Example::
+
+        >>> parts_beside_value({"a": 1}), list(parts_beside_value(collections.defaultdict(list)))
+        (None, ['default'])
+    """
+    kind = type(value)
+    if isinstance(value, collections.defaultdict):
+        return {"default": value.default_factory}
+    if not isinstance(value, (int, float, str, Mapping, list, tuple, set, frozenset, Enum)):
+        return None
+    if installed_version(kind.__module__) is not None:
+        return None
+    return {"class": kind, **(vars(value) if hasattr(value, "__dict__") and not isinstance(value, Enum) else {})}
+
+
+def plain_array(array: Tensor | np.ndarray) -> np.ndarray:
+    """A tensor of any layout, quantised or not, as the bytes of its numbers; an array in the order of this machine."""
+    if isinstance(array, np.ndarray):
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    dense = array.detach().cpu()
+    dense = dense.dequantize() if dense.is_quantized else dense
+    dense = dense if dense.layout == torch.strided else dense.to_dense()
+    return dense.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def attributes_of(value: Any) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import functools
 import math
 import subprocess
@@ -114,7 +116,43 @@ def remembered(x: float) -> float:
     return x
 
 
+def held(source: str) -> nn.Module:
+    """A network that uses the ``k`` of this source."""
+    space: dict[str, Any] = {"__name__": "made_by_a_test", "collections": collections, "dataclasses": dataclasses}
+    exec(f"import enum, types\n{source}", space)
+    return network_of("return x * float(k)", k=space["k"])
+
+
+def quantised(scale: float) -> nn.Module:
+    network = layers()
+    with torch.no_grad():
+        network[0].weight.mul_(scale)
+    return torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, torch.qint8)
+
+
+HELD = {  # what a value is of beside its number, its members or its name
+    "an enumeration's value": "class E(enum.Enum):\n  A = {}\nk = E.A",
+    "an enumeration's method": "class E(enum.Enum):\n  A = 1\n  def f(self): return {}\nk = E.A",
+    "a method of a number": "class S(float):\n  def f(self): return {}\nk = S(1)",
+    "a method of a tuple": "class S(collections.namedtuple('S', 'a')):\n  def f(self): return {}\nk = S(1)",
+    "an attribute of a dict": "class S(dict): pass\nk = S(a=1)\nk.z = {}",
+    "no field of a dataclass": "k = dataclasses.make_dataclass('S', ['a'])(1)\nk.z = {}",
+    "the order of a dict": "k = dict([(1, abs), (2, min)][::-1 if {} == 2 else 1])",
+    "the default of a dict": "k = collections.defaultdict(lambda: {})",
+    "a module": "k = types.ModuleType('of_a_test')\nk.z = {}",
+    "a metaclass": "class T(type):\n  def f(c): return {}\nclass k(metaclass=T): pass",
+    "what an instance made later holds": "class k:\n  def __init__(self): self.z = {}",
+    "what is equal": "class S:\n  def __eq__(self, o): return {}\nk = S()",
+}
+
+
 PAIRS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    **{
+        name: (lambda code=code: held(code.format(1)), lambda code=code: held(code.format(2)))
+        for name, code in HELD.items()
+    },
+    "scale of quantised weights": (lambda: quantised(1.0), lambda: quantised(2.0)),
+    "sparse tensor": (lambda: Net(scale=torch.eye(2).to_sparse()), lambda: Net(scale=2 * torch.eye(2).to_sparse())),
     "function in an attribute": (Net, lambda: Net(torch.tanh)),
     "lambda in an attribute": (lambda: Net(lambda x: x * 2), lambda: Net(lambda x: x * 3)),
     "private number": (Net, lambda: Net(scale=2.0)),

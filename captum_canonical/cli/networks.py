@@ -24,7 +24,7 @@ from torch import nn
 from captum_canonical.cli.network_files import EXPORTED, WEIGHTS, first_line, load_exported, load_script, load_weights
 from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.errors import CanonicalError, MissingDependencyError
-from captum_canonical.fingerprint import file_digest
+from captum_canonical.files import file_digest
 from captum_canonical.plugins import Registry
 
 _REFERENCE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")

@@ -16,7 +16,7 @@ from captum_canonical.data.label_table import LabelTable, table_of
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.photo_files import is_photo
-from captum_canonical.fingerprint import file_digest
+from captum_canonical.files import file_digest
 from captum_canonical.plugins import ALIGNERS
 
 

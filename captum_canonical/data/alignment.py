@@ -26,7 +26,7 @@ from captum_canonical.errors import (
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import Photo, fraction_of, load_photo
 from captum_canonical.faces.quality import QUALITY, Limits, beyond_limits, with_quality
-from captum_canonical.fingerprint import file_digest
+from captum_canonical.files import file_digest
 
 NO_FACE, NOT_ALIGNED, UNREADABLE, LOW_QUALITY = "no face", "not aligned", "unreadable", "low quality"
 Find = Callable[[int, PhotoRow, np.ndarray], FaceMesh]
