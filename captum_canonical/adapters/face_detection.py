@@ -169,10 +169,18 @@ def _parts(numbers: Sequence[int], images: Sequence[np.ndarray]) -> Iterator[lis
 
 
 def _surest(seen: Mapping[View, list[FoundFace]]) -> View:
-    """The view of the surest direction: without a border, and in tiles, if it shows any face so."""
-    surest = max(seen, key=lambda view: max((face.score * face.presence for face in seen[view]), default=0))
-    same = [View(surest.quarters, tiled=True), View(surest.quarters), surest]
-    return next((view for view in same if seen.get(view)), surest)
+    """The view in which the surest face stands upright: in tiles, or without a border, if it shows any face so.
+
+    That may be another view than the one in which the face is surest: profiles are found lying on their side as well.
+    """
+    surest = {view: max(faces, key=lambda face: face.score * face.presence) for view, faces in seen.items() if faces}
+    if not surest:
+        return next(iter(seen))
+    best = max(surest, key=lambda view: surest[view].score * surest[view].presence)
+    upright = round(best.quarters - surest[best].tilt / (math.pi / 2)) % 4
+    views = [[View(quarters, tiled=True), View(quarters)] for quarters in (best.quarters, upright)]
+    shown = [next(view for view in each if view in surest) for each in views if any(view in surest for view in each)]
+    return min(shown, key=lambda view: abs(surest[view].tilt), default=best)
 
 
 def disagreement(vertices: np.ndarray, mirrored: np.ndarray) -> float:
