@@ -231,10 +231,13 @@ def csv_text(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         -0.5,
         "a,b",1
     """
+    return "".join(_csv_line([_as_text(field) for field in row]) for row in [names, *rows])
+
+
+def _csv_line(fields: list[Any]) -> str:
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([_as_text(field) for field in row] for row in [names, *rows])
-    return file.getvalue()
+    csv.writer(file, lineterminator="\r\n").writerow(fields)  # puts what holds one of the two in quotation marks
+    return file.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _as_text(field: Any) -> Any:

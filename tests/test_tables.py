@@ -74,6 +74,12 @@ FORMULAS = [
 ]
 
 
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_the_end_of_a_line_inside_a_cell_does_not_begin_a_formula(end: str) -> None:
+    text = csv_text(["name"], [[f"a{end}=1+1"]])
+    assert text == f'name\n"a{end}=1+1"\n'
+
+
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_cells_that_a_spreadsheet_would_run_are_texts(formula: str) -> None:
     text = Table([Column(formula, value="name"), Column("n", value="weight")], [Fruit(formula, 1.0, 1.0, (0, 1))]).csv()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BIT_DEPTHS = (8, 10, 12, 16)  # that wide integers of a photograph may hold
+LEAST_OF_16_BITS = 16  # of 255 levels: what 12 bits in 16 reach stays below
 STRIP = 512  # rows that are converted at once: a large photograph has no second copy in another mode
 SAME_COLOURS = 2  # of 255 levels: what two descriptions of sRGB may differ by
 _PROFILE_MODES = {"RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "L": "L", "LA": "L", "CMYK": "CMYK"}
@@ -41,6 +42,24 @@ def srgb_pixels(image: Image.Image) -> np.ndarray:
         bottom = min(top + STRIP, image.height)
         pixels[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, image.width, bottom)), profile))
     return pixels
+
+
+def has_wide_colours(image: Image.Image) -> bool:
+    """Whether the file of an image that is not loaded yet has 16 bits for each colour, of which Pillow keeps 8."""
+    return image.mode[0] != "I" and any("16" in str(tile[3]) for tile in image.tile)
+
+
+def check_wide_colours(image: Image.Image) -> None:
+    """Refuses a loaded image of 16 bits for each colour which holds fewer bits, that Pillow did not keep.
+
+    Raises:
+        CanonicalError: it is all but black.
+    """
+    ends = [band.getextrema()[1] for band in image.split()[: 1 if image.mode[0] == "L" else 3]]
+    if max(ends) < LEAST_OF_16_BITS:
+        raise CanonicalError(
+            "expected colours that use the range of 16 bits, got values that fewer bits hold; save it with 8 bits."
+        )
 
 
 def _to_rgb(image: Image.Image, profile: EmbeddedProfile | None) -> Image.Image:

@@ -15,7 +15,7 @@ import numpy as np
 
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.mesh import FaceMesh
-from captum_canonical.faces.photo_colours import srgb_pixels
+from captum_canonical.faces.photo_colours import check_wide_colours, has_wide_colours, srgb_pixels
 from captum_canonical.faces.photo_files import EXTENSIONS, FORMATS, PathType, is_photo, open_photo
 
 if TYPE_CHECKING:
@@ -192,7 +192,10 @@ def _decoded(image: Image.Image, factor: int) -> Photo:
     width, height = image.size
     if factor > 1:
         image.draft(image.mode, (width // factor, height // factor))
+    wide = has_wide_colours(image)
     image.load()
+    if wide:
+        check_wide_colours(image)
     orientation = _orientation(image)
     pixels = srgb_pixels(image)
     image.close()  # before another copy is made

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.photo_colours import STRIP
 from captum_canonical.faces.photos import read_photo
 from icc_tools import SRGB_COLORANTS, grey_profile, needs_format, rgb_profile
@@ -90,3 +93,25 @@ def test_strips_join(tmp_path: Path) -> None:
     tall = np.random.default_rng(1).integers(0, 256, (2 * STRIP + 3, 2, 3), dtype=np.uint8)
     np.testing.assert_array_equal(saved(tmp_path / "tall.png", tall, None), tall)
     np.testing.assert_allclose(saved(tmp_path / "p.png", tall, rgb_profile()), srgb_of_linear(tall / 255), atol=1.5)
+
+
+def wide_png(pixels: np.ndarray) -> bytes:
+    """A PNG file of (H, W, 3) colours with 16 bits each, which Pillow does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_colours_of_16_bits_that_hold_fewer_are_refused_instead_of_black(tmp_path: Path, noise: np.ndarray) -> None:
+    """Pillow keeps the upper 8 bits, so that nothing is left to scale."""
+    (tmp_path / "16.png").write_bytes(wide_png(noise.astype(int) * 257))
+    np.testing.assert_array_equal(read_photo(tmp_path / "16.png"), noise)
+    for bits in (8, 10, 12):
+        (tmp_path / "few.png").write_bytes(wide_png(noise.astype(int) * (2**bits - 1) // 255))
+        with pytest.raises(CanonicalError, match="few.png: expected colours that use the range of 16 bits"):
+            read_photo(tmp_path / "few.png")
