@@ -81,8 +81,8 @@ def as_tuple(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             f"inputs: expected a tensor or a tuple of tensors, got {type(inputs).__name__}; of a "
             "data set or loader, pass one batch at a time, or use explain_dataset."
         )
-    if any(x.is_meta for x in inputs):
-        raise CanonicalError("inputs: expected tensors with values, got some on the device meta, which have none.")
+    if any(x.is_meta or x.layout != torch.strided or x.is_complex() for x in inputs):
+        raise CanonicalError("inputs: expected real tensors with values, got some that are complex, sparse or meta.")
     sizes = [len(x) if x.ndim else 0 for x in inputs]
     if len(set(sizes)) != 1 or sizes[0] == 0:
         raise CanonicalError(f"inputs: expected one batch size of at least 1 in all inputs, got {sizes}.")

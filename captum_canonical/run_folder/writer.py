@@ -21,6 +21,7 @@ from captum_canonical.run_folder.layout import (
     MAPS,
     RunFiles,
     record_file,
+    record_files,
     record_line,
     row_checksums,
 )
@@ -39,6 +40,8 @@ def begin_run(root: Path, manifest: Manifest, canonical_face: CanonicalFace) -> 
         CanonicalError: the folder holds a run with other settings, or cannot be written to.
     """
     files = RunFiles(root, manifest.count, manifest.size)
+    if (root / MANIFEST).exists() and not any(path.stat().st_size for path in record_files(root)):
+        (root / MANIFEST).unlink()  # nothing was finished, as by a call with a mistake in it: nothing to go on with
     if (root / MANIFEST).exists():
         check_same(root, Manifest.read(root / MANIFEST), manifest)
         files.maps.check()

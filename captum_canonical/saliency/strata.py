@@ -149,7 +149,10 @@ def _edges(name: str, numbers: np.ndarray, bins: int | Sequence[float]) -> list[
         if bins < 1 or not len(finite):
             raise CanonicalError(f"strata: expected at least one bin and a number in {name!r}, got {bins} and none.")
         return np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1))).tolist() * (1 if np.ptp(finite) else 2)
-    edges = [float(edge) for edge in bins]
+    try:
+        edges = [float(edge) for edge in bins]
+    except (TypeError, ValueError):
+        raise CanonicalError(f"bins: expected how many there are, or their edges as numbers, got {bins!r}.") from None
     if len(edges) < 2 or any(high <= low for low, high in pairwise(edges)):
         raise CanonicalError(f"strata: expected at least two rising edges of bins of {name!r}, got {edges}.")
     return edges

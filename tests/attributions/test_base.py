@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from captum.attr import LayerGradCam, NoiseTunnel, Saliency
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from captum_canonical.attributions.base import networks_of, on_face, run_attribution
+from captum_canonical.attributions.base import as_tuple, networks_of, on_face, run_attribution
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.errors import CanonicalError
@@ -81,3 +81,9 @@ def test_networks_and_layers_of_methods_inside_others() -> None:
     method = CanonicalProjector(NoiseTunnel(LayerGradCam(net, net[0])))
     assert {id(part) for part in networks_of(method)} == {id(net), id(net[0])}
     assert networks_of(Saliency(lambda x: x)) == []
+
+
+@pytest.mark.parametrize("wrong", [torch.rand(1, 3, 4, 4) + 0j, torch.rand(1, 3, 4, 4).to_sparse()])
+def test_complex_and_sparse_images_are_an_error(wrong: Tensor) -> None:
+    with pytest.raises(CanonicalError, match="expected real tensors with values"):
+        as_tuple(wrong)

@@ -117,6 +117,15 @@ def test_a_call_in_which_everything_fails_says_why_at_once(tmp_path: Path) -> No
     explain(tmp_path / "run")  # the mistake put right, the same folder serves
 
 
+def test_a_mistake_in_an_argument_does_not_block_the_folder(tmp_path: Path) -> None:
+    """Nothing was finished with the wrong settings, so that there is nothing to keep them for."""
+    with pytest.raises(cc.CanonicalError, match="every photograph of the first batch fails: patch_size"):
+        explain(tmp_path / "run", patch_size=-1)
+    assert explain(tmp_path / "run").n == COUNT
+    with pytest.raises(cc.CanonicalError, match="differ in arguments.patch_size: 7 there, 5 now"):
+        explain(tmp_path / "run", patch_size=5)
+
+
 def test_bad_files_duplicates_and_files_that_go_away(tmp_path: Path) -> None:
     """The sorts that test_dataset_bad_files knows, on to the result."""
     photos = write_photos(tmp_path / "photos", 6, "jpg")

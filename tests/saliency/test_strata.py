@@ -150,3 +150,9 @@ def test_texts_have_no_bins() -> None:
     for by, records in (("group", {"group": ["a", None, "b"]}), (["a", "b", 1], {})):
         with pytest.raises(CanonicalError, match=r"bins: expected numbers in .*got 'a'; texts are strata without bins"):
             strata_of(records, 3, by, 2)
+
+
+@pytest.mark.parametrize("bins", [2.5, ["low", "high"], "ab"])
+def test_bins_that_are_no_numbers_are_an_error(bins: Any) -> None:
+    with pytest.raises(CanonicalError, match="bins: expected how many there are, or their edges"):
+        strata_of({"score": [0.1, 0.7]}, 2, "score", bins)
