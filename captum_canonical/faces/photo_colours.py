@@ -55,8 +55,8 @@ def check_wide_colours(image: Image.Image) -> None:
     Raises:
         CanonicalError: it is all but black.
     """
-    ends = [band.getextrema()[1] for band in image.split()[: 1 if image.mode[0] == "L" else 3]]
-    if max(ends) < LEAST_OF_16_BITS:
+    colours = np.asarray(image)[..., : 1 if image.mode[0] == "L" else 3]  # without the transparency
+    if colours.max() < LEAST_OF_16_BITS:
         raise CanonicalError(
             "expected colours that use the range of 16 bits, got values that fewer bits hold; save it with 8 bits."
         )

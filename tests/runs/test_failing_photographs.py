@@ -122,7 +122,7 @@ def test_a_mistake_in_an_argument_does_not_block_the_folder(tmp_path: Path) -> N
     with pytest.raises(cc.CanonicalError, match="every photograph of the first batch fails: patch_size"):
         explain(tmp_path / "run", patch_size=-1)
     assert explain(tmp_path / "run").n == COUNT
-    with pytest.raises(cc.CanonicalError, match="differ in arguments.patch_size: 7 there, 5 now"):
+    with pytest.raises(cc.CanonicalError, match=r"differ in arguments\.patch_size: 7 there, 5 now"):
         explain(tmp_path / "run", patch_size=5)
 
 
