@@ -179,7 +179,7 @@ def _number(value: Any) -> int | float | tuple[int, ...] | None:
     if isinstance(value, tuple) and value and all(isinstance(each, Integral) for each in value):
         return tuple(int(each) for each in value)
     if isinstance(value, Integral):
-        return int(value)
+        return int(value) if abs(int(value)) < 2**63 else None  # what a tensor holds
     return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
 

@@ -46,7 +46,7 @@ def srgb_pixels(image: Image.Image) -> np.ndarray:
 
 def has_wide_colours(image: Image.Image) -> bool:
     """Whether the file of an image that is not loaded yet has 16 bits for each colour, of which Pillow keeps 8."""
-    return image.mode[0] != "I" and any("16" in str(tile[3]) for tile in image.tile)
+    return image.mode[0] != "I" and any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def check_wide_colours(image: Image.Image) -> None:

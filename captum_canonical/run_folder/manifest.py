@@ -95,7 +95,7 @@ class Manifest:
             "number of photographs": self.count,
             "size of the maps": list(self.size),
             "network": self.network,
-            "photographs": self.data,
+            "photographs, their order, meshes or targets": self.data,
         }
 
 
