@@ -40,6 +40,7 @@ NAMES = [
     "benchmark",
     "compare_groups",
     "compare_models",
+    "data",
     "explain_dataset",
     "faithfulness",
     "model_randomization",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -252,3 +253,16 @@ def test_template_and_box_of_the_face_are_different_crops(face: CanonicalFace, t
     torch.testing.assert_close(by[1][0].image, by[3][0].image)
     part, _ = crop_to_face(painted(mesh, 4), mesh, 0.25, 112)
     torch.testing.assert_close(by[0][0].image * 255, torch.from_numpy(part).permute(2, 0, 1).float())
+
+
+# -------------------------------------------------------------------------------------------------- what is measured
+def test_the_how_to_has_the_figures_that_were_measured() -> None:
+    root = Path(__file__).resolve().parents[2]
+    measured = json.loads((root / "benchmarks/results/verification.json").read_text())
+    share = {(row["network"], row["crop"]): f"{100 * np.mean(row['folds']):.1f} %" for row in measured["rows"]}
+    page = (root / "docs/howto/own-network.md").read_text()
+    crops = {'`"arcface"`': "arcface", '`"dlib"`': "dlib", '`"face"`': "face", '`"face"`, `margin=0.01`': "face, tight"}
+    for written, crop in crops.items():
+        line = f"| {written} | {share['mobilefacenet', crop]} | {share['face_recognition', crop]} |"
+        assert line in page, line
+    assert np.mean(next(row["folds"] for row in measured["rows"] if row["crop"] == "arcface")) >= 0.99
