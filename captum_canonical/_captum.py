@@ -66,7 +66,7 @@ def as_output(output: Any) -> Any:
     """
     if isinstance(output, (list, tuple)) and output and all(_is_number(each) for each in output):
         return torch.stack([torch.as_tensor(each) for each in output])
-    if isinstance(output, np.ndarray) and output.dtype.kind in "biuf":
+    if isinstance(output, np.ndarray) and output.dtype.kind in "biuf" and not np.ma.is_masked(output):
         return torch.from_numpy(np.array(output, dtype=output.dtype.newbyteorder("=")))  # a copy that may be written
     return torch.as_tensor(output) if _is_number(output) else output
 

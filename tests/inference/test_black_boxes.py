@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import captum_canonical as cc
+from captum_canonical._captum import as_output
 from captum_canonical.inference.scorer import Scorer
 from face_tools import mesh_of, noise
 
@@ -72,3 +73,9 @@ def test_a_run_of_a_black_box(tmp_path: Path) -> None:
     arrays, tensors = run("arrays", TABLES["array"]), run("tensors", scores)
     assert_close(arrays.mean, tensors.mean)
     assert arrays.records["predicted"] == tensors.records["predicted"]
+
+
+def test_masked_scores_are_no_scores() -> None:
+    scores = np.ones((2, 2))
+    assert isinstance(as_output(np.ma.masked_array(scores, mask=False)), torch.Tensor)
+    assert not isinstance(as_output(np.ma.masked_array(scores, mask=[[1, 0], [0, 0]])), torch.Tensor)

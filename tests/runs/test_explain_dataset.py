@@ -226,7 +226,7 @@ def test_one_weight_one_pixel_or_one_label_is_another_run(finished: Path) -> Non
     for place, changed in enumerate((images.clone(), labels.clone())):
         changed.view(-1)[-1] += 1
         data = (changed, faces, labels) if place == 0 else (images, faces, changed)
-        with pytest.raises(cc.CanonicalError, match="photographs: "):
+        with pytest.raises(cc.CanonicalError, match="photographs, their order, meshes or targets: "):
             explain(finished, data=data)
 
 

@@ -54,6 +54,6 @@ def test_labels_decide_nothing_but_targets_do(tmp_path: Path) -> None:
     assert not seen and set(result.records["group"]) == {None} and "old" not in str(result.run.photographs)
     other = labelled()
     other.targets[3] = 1 - other.targets[3]
-    with pytest.raises(cc.CanonicalError, match="photographs: "):
+    with pytest.raises(cc.CanonicalError, match="photographs, their order, meshes or targets: "):
         explain(tmp_path / "run", data=other)
     assert set(cc.ModelSaliency.open(tmp_path / "run").records["group"]) == {None}
