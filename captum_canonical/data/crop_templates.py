@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from types import MappingProxyType
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical.adapters.landmarks import FIVE_POINTS, LANDMARKS_OF, TOPOLOGY_OF
-from captum_canonical.checks import check_integer, check_number, check_size
+from captum_canonical.checks import check_integer, check_number, check_several, check_size
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.images import check_one_face
 from captum_canonical.faces.mesh import FaceMesh
@@ -73,6 +73,8 @@ class CropTemplate:
             points = ()
         if len(points) < 2 or not np.isfinite(points).all():
             raise CanonicalError(f"CropTemplate.points: expected two or more finite pairs (x, y), got {self.points!r}.")
+        if len(set(points)) < 2:
+            raise CanonicalError(f"CropTemplate.points: expected points in different places, got {self.points!r}.")
         if self.landmarks is not None and self.vertices is not None:
             raise CanonicalError("CropTemplate: expected either landmarks= or vertices=, got both.")
         by_vertices = self.vertices is not None
@@ -202,12 +204,14 @@ def pair_of(size: int | tuple[int, int]) -> tuple[int, int]:
     return check_size("size", (size, size) if isinstance(size, Integral) else size)
 
 
-def _groups(value: Groups | None, name: str, most: int | None) -> tuple[tuple[int, ...], ...]:
+def _groups(value: Any, name: str, most: int | None) -> tuple[tuple[int, ...], ...]:
     if value is None:
         return FIVE_POINTS
-    groups = [(each,) if isinstance(each, Integral) else tuple(each) for each in value]  # type: ignore[arg-type]
+    what = f"CropTemplate.{name}"
+    points = check_several(what, value.tolist() if isinstance(value, Tensor) else value, "indices, or of several each")
+    groups = [tuple(each) if isinstance(each, Iterable) else (each,) for each in points]
     if not all(groups):
-        raise CanonicalError(f"CropTemplate.{name}: expected at least one index for each point, got {value!r}.")
+        raise CanonicalError(f"{what}: expected at least one index for each point, got {value!r}.")
     return tuple(tuple(check_integer(name, index, 0, most) for index in group) for group in groups)
 
 

@@ -9,12 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from captum_canonical.data.photo_list import LeftOut
+from captum_canonical.data.photo_list import LeftOut, checked_path
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.photo_files import EXTENSIONS
 from captum_canonical.files import read_regular
@@ -168,11 +169,17 @@ def _text_of(file: Path) -> str:
     try:
         content = read_regular(file)
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # "Unicode text" of a spreadsheet
-        return content.decode("utf-16" if wide else "utf-8-sig")
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise CanonicalError(f"{file}: expected text in UTF-8 ({error}); save it with that encoding.") from error
     except OSError as error:
         raise CanonicalError(f"{file}: the file cannot be read as CSV ({error}).") from error
+    if "\0" in text:
+        raise CanonicalError(
+            f"{file}: expected text in UTF-8, got zero bytes, as in UTF-16 without its mark or in a file that is no "
+            "text; save it with that encoding."
+        )
+    return text
 
 
 def _read_csv(file: Path, text: str, delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:
@@ -212,3 +219,20 @@ def table_of_frame(frame: Any) -> RawTable:
     lines = zip(*(once.get(name, nothing) for name in header), strict=True)
     body = [(f"row {number}", cells) for number, cells in enumerate(lines)]
     return RawTable("source", [("header", header), *body], Path())
+
+
+def photo_paths(raw: RawTable, name: str) -> list[str]:
+    """The cells of the column of paths.
+
+    Raises:
+        CanonicalError: there is no such column, or more than one, or a cell is empty.
+    """
+    header = raw.header or []
+    if header.count(name) != 1:
+        wanted = f"{name!r} once" if name in header else f"{name!r}"
+        lower = {each.lower(): each for each in header}
+        close = [] if name in header else get_close_matches(name.lower(), lower, n=1)
+        hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
+        how = "Name it by path= (columns={'path': ...} of AlignedFaces)."
+        raise CanonicalError(f"{raw.name}: expected a column {wanted}, got {header}{hint} {how}")
+    return [checked_path(cell, origin) for cell, origin in zip(raw.columns[name], raw.origins, strict=True)]

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from captum_canonical.data.fairface_ages import AGES, repaired_ages
-from captum_canonical.data.label_files import Lazy, RawTable
-from captum_canonical.data.photo_list import NO_LABEL, LeftOut, checked_path
+from captum_canonical.data.label_files import Lazy, RawTable, photo_paths
+from captum_canonical.data.photo_list import NO_LABEL, LeftOut
 from captum_canonical.errors import CanonicalError
 
 GENDERS = ("Male", "Female")
@@ -91,6 +91,22 @@ def named(values: Sequence[Any], classes: tuple[str, ...]) -> LabelColumn:
     return LabelColumn([spelt.get(str(each).casefold(), each) for each in values], classes=classes)
 
 
+def _usable(
+    raw: RawTable, label: Callable[[Sequence[Any]], Any], expected: str
+) -> tuple[list[str], list[str], list[Any], list[LeftOut]]:
+    """Names, origins and labels of the lines that have a label, and the other lines."""
+    lines = [(cells, origin, label(cells)) for origin, cells in raw.body]
+    unused = [
+        LeftOut(raw.folder / str(cells[0]), f"expected {expected}, got {' '.join(map(str, cells))!r}.", NO_LABEL)
+        for cells, _, known in lines
+        if known is None
+    ]
+    good = [(str(cells[0]), origin, known) for cells, origin, known in lines if known is not None]
+    if not good:
+        raise CanonicalError(f"{raw.name}: {unused[0].reason if unused else 'expected photographs, got none.'}")
+    return [name for name, _, _ in good], [origin for _, origin, _ in good], [known for *_, known in good], unused
+
+
 # ---------------------------------------------------------------------------------------------------------- CelebA
 def _fits_celeba(raw: RawTable) -> bool:
     if raw.header is None:
@@ -109,7 +125,7 @@ def _read_celeba(raw: RawTable, path: str | None) -> Labels:
         return _read_celeba_list(raw)
     header = raw.header if raw.announced is None else ["image_id", *raw.header]
     whole = RawTable(raw.name, [("header", header), *raw.body], raw.folder)
-    names = _paths(whole, path or header[0])
+    names = photo_paths(whole, path or header[0])
     attributes = [name for name in whole.columns if name != (path or header[0])]
     if attributes == ["partition"]:
         return Labels(names, raw.origins, {"partition": _partition(whole.columns["partition"])})
@@ -210,7 +226,7 @@ def _fits_fairface(raw: RawTable) -> bool:
 
 def _read_fairface(raw: RawTable, path: str | None) -> Labels:
     path = path or ("file" if "file" in (raw.header or ()) else "path")
-    names, cells = _paths(raw, path), raw.columns
+    names, cells = photo_paths(raw, path), raw.columns
     columns = {name: LabelColumn(values) for name, values in cells.items() if name != path}
     columns |= {name: named(cells[name], classes) for name, classes in FAIRFACE.items() if name in cells}
     if "age" in cells:
@@ -226,18 +242,14 @@ def _fits_utkface(raw: RawTable) -> bool:
 
 
 def _read_utkface(raw: RawTable, path: str | None) -> Labels:
-    names, origins, labels, unused = [], [], [], []
-    for origin, (name, *_) in raw.body:
-        found = _UTK_NAME.fullmatch(PurePosixPath(str(name)).name)
-        if found is None or not int(found[1]) <= 120:
-            reason = f"expected a name such as 25_1_0_20170116171048641.jpg (age, gender, race, date), got {name!r}."
-            unused.append(LeftOut(raw.folder / str(name), reason, NO_LABEL))
-            continue
-        names.append(str(name))
-        origins.append(origin)
-        labels.append((int(found[1]), GENDERS[int(found[2])], UTKFACE_RACES[int(found[3])]))
-    if not names:
-        raise CanonicalError(f"{raw.name}: {unused[0].reason}")
+    def label(cells: Sequence[Any]) -> tuple[int, str, str] | None:
+        found = _UTK_NAME.fullmatch(PurePosixPath(str(cells[0])).name)
+        if found is None or int(found[1]) > 120:
+            return None
+        return int(found[1]), GENDERS[int(found[2])], UTKFACE_RACES[int(found[3])]
+
+    expected = "a name such as 25_1_0_20170116171048641.jpg (age, gender, race, date)"
+    names, origins, labels, unused = _usable(raw, label, expected)
     ages, genders, races = zip(*labels, strict=True)
     columns = {
         "age": LabelColumn(ages, [float(age) for age in ages]),  # a number to be predicted, not a class
@@ -257,13 +269,14 @@ def _is_raf_db(cells: Sequence[Any]) -> bool:
 
 
 def _read_raf_db(raw: RawTable, path: str | None) -> Labels:
-    names, numbers = [str(name) for name in raw.column(0)], raw.column(1)
     spelt = {str(number): name for number, name in enumerate(RAF_DB, 1)}
+    expected = f"a photograph's name and a number from 1 to {len(RAF_DB)}"
+    names, origins, expressions, unused = _usable(raw, lambda cells: spelt.get(str(cells[1]).strip()), expected)
     columns = {
-        "expression": LabelColumn([spelt.get(str(number)) for number in numbers], classes=RAF_DB),
+        "expression": LabelColumn(expressions, classes=RAF_DB),
         "partition": LabelColumn([name.partition("_")[0] for name in names]),
     }
-    return Labels(names, raw.origins, columns)
+    return Labels(names, origins, columns, unused=unused)
 
 
 def _raf_db_paths(name: str) -> list[str]:
@@ -281,32 +294,11 @@ def _read_table(raw: RawTable, path: str | None) -> Labels:
             f"{raw.name}: expected a first line with the names of the columns, path among them, or one of the formats "
             f"{', '.join(name for name in FORMATS if name != 'table')}; it begins with {raw.lines[0][1]}."
         )
-    names = _paths(raw, path or "path")
+    names = photo_paths(raw, path or "path")
     if not names:
         raise CanonicalError(f"{raw.name}: expected a line for each photograph, got only the header.")
     others = [name for name in raw.columns if name != (path or "path")]
     return Labels(names, raw.origins, Lazy(others, lambda name: LabelColumn(raw.columns[name])))
-
-
-def _paths(raw: RawTable, name: str) -> list[str]:
-    require_column(raw, name, path=True)
-    cells = raw.columns[name]
-    return [checked_path(cell, origin) for cell, origin in zip(cells, raw.origins, strict=True)]
-
-
-def require_column(raw: RawTable, name: str, path: bool = False) -> None:
-    """Raises CanonicalError unless a table has a column of this name, once."""
-    from difflib import get_close_matches
-
-    header = raw.header or []
-    if header.count(name) == 1:
-        return
-    wanted = f"{name!r} once" if name in header else f"{name!r}"
-    lower = {each.lower(): each for each in header}
-    close = [] if name in header else get_close_matches(name.lower(), lower, n=1)
-    hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
-    how = " Name it by path= (columns={'path': ...} of AlignedFaces)." if path else ""
-    raise CanonicalError(f"{raw.name}: expected a column {wanted}, got {header}{hint}{how}")
 
 
 FORMATS: Mapping[str, LabelFormat] = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from numbers import Real
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 from typing import Any, overload
@@ -111,7 +112,8 @@ def read_labels(
             ``group`` if there is one.
         identity: column that says who it is. Default: ``identity`` if there is one.
         path: column of the files. Default: that of the format, ``path`` in a table.
-        where: column -> a value or a list of values: only these photographs, such as ``{"partition": "test"}``.
+        where: column -> a value or a list of values: only these photographs, such as ``{"partition": "test"}``;
+            None stands for a missing one.
         root: the folder that relative paths start at. Default: that of the first table.
         format: one of those above, where the contents do not say it.
 
@@ -213,7 +215,9 @@ def _chosen(
     asked = (*groups, *names.values(), *where)
     for name in asked:
         _require(name, labels, raws)
-    _warn_of_names(raws[0], {*asked, columns.get("path")}, {*names, *(("group",) if groups else ())})
+    _warn_of_names(
+        raws[0], {*asked, columns.get("path")}, {*names, *(("group",) if groups or "group" in columns else ())}
+    )
     kept = _where(labels, where)
 
     def cells(key: str) -> list[Any]:
@@ -229,6 +233,7 @@ def _chosen(
         first = values[groups[0]] if groups else None
         rows.append(PhotoRow(file, target, first, identity, name, labels.origins[at], values))
         missing += [] if there else [rows[-1]]
+    _warn_of_copies(rows)
     classes = labels.columns[names["target"]].classes if "target" in names else None
     unused = [*labels.unused, *(each for raw in raws for each in raw.unused)]
     return LabelTable(rows, kind, tuple(labels.columns), classes, tuple(missing), tuple(unused))
@@ -256,12 +261,29 @@ def _warn_of_names(raw: RawTable, used: set[Any], known: set[str]) -> None:
         warnings.warn(f"{raw.name}: {'; '.join(messages)}", stacklevel=user_stacklevel())
 
 
+def _warn_of_copies(rows: Sequence[PhotoRow]) -> None:
+    """Warns of photographs that are there more than once and not with the same labels."""
+    first: dict[Path, PhotoRow] = {}
+    pairs = [(first.setdefault(row.path, row), row) for row in rows]
+    labels = attrgetter("target", "identity", "groups")
+    differ = [pair for pair in pairs if labels(pair[0]) != labels(pair[1])]
+    if differ:
+        one, other = differ[0]
+        warnings.warn(
+            f"{one.name}: {one.origin} and {other.origin} give this photograph different labels; so it is with "
+            f"{len(differ)} of {len(rows)} rows. All of them are used, each with its own.",
+            stacklevel=user_stacklevel(),
+        )
+
+
 def _where(labels: Labels, where: Mapping[str, Any]) -> list[int]:
     """Places of the photographs that have the values that are asked for."""
     kept = list(range(len(labels.names)))
     for name, wanted in where.items():
-        single = isinstance(wanted, (str, Real))
-        asked = {label_of(each) for each in ([wanted] if single else wanted)}
+        asked = {
+            label_of(each)
+            for each in (wanted if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted])
+        }
         found = [label_of(each) for each in labels.columns[name].values]
         unknown = asked - set(found)
         if unknown or not asked:

@@ -181,7 +181,7 @@ def checked_limits(limits: Limits | None) -> dict[str, tuple[float | None, float
     """Limits by name.
 
     Raises:
-        CanonicalError: a name is unknown, or limits are not a pair in order.
+        CanonicalError: this is no mapping, a name is unknown, or limits are not a pair in order.
 
     Example::
 
@@ -189,6 +189,8 @@ def checked_limits(limits: Limits | None) -> dict[str, tuple[float | None, float
         {'size': (40.0, None)}
     """
     found: dict[str, tuple[float | None, float | None]] = {}
+    if limits is not None and not isinstance(limits, Mapping):
+        raise CanonicalError(f"quality: expected limits by names, such as {{'size': (40, None)}}, got {limits!r:.80}.")
     for name, pair in (limits or {}).items():
         if name not in QUALITY:
             raise CanonicalError(f"quality: expected limits of some of {', '.join(QUALITY)}, got {name!r}.")

@@ -150,10 +150,11 @@ def _checked_groups(groups: Mapping[str, list[Any]], group: list[str | None]) ->
     Raises:
         CanonicalError: one has the name of a column of records that is something else.
     """
-    own = (*RECORD_COLUMNS, *QUALITY)
+    own = tuple(dict.fromkeys((*RECORD_COLUMNS, *QUALITY)))
     taken = [name for name in groups if name in own]
+    given = ("name", "group", "identity", "label", "target")  # the others are measured
     for name in taken:
-        if label_texts(groups[name], len(group), name) != group:
+        if name not in given or label_texts(groups[name], len(group), name) != group:
             raise CanonicalError(
                 f"groups: expected other names than those of a run's own columns ({', '.join(own)}), got "
                 f"{name!r}; rename the column."

@@ -154,11 +154,21 @@ def test_a_template_has_a_size_that_may_be_changed(face: CanonicalFace, tmp_path
         ({"points": [(1, 2), (3, 4)], "vertices": [36, ()]}, "at least one index"),
         ({"points": [(1, 2), (3, 4)], "vertices": [0, 1], "landmarks": [36, 39]}, "either"),
         ({"points": [(1, 2), (3, 4)], "vertices": [0, 1], "size": 0}, "size"),
+        ({"points": [(1, 2), (3, 4)], "vertices": [0, 1.5]}, "vertices: .*1.5"),
+        ({"points": [(1, 2), (3, 4)], "landmarks": 36}, "landmarks: expected a sequence of indices"),
+        ({"points": [(1, 2), (1, 2)], "landmarks": [36, 39]}, "different places"),
     ],
 )
 def test_what_is_no_template(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(CanonicalError, match=message):
         CropTemplate(**({"size": 64} | arguments))  # type: ignore[arg-type]
+
+
+def test_indices_of_torch_and_numpy() -> None:
+    plain = CropTemplate([(1, 2), (3, 4)], 64, landmarks=[[36, 37], [39, 40]])
+    for array in (torch.tensor, np.array):
+        assert CropTemplate(array([[1, 2], [3, 4]]), 64, landmarks=array([[36, 37], [39, 40]])) == plain
+        assert CropTemplate(array([[1, 2], [3, 4]]), 64, landmarks=array([36, 39])).landmarks == ((36,), (39,))
 
 
 def test_faces_that_cannot_be_cropped(face: CanonicalFace) -> None:

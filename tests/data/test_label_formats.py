@@ -262,6 +262,18 @@ def test_raf_db(tmp_path: Path) -> None:
     assert [row.group for row in read_labels(same, group="expression", root=images)] == ["Happiness"]
 
 
+def test_lines_of_raf_db_without_an_expression_are_listed(tmp_path: Path) -> None:
+    lines = ["train_00001.jpg 3", "train_00002.jpg 9", "test_0001.jpg 4"]
+    file = write(tmp_path / "list.txt", "\n".join(lines))
+    with pytest.warns(UserWarning, match="not there"):
+        table = read_labels(file, target="expression", format="raf-db")
+    assert [row.target for row in dataset(table).rows] == [2, 3] and table[1].origin == "list.txt, line 3"
+    ((path, reason),) = [(each.path.name, each.reason) for each in table.unused]
+    assert path == "train_00002.jpg" and "number from 1 to 7, got 'train_00002.jpg 9'" in reason
+    with pytest.raises(CanonicalError, match="number from 1 to 7"):
+        read_labels(write(tmp_path / "list.txt", lines[1]), format="raf-db")
+
+
 # -------------------------------------------------------------------------------------------------- the real files
 def test_the_tables_in_shared(shared: Path) -> None:
     folder = shared / "data"

@@ -96,6 +96,39 @@ def test_columns_that_are_asked_for_and_not_there(tmp_path: Path) -> None:
         read_labels(file, format="vgg")
 
 
+def test_photographs_without_a_label_can_be_asked_for(tmp_path: Path) -> None:
+    rows = [("path", "race"), ("a.jpg", "x"), ("b.jpg", ""), ("c.jpg", "y")]
+    file = write_table(tmp_path / "labels.csv", ",", rows=rows)
+    for wanted, names in [(None, ["b.jpg"]), ([None, "y"], ["b.jpg", "c.jpg"]), ("x", ["a.jpg"])]:
+        with pytest.warns(UserWarning, match="not there"):
+            assert [row.name for row in read_labels(file, where={"race": wanted})] == names
+
+
+def test_no_group_is_no_misspelt_one(tmp_path: Path) -> None:
+    file = write_table(tmp_path / "labels.csv", ",", rows=[("path", "group"), ("a.jpg", "x")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (row,) = list_rows(file, {"group": ()})
+    assert (row.group, dict(row.groups)) == (None, {})
+
+
+def test_different_labels_of_one_photograph_are_warned_of(tmp_path: Path) -> None:
+    rows = [("path", "group"), ("a.jpg", "x"), ("b.jpg", "x"), ("a.jpg", "y"), ("b.jpg", "x")]
+    file = write_table(tmp_path / "labels.csv", ",", rows=rows)
+    with pytest.warns(UserWarning, match=r"a.jpg: labels.csv, line 2 and labels.csv, line 4 .* 1 of 4 rows"):
+        table = list_rows(file)
+    assert [row.group for row in table] == ["x", "x", "y", "x"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list_rows(write_table(tmp_path / "labels.csv", ",", rows=[*rows[:3], rows[4]]))
+
+
+def test_utf_16_without_its_mark_is_said_to_be_no_utf_8(tmp_path: Path) -> None:
+    file = write_table(tmp_path / "labels.csv", ",", "utf-16-le", rows=[("path", "group"), ("a.jpg", "x")])
+    with pytest.raises(CanonicalError, match="expected text in UTF-8, got zero bytes"):
+        read_labels(file)
+
+
 # --------------------------------------------------------------------------------------------------- the photographs
 def test_missing_photographs_are_listed_counted_and_left_out(tmp_path: Path) -> None:
     paths = write_photos(tmp_path / "photos", 2)

@@ -121,6 +121,8 @@ def test_limits() -> None:
         ({"size": 40}, r"expected \(least, greatest\) of 'size'"),
         ({"size": (40, 20)}, "in this order"),
         ({"size": ("40", None)}, "expected a number"),
+        ("size=40:", "expected limits by names, .* got 'size=40:'"),
+        ([("size", (40, None))], "expected limits by names"),
     ],
 )
 def test_wrong_limits(limits: dict[str, object], message: str) -> None:

@@ -118,6 +118,10 @@ def test_a_column_may_not_be_taken_for_one_of_the_run(folder: Path, tmp_path: Pa
     rows = [PhotoRow(row.path, group="a", groups={"score": "high"}) for row in data_of(folder).rows]
     with pytest.raises(CanonicalError, match=r"groups: expected other names .* got 'score'; rename the column"):
         explain(data_of(folder, rows), tmp_path / "run")
+    for name in ("size", "yaw", "score"):  # strata of a column called "size" would be of the faces' sizes
+        rows = [PhotoRow(row.path, group="big", groups={name: "big"}) for row in data_of(folder).rows]
+        with pytest.raises(CanonicalError, match=f"got '{name}'; rename the column"):
+            explain(data_of(folder, rows), tmp_path / "run")
     rows = [PhotoRow(row.path, group="a", groups={"label": "a", "race": "x"}) for row in data_of(folder).rows]
     assert explain(data_of(folder, rows), tmp_path / "run").group_columns == ["race"]
 
