@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.adapters.landmarks import FIVE_POINTS, LANDMARKS_OF, TOPOLOGY_OF
+from captum_canonical.adapters.landmarks import FIVE_POINTS, FIVE_POINTS_468, LANDMARKS_OF, TOPOLOGY_OF
 from captum_canonical.checks import check_integer, check_number, check_several, check_size
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.images import check_one_face
@@ -133,8 +133,10 @@ class CropTemplate:
         return torch.stack([plane[:, list(group)].mean(1) for group in groups], 1)
 
     def _as_vertices(self, topology: str | None, count: int) -> tuple[tuple[int, ...], ...]:
-        landmarks = _groups(self.landmarks, "landmarks", 67)
-        known = LANDMARKS_OF.get(topology or TOPOLOGY_OF.get(count, ""))
+        landmarks, named = _groups(self.landmarks, "landmarks", 67), topology or TOPOLOGY_OF.get(count, "")
+        if landmarks == FIVE_POINTS and named == "mediapipe-468":
+            return FIVE_POINTS_468
+        known = LANDMARKS_OF.get(named)
         if known is not None:
             return tuple(tuple(known[number] for number in group) for group in landmarks)
         if count == 5 and topology in ("keypoints-5", None) and landmarks == FIVE_POINTS:
@@ -186,7 +188,7 @@ class CropTemplate:
             >>> template = CROP_TEMPLATES["arcface"]
             >>> chip, moved = template.crop(drawing, mesh)
             >>> chip.shape, template.points_of(moved)[0, 2].round().tolist()  # where the tip of the nose is
-            ((112, 112, 3), [57.0, 71.0])
+            ((112, 112, 3), [57.0, 74.0])
         """
         check_one_face("crop template", photo, mesh)
         similarity, size = self.similarity(mesh), pair_of(self.size)

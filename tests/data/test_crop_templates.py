@@ -73,15 +73,16 @@ def test_points_of_opencv_are_half_a_pixel_further() -> None:
 # ------------------------------------------------------------------------------------------------ where points are
 def test_points_are_means_of_landmarks(face: CanonicalFace) -> None:
     vertices = face.vertices[:, :2]
-    left_eye = vertices[[33, 160, 158, 133, 153, 144]].mean(0)
+    left_eye = vertices[[33, 133, 159, 145]].mean(0)
     expected = torch.stack([left_eye, left_eye * torch.tensor([-1.0, 1]) + torch.tensor([FACE_SIZE, 0])])
-    expected = torch.cat([expected, vertices[[4, 61, 291]]])
+    expected = torch.cat([expected, vertices[[1, 61, 291]]])
     torch.testing.assert_close(ARCFACE.points_of(mesh_of(face))[0], expected, rtol=0, atol=1e-4)
 
 
 def test_meshes_with_other_numbers_of_vertices(face: CanonicalFace) -> None:
-    expected = ARCFACE.points_of(mesh_of(face))[0]
     landmarks = face.vertices[list(LANDMARKS_68)]
+    plane = landmarks[:, :2]
+    expected = torch.stack([plane[36:42].mean(0), plane[42:48].mean(0), plane[30], plane[48], plane[54]])
     prnet = torch.rand(2194, 3).double()
     prnet[list(LANDMARKS_OF["prnet-2194"])] = landmarks  # two inner lip landmarks share a vertex, none of them counts
     whole = torch.rand(43_867, 3).double()
