@@ -21,6 +21,7 @@ from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.quality import with_quality
 from captum_canonical.faces.warp import visible_vertices
 
+NOT_CENTRAL = "faces were found, but none that contains the middle of the photograph."
 TURNED = (
     "the mesh lies on the face upside down or on its side, as it does where the photograph is turned; turn the "
     "photograph, or use FaceMeshAligner, which looks for turned faces"
@@ -129,7 +130,9 @@ class DetectorAligner(Aligner):
         missing = [number for number, chosen in enumerate(faces) if not chosen]
         turned = [number for number in missing if len(kept[number]) < len(found[number])]
         if missing and on_missing == "raise":
-            raise self._no_face(missing, turned, len(faces), names)
+            error = self._no_face(missing, turned, len(faces), names)
+            error.reason = f"{TURNED}." if turned else NOT_CENTRAL if any(kept[number] for number in missing) else ""
+            raise error
         if turned:
             where = _listed(turned, len(faces), names)
             warnings.warn(f"{type(self).__name__}: missing in {where}: {TURNED}.", stacklevel=user_stacklevel())
@@ -162,12 +165,10 @@ class DetectorAligner(Aligner):
 
     def _no_face(self, missing: list[int], turned: list[int], total: int, names: Sequence[str] | None) -> NoFaceError:
         besides = f" In {_listed(turned, total, names)}, {TURNED}." if turned else ""
-        error = NoFaceError(
+        return NoFaceError(
             f"{type(self).__name__}: found no face in {_listed(missing, total, names)}.{besides} Give photographs that "
             'show a face, or on_missing="skip" to keep such images as rows in which nothing is seen.'
         )
-        error.reason = f"{TURNED}." if turned else ""
-        return error
 
     def _mesh(self, faces: list[list[Detection]], size: tuple[int, int], counts: list[int]) -> FaceMesh:
         """One mesh of the chosen faces of every image; an image without one gives a row of zeros.

@@ -204,8 +204,12 @@ def test_which_of_several_faces(drawn: np.ndarray) -> None:
         left, _, right, _ = FaceMeshAligner(face=which)([scene]).boxes[0].tolist()
         assert (left + right) / 2 == pytest.approx(centre)
     scene[:, 230:] = 128
-    with pytest.raises(NoFaceError, match="0 \\(group\\.jpg\\)"):
+    with pytest.raises(NoFaceError, match="0 \\(group\\.jpg\\)") as error:
         FaceMeshAligner(face="central")([scene], names=["group.jpg"])
+    assert error.value.reason == "faces were found, but none that contains the middle of the photograph."
+    with pytest.raises(NoFaceError) as error:
+        FaceMeshAligner(face="central")([0 * scene])
+    assert error.value.reason == ""
 
 
 @pytest.mark.parametrize(
