@@ -155,6 +155,7 @@ def class_parts(kind: type, made: bool = False) -> dict[str, Any]:
     Example::
 
         >>> class Gain:
+        ...     __module__ = "mine"  # not of an installed package
         ...     factor = 2
         ...     def __init__(self, unit=1):
         ...         self.unit = unit

@@ -23,10 +23,10 @@ class FaceMeshAligner(DetectorAligner):
     """The 468 vertices of MediaPipe's face mesh, computed by PyTorch, on a GPU as well.
 
     Detector and mesh network are MediaPipe's (Apache License 2.0) and part of this package. The meshes are those of
-    MediaPipe but for rounding: on all 6,649 faces that MediaPipe finds in four data sets, looked at upright, they differ
-    by 0.002 % of the distance between the eyes on average and by 0.07 % at most. Looked at in all directions, two of
-    them, both in profile, have a mesh that fits better than MediaPipe's, and 158 more are found. 200 photographs that
-    were turned had the right turn (``benchmarks/face_mesh.py``).
+    MediaPipe but for rounding: on all 6,649 faces that MediaPipe finds in four data sets, looked at upright, they
+    differ by 0.002 % of the distance between the eyes on average and by 0.07 % at most. Looked at in all directions,
+    two of them, both in profile, have a mesh that fits better than MediaPipe's, and 158 more are found. 200 photographs
+    that were turned had the right turn (``benchmarks/face_mesh.py``).
 
     Photographs that lie on their side or upside down are found, too: where nothing is found, where the detector is not
     sure, where the eyes are not level, or where the mirrored photograph gives another mesh, the other three directions
