@@ -43,7 +43,8 @@ nitpick_ignore_regex = [
         r"|Image\.Image)",
     ),
     (r"py:data", r"[A-Z_0-9]+"),
-    (r"py:attr", r"FaceMesh\.image_index"),  # an argument of the dataclass, described there
+    (r"py:attr", r"(FaceMesh\.)?(image_index|quality)"),  # arguments of the dataclass, described there
+    (r"py:class", r"tuple\[int"),  # half of a type that autodoc parts
 ]
 
 # ------------------------------------------------------------------------------------------------------- Markdown

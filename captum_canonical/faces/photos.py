@@ -30,7 +30,7 @@ def list_photos(source: PathType | Sequence[PathType]) -> list[Path]:
     """The files to read: a folder's photographs in order of their names, or the given paths as they are.
 
     Args:
-        source: a folder (its files that are photographs by :func:`is_photo`; hidden files and sub-folders are left
+        source: a folder (its files that are photographs by their contents; hidden files and sub-folders are left
             out), one file, or a list of files.
 
     Raises:
