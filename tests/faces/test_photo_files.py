@@ -13,6 +13,7 @@ from PIL import Image
 from captum_canonical.errors import CanonicalError, MissingDependencyError
 from captum_canonical.faces.photo_files import EXTENSIONS, is_photo
 from captum_canonical.faces.photos import list_photos, read_photo
+from dataset_tools import stored
 from icc_tools import needs_format
 
 HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(100)
@@ -58,21 +59,6 @@ def test_the_first_of_several_frames(tmp_path: Path, name: str, kind: str) -> No
     first.save(tmp_path / name, format=kind, save_all=True, append_images=[second])
     assert Image.open(tmp_path / name).n_frames == 2
     np.testing.assert_allclose(read_photo(tmp_path / name)[8, 8], (250, 0, 0), atol=6)
-
-
-def stored(colours: np.ndarray, orientation: int) -> np.ndarray:
-    """What a camera stores for each orientation so that the picture is ``colours`` when looked at (tag 0x0112)."""
-    turned = {
-        1: colours,
-        2: colours[:, ::-1],
-        3: colours[::-1, ::-1],
-        4: colours[::-1],
-        5: colours.transpose(1, 0, 2),
-        6: np.rot90(colours),
-        7: colours[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(colours, -1),
-    }
-    return np.ascontiguousarray(turned[orientation])
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "avif"])

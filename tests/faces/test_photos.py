@@ -11,6 +11,7 @@ from PIL import Image
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.photos import list_photos, read_photo
+from dataset_tools import stored
 
 
 # ---------------------------------------------------------------------------------------------------- listing
@@ -36,20 +37,9 @@ def test_folder_without_photographs_and_missing_folder_are_errors(tmp_path: Path
 # ---------------------------------------------------------------------------------------------------- reading
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_undone(tmp_path: Path, colours: np.ndarray, orientation: int) -> None:
-    # What a camera stores for each orientation so that the picture is `colours` when looked at (EXIF 2.3, tag 0x0112).
-    stored = {
-        1: colours,
-        2: colours[:, ::-1],
-        3: colours[::-1, ::-1],
-        4: colours[::-1],
-        5: colours.transpose(1, 0, 2),
-        6: np.rot90(colours),
-        7: colours[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(colours, -1),
-    }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "photo.png", exif=exif)
+    Image.fromarray(stored(colours, orientation)).save(tmp_path / "photo.png", exif=exif)
     np.testing.assert_array_equal(read_photo(tmp_path / "photo.png"), colours)
 
 

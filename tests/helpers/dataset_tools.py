@@ -63,3 +63,18 @@ def dataset(source: Any, aligner: Any = None, **arguments: Any) -> AlignedFaces:
     if aligner is None and "faces" not in arguments:
         aligner = CornerAligner()
     return AlignedFaces(source, aligner, **({"size": (24, 20)} | arguments))
+
+
+def stored(colours: np.ndarray, orientation: int) -> np.ndarray:
+    """What a camera stores for each orientation so that the picture is ``colours`` when looked at (tag 0x0112)."""
+    turned = {
+        1: colours,
+        2: colours[:, ::-1],
+        3: colours[::-1, ::-1],
+        4: colours[::-1],
+        5: colours.transpose(1, 0, 2),
+        6: np.rot90(colours),
+        7: colours[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(colours, -1),
+    }
+    return np.ascontiguousarray(turned[orientation])
