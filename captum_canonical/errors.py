@@ -30,6 +30,12 @@ class MissingDependencyError(CanonicalError, ImportError):
     """An optional package, or a file that it needs, is not installed; the message gives the command or the place."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, as a sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") + "." if lines else f"{type(error).__name__}."
+
+
 def warn_if_training(forward_func: object) -> None:
     """Warns if a network is in training mode, in which dropout would change the map; Python shows it once."""
     if not isinstance(forward_func, nn.Module):

@@ -43,6 +43,7 @@ NAMES = [
     "data",
     "explain_dataset",
     "faithfulness",
+    "load_network",
     "model_randomization",
     "read_labels",
     "region_table",

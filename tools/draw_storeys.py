@@ -21,6 +21,7 @@ WHAT = {
     "faithfulness": "fills, curves, scores of explanations",
     "sanity": "maps of randomised networks",
     "saliency": "model-level maps, their regions and tests",
+    "networks": "factories and files of networks",
     "data": "photographs as a data set of aligned faces",
     "run_folder": "maps and records on disk",
     "adapters": "aligners; other packages' methods and meshes",

@@ -13,10 +13,10 @@ from typing import Any
 from captum_canonical.cli.console import CommandResult, count, escape, first_lines, format_duration
 from captum_canonical.cli.options import add_common, add_photos, examples
 from captum_canonical.cli.photographs import load_photographs
-from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import group_columns
 from captum_canonical.errors import CanonicalError
+from captum_canonical.networks.settings import NetworkSettings
 from captum_canonical.tables import Column, Table, csv_text
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")

@@ -22,9 +22,9 @@ from captum_canonical.cli.console import (
     use_option_names,
     warnings_as_messages,
 )
-from captum_canonical.cli.networks import import_path_kept
 from captum_canonical.cli.options import Parser, examples
 from captum_canonical.errors import CanonicalError
+from captum_canonical.networks.references import import_path_kept
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = (

@@ -63,6 +63,7 @@ _OPTION_NAMES = {
     r"path= \(columns=\{'path': \.\.\.\} of AlignedFaces\)": "--columns path=NAME",
     r"classes=\[\.\.\.\]": "--classes",
     r"^(subfolder|match|where):": r"--\1:",
+    r"^(model|weights|device)(?=:| )": r"--\1",
     r"^strata:": "--by:",
     r"^AlignedFaces: ": "",
     r"; \.left_out holds all of them, \.counts\(\) their groups\.": ".",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from captum_canonical.cli.console import escape
-from captum_canonical.cli.settings import LINKS
 from captum_canonical.data.crop_templates import CROP_TEMPLATES
 from captum_canonical.data.label_formats import FORMATS
+from captum_canonical.networks.settings import LINKS
 
 
 class Parser(ArgumentParser):

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from captum_canonical.adapters.aligner import Aligner, CallableAligner, make_aligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
-from captum_canonical.cli.networks import call_factory, load_plugin
-from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.label_table import LabelTable, table_of
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.photo_files import is_photo
 from captum_canonical.files import file_digest
+from captum_canonical.networks.references import call_factory, load_plugin
+from captum_canonical.networks.settings import NetworkSettings
 from captum_canonical.plugins import ALIGNERS
 
 

@@ -18,14 +18,14 @@ from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
 from captum_canonical.checks import check_device
 from captum_canonical.cli.console import print_message
-from captum_canonical.cli.networks import load_network
 from captum_canonical.cli.photographs import load_photographs
-from captum_canonical.cli.settings import LINKS, NetworkSettings
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.data.targets import check_classes
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.networks.load import load_network
+from captum_canonical.networks.settings import LINKS, NetworkSettings
 
 OCCLUSION = "occlusion"
 

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 import captum_canonical as cc
+from captum_canonical.cli import results
 from captum_canonical.cli.command import main
+from captum_canonical.cli.console import CommandResult
 from command_tools import Capture, explain_command, run_error, run_json, write_photos
 
 COMMANDS = ("align", "explain", "benchmark", "compare", "report", "info")
@@ -151,3 +153,18 @@ def test_hostile_names_break_no_line_and_no_page(tmp_path: Path, capsys: Capture
     run_json(["report", str(tmp_path / "run")], capsys)
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "<script>alert(1)" not in page and "&lt;script&gt;alert(1)" in page
+
+
+def test_commands_without_a_reference_import_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def report(_: object) -> CommandResult:
+        seen.append([str(Path(place).resolve()) for place in sys.path])
+        return CommandResult("", {})
+
+    monkeypatch.setattr(results, "run_report", report)
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "run"]) == 0
+    assert str(tmp_path.resolve()) not in seen[0]

@@ -71,14 +71,13 @@ class NetworkSettings:
         names = [each.name for each in fields(cls)]
         if not isinstance(values, Mapping):
             raise CanonicalError(
-                f"--model: expected settings as a mapping with names from {', '.join(names)}, got "
-                f"{type(values).__name__}."
+                f"settings: expected them as a mapping with names from {', '.join(names)}, got {type(values).__name__}."
             )
         for name in values:
             if name not in names:
                 close = get_close_matches(str(name), names, n=1)
                 hint = f"; {close[0]!r}?" if close else "."
-                raise CanonicalError(f"--model: expected settings from {', '.join(names)}, got {name!r}{hint}")
+                raise CanonicalError(f"settings: expected names from {', '.join(names)}, got {name!r}{hint}")
         return cls(**values)
 
     def overridden(self, arguments: object) -> NetworkSettings:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from captum_canonical.cli.networks import load_network
 from captum_canonical.errors import CanonicalError
+from captum_canonical.networks.load import load_network
 
 X = torch.rand(4, 3, 20, 20, generator=torch.Generator().manual_seed(0))
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from captum_canonical.cli.settings import NetworkSettings
 from captum_canonical.data import CropTemplate
 from captum_canonical.errors import CanonicalError
+from captum_canonical.networks.settings import NetworkSettings
 
 
 def test_the_command_line_wins_over_the_factory() -> None:

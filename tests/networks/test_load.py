@@ -1,0 +1,106 @@
+"""Networks by name: the same network from every form, with its weights, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import command_tools
+from captum_canonical.errors import CanonicalError
+from captum_canonical.networks import load_network
+from captum_canonical.networks.references import import_path_kept, load_reference
+from captum_canonical.networks.weights import read_weights
+from command_tools import SIDE
+
+X = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pt2"])
+@pytest.mark.filterwarnings("error")
+def test_files_are_the_network(name: str, files: Path, expected: torch.Tensor) -> None:
+    loaded = load_network(str(files / name))
+    assert_close(loaded.network(X), expected, rtol=0, atol=1e-5)
+    assert_close(loaded.network(X[:1]), expected[:1], rtol=0, atol=1e-5)
+    assert loaded.key is not None and loaded.key.startswith("file ")
+    assert isinstance(loaded.network, nn.Module)
+    assert not any(module.training for module in loaded.network.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt", "run.pth"])
+def test_weights_are_put_into_what_a_factory_returns(name: str, files: Path, expected: torch.Tensor) -> None:
+    loaded = load_network("command_tools:net", files / name)
+    assert_close(loaded.network(X), expected, rtol=0, atol=1e-6)
+    assert loaded.key is None, "its weights tell it from others"
+    assert isinstance(loaded.network, nn.Module) and not loaded.network.training
+
+
+def test_a_class_of_networks_is_a_factory_and_a_network_is_itself() -> None:
+    assert_close(load_network("command_tools:Net").network(X), command_tools.net()(X))
+
+
+def test_factories_may_take_the_weights(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_weights.py").write_text(
+        "import command_tools\nmade = []\n\n\ndef make(weights=None):\n    made.append(weights)\n"
+        "    return command_tools.net()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with import_path_kept():
+        load_network("own_weights:make", files / "weights.pt")
+        assert load_reference("own_weights:made", "--model") == [files / "weights.pt"]
+    assert str(tmp_path) not in sys.path
+
+
+# -------------------------------------------------------------------------------------------------- what is refused
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        ("no_such_module:net", "no module 'no_such_module', neither installed nor in the current folder"),
+        ("command_tools:nett", "command_tools.py) has no 'nett'; it has net"),
+        ("command_tools:broken", "fails: RuntimeError: no"),
+        ("command_tools:leaves", "fails: SystemExit: npm is missing"),
+        ("command_tools:four", "got int from it"),
+        ("command_tools:SIDE", "expected a function or class, got int"),
+        ("command_tools:misspelt", "got 'sice'; 'size'?"),
+        ("command_tools:needs_a_package", "a package that is not installed: No module named 'no_such_package'"),
+        ("command_tools", "neither a reference of that form nor a file"),
+        ("nowhere/net.pt2", "neither a reference of that form nor a file"),
+        ("{files}/weights.safetensors", "weights without a network"),
+        ("{files}/weights.pt", "holds no TorchScript that can be read"),
+        ("{files}/pickled.pt", "holds no TorchScript that can be read"),
+        (__file__, "holds no TorchScript that can be read"),
+    ],
+)
+def test_what_is_no_network(model: str, part: str, files: Path) -> None:
+    with pytest.raises(CanonicalError) as error:
+        load_network(model.format(files=files))
+    assert part in str(error.value)
+
+
+def test_weights_of_another_network(files: Path, tmp_path: Path) -> None:
+    weights = torch.load(files / "weights.pt", weights_only=True)
+    for change, part in (
+        (lambda w: w.pop("head.bias"), "lacks head.bias"),
+        (lambda w: w.update(extra=torch.ones(1)), "has unknown extra"),
+        (lambda w: w.update({"head.bias": torch.ones(5)}), "another network"),
+    ):
+        changed = dict(weights)
+        change(changed)
+        torch.save(changed, tmp_path / "w.pt")
+        with pytest.raises(CanonicalError, match=part):
+            load_network("command_tools:net", tmp_path / "w.pt")
+    with pytest.raises(CanonicalError, match="no such file"):
+        load_network("command_tools:net", tmp_path / "nowhere.pt")
+    with pytest.raises(CanonicalError, match="holds its weights"):
+        load_network(str(files / "net.pt"), files / "weights.pt")
+    (tmp_path / "w.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CanonicalError, match="no readable safetensors"):
+        load_network("command_tools:net", tmp_path / "w.safetensors")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(CanonicalError, match="names and tensors"):
+        read_weights(tmp_path / "list.pt")
