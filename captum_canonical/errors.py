@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
-
-from torch import nn
 
 
 class CanonicalError(ValueError):
@@ -34,19 +31,6 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, as a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") + "." if lines else f"{type(error).__name__}."
-
-
-def warn_if_training(forward_func: object) -> None:
-    """Warns if a network is in training mode, in which dropout would change the map; Python shows it once."""
-    if not isinstance(forward_func, nn.Module):
-        return
-    leaves = [module for module in forward_func.modules() if not any(module.children())]
-    if any(leaf.training for leaf in leaves):
-        warnings.warn(
-            "the network is in training mode: dropout and batch statistics change the scores from call to call; call "
-            ".eval() on it first.",
-            stacklevel=user_stacklevel(),
-        )
 
 
 def user_stacklevel() -> int:

@@ -35,6 +35,7 @@ WHAT = {
     "turns": "threads wait for each other at a network",
     "fingerprint": "one hash of any value",
     "checks": "of arguments",
+    "modules": "wrapped, exported",
     "functions": "what decides a function's value",
     "plugins": "fills and aligners by name",
     "_captum": "Captum's private names",

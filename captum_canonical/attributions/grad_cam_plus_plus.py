@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
 from captum_canonical.attributions.base import as_tuple, check_grid, layer_of
-from captum_canonical.errors import CanonicalError, user_stacklevel, warn_if_training
+from captum_canonical.errors import CanonicalError, user_stacklevel
+from captum_canonical.modules import warn_if_training
 from captum_canonical.turns import alone_at_network
 
 LINEAR_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}

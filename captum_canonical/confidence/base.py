@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_canonical._captum import as_output
 from captum_canonical.checks import check_callable, check_choice
 from captum_canonical.errors import CanonicalError
+from captum_canonical.modules import has_modes, of_any_batch
 
 
 class Confidence(nn.Module):
@@ -48,7 +49,7 @@ class Confidence(nn.Module):
     def __init__(self, model: Callable[..., Tensor]) -> None:
         super().__init__()
         check_callable(type(self).__name__, model)
-        self.model = model
+        self.model = of_any_batch(model)
 
     def confidence(self, *arguments: Any, **named: Any) -> Tensor:
         """The scores (N, ...) of the images; to be defined by a subclass. No score may depend on the other images.
@@ -95,11 +96,15 @@ class Confidence(nn.Module):
     def training(self) -> bool:  # an attribute in nn.Module
         """The network's own mode."""
         model = self.__dict__.get("_modules", {}).get("model")
-        return model is not None and model.training
+        return isinstance(model, nn.Module) and (has_modes(model) and model.training)
 
     @training.setter
     def training(self, mode: bool) -> None:
         """Nothing to set: ``train()`` and ``eval()`` reach the network by themselves."""
+
+    def train(self, mode: bool = True) -> Confidence:
+        """As for any module; an exported program, which has no modes, is left as it is."""
+        return super().train(mode) if not isinstance(self.model, nn.Module) or has_modes(self.model) else self
 
 
 class ClassConfidence(Confidence):

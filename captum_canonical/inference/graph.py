@@ -15,6 +15,7 @@ from torch.nn.modules import module as torch_module
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.operators import target_name
+from captum_canonical.modules import has_modes, is_wrapper, unwrapped
 from captum_canonical.restore import HOOKS, ModuleContents
 
 
@@ -47,7 +48,7 @@ def network_of(forward_func: Callable[..., Any]) -> nn.Module:
     """The forward function itself, if it is a network whose every effect a trace can show.
 
     Raises:
-        NotIncrementalError: it is no module, compiled, parallel, in training mode, or has hooks.
+        NotIncrementalError: it is no module, scripted, in training mode, or has hooks.
     """
     if not isinstance(forward_func, nn.Module):
         raise NotIncrementalError(f"{type(forward_func).__name__} is not a torch.nn.Module, so it cannot be traced")
@@ -64,13 +65,15 @@ def network_of(forward_func: Callable[..., Any]) -> nn.Module:
 
 def _obstacle(module: nn.Module) -> str | None:
     """What a trace of a module would not show."""
-    if isinstance(module, (torch.jit.ScriptModule, nn.DataParallel)) or hasattr(module, "_orig_mod"):
-        return "is scripted, compiled or parallel"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is scripted"
     if any(getattr(module, hooks, None) for hooks in HOOKS):
         return "has hooks"
+    if is_wrapper(module):
+        return None
     if "forward" in vars(module):
         return "has its forward method replaced"
-    if module.training and not any(module.children()):
+    if has_modes(module) and module.training and not list(module.children()):
         return "is in training mode"
     return None
 
@@ -124,6 +127,8 @@ class _Tracer(fx.Tracer):
         """As torch.fx does; a confidence becomes the runs of its network and a step of its own."""
         if threading.get_ident() != self.thread:  # a network that another thread runs meanwhile
             return forward(*args, **kwargs)
+        if is_wrapper(m):
+            return unwrapped(m)(*args, **kwargs)
         name = self.path_of_module(m).removeprefix("net").removeprefix(".") or "the network"
         self.path.append(f"{name} ({type(m).__name__})")
         if isinstance(m, Confidence) and type(m).forward is Confidence.forward:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from captum_canonical._captum import TargetType, run_forward, select_targets
 from captum_canonical.checks import check_callable
-from captum_canonical.errors import CanonicalError, warn_if_training
+from captum_canonical.errors import CanonicalError
+from captum_canonical.modules import warn_if_training
 
 
 class Scorer:

@@ -16,9 +16,10 @@ from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.checks import check_callable, check_choice, check_device, check_integer, check_path
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.targets import class_of
-from captum_canonical.errors import CanonicalError, warn_if_training
+from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.fingerprint import network_digest
+from captum_canonical.modules import warn_if_training
 from captum_canonical.restore import random_state_kept
 from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.runs.job import Job

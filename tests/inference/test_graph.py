@@ -216,7 +216,7 @@ REFUSED = {
     "training": (lambda: Backbone(nn.Dropout()).train(), r"stage\.0 \(Conv2d\) is in training mode"),
     "one in training": (lambda: (n := Backbone(nn.Dropout()), n.stage[1].train())[0], r"stage\.1 \(Dropout\) is in tr"),
     "scripted": (lambda: torch.jit.script(Conv()), "scripted"),
-    "data parallel": (lambda: nn.DataParallel(Conv()), "parallel"),
+    "data parallel": (lambda: nn.DataParallel(Conv()), "either"),
     "control flow": (lambda: Backbone(Call(lambda x: x if x.sum() > 0 else -x)), r"stage\.1 \(Call\) cannot be traced"),
     "loop": (lambda: Backbone(Call(lambda x: torch.stack([row * 2 for row in x]))), r"stage\.1 \(Call\) cannot be"),
     "item written": (lambda: Backbone(Call(lambda x: x.__setitem__(0, 1) or x)), r"stage\.1 \(Call\) cannot be traced"),

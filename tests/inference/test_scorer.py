@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, LayerScoreCam, benchmark
-from captum_canonical.errors import warn_if_training
 from captum_canonical.faithfulness import explanation_masks, removal_curves, score_explanations
 from captum_canonical.inference.scorer import Scorer, check_per_image
+from captum_canonical.modules import warn_if_training
 from face_tools import mesh_of, noise
 
 
