@@ -10,7 +10,7 @@ from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.points import RefinedMaps
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
-from captum_canonical.confidence.base import ClassConfidence
+from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.confidence.recognition import VerificationConfidence, ZeroShotConfidence
 from captum_canonical.confidence.regression import BinnedConfidence, RegressionConfidence
 from captum_canonical.errors import AlignmentError, CanonicalError, MissingDependencyError, NoFaceError

@@ -231,7 +231,7 @@ class _Walk:
             return fields if self.strict else fields | (attributes_of(value) or {})
         if self.strict:
             return attributes_of(value)
-        if isinstance(value, Attribution):
+        if isinstance(value, Attribution) and (self.network is not None or not self.complete):  # not inside a network
             return {name: each for name, each in vars(value).items() if self._is_setting(name, each)}
         return None
 
@@ -277,6 +277,8 @@ class _Walk:
         parts = class_parts(value, made) if isinstance(value, type) else parts_of(value)
         if parts is not None:
             return self.of(parts, place, outer) if parts else None
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):  # one that can be called
+            return self.of(value, place, ())
         if (attributes := attributes_of(value)) is None:
             return self._pickled(value, place, outer)
         return [self._class(value), self.of(dict(sorted(attributes.items())), place, outer)]
@@ -288,7 +290,7 @@ class _Walk:
             return self._opaque(value, place)
         if isinstance(state, str):
             return _Words(state)
-        parts = [list(part) if hasattr(part, "__next__") else part for part in state]
+        parts = [list(part) if hasattr(part, "__next__") else part for part in (*state, getattr(value, "__dict__", {}))]
         return [self.of(part, place, outer) for part in parts]
 
     def _modules(self, network: nn.Module, place: str, outer: tuple[int, ...]) -> Any:

@@ -248,7 +248,10 @@ def module_settings(module: nn.Module) -> dict[str, Any]:
         found = {
             name: each for name, each in found.items() if isinstance(each, (type(None), bool, int, float, str, Tensor))
         }
-        found["_code"] = module.code
+        found |= {
+            "_code": module.code,
+            "_functions": [step.target for step in module.graph.nodes if callable(step.target)],
+        }
     return found | {name: each for name, each in hooks.items() if each}
 
 

@@ -194,3 +194,78 @@ def test_another_process_finds_the_same() -> None:
         for _ in range(2)
     }
     assert len(said) == 1 and len(said.pop().strip()) == 64
+
+
+class Holds(nn.Module):
+    def __init__(self, function: object) -> None:
+        super().__init__()
+        self.function = function
+
+
+class CallableList(list):  # type: ignore[type-arg]
+    def __call__(self, x: object) -> object:
+        return self[0](x)
+
+
+class CallableDict(dict):  # type: ignore[type-arg]
+    def __call__(self, x: object) -> object:
+        return self["f"](x)
+
+
+class Forgetful:
+    def __init__(self, function: object) -> None:
+        self.function = function
+
+    def __reduce__(self) -> object:
+        return Forgetful, (None,)
+
+
+def graph_of(function: object) -> nn.Module:
+    graph = torch.fx.Graph()
+    graph.output(graph.call_function(function, (graph.placeholder("x"),)))
+    return torch.fx.GraphModule(nn.Module(), graph)
+
+
+WRAPPERS = {
+    "a module": Holds,
+    "a list": lambda function: CallableList([function]),
+    "a dictionary": lambda function: CallableDict(f=function),
+    "an object with a pickle of its own": Forgetful,
+    "a graph": graph_of,
+    "a method of Captum inside": lambda function: Holds(IntegratedGradients(function)),
+    "partial": functools.partial,
+    "no_grad": lambda function: torch.no_grad()(function),
+    "a hook": lambda function: hooked(function),
+    "forward": lambda function: network(forward=function),
+}
+
+
+def hooked(function: object) -> nn.Module:
+    made = network()
+    made.register_forward_hook(function)
+    return made
+
+
+def functions() -> list[Any]:
+    """Two functions of one name, made anew."""
+
+    def first() -> Any:
+        def pick(x: Any) -> Any:
+            return x["logits"]
+
+        return pick
+
+    def second() -> Any:
+        def pick(x: Any) -> Any:
+            return x["other"]
+
+        return pick
+
+    return [first(), second()]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_two_functions_in_one_wrapper_are_two_networks(wrapper: str) -> None:
+    one, other, again, _ = (network_digest(WRAPPERS[wrapper](each)) for each in functions() + functions())
+    assert one != other
+    assert one == again

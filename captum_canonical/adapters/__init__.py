@@ -2,7 +2,8 @@
 
 Aligners are callables from images to a :class:`~captum_canonical.FaceMesh`. Each returns one row per image, in the
 pixels of that image; :class:`Aligner` is their interface. :class:`ExternalAttribution` makes a Captum method
-of any function that returns heat maps (pytorch-grad-cam), :func:`as_explain_func` makes of a method what Quantus calls.
+of any function that returns heat maps (pytorch-grad-cam), :func:`as_explain_func` makes of a method what Quantus calls,
+and :func:`as_network` makes a network of scores of one that returns a dictionary, a tuple or several heads.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid
 from captum_canonical.adapters.landmarks import fit_landmarks_68
 from captum_canonical.adapters.mediapipe import MediaPipeAligner
 from captum_canonical.adapters.prnet import load_prnet_face, load_prnet_mesh
+from captum_canonical.confidence.outputs import as_network
 
 __all__ = [
     "Aligner",
@@ -28,6 +30,7 @@ __all__ = [
     "MediaPipeAligner",
     "PixelGrid",
     "as_explain_func",
+    "as_network",
     "fit_landmarks_68",
     "load_prnet_face",
     "load_prnet_mesh",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ import torch
 from captum.attr import Attribution, LayerAttribution, NeuronAttribution, PerturbationAttribution
 from torch import Tensor, nn
 
+from captum_canonical.attributions.outputs import attribute_with
 from captum_canonical.checks import check_callable
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
@@ -222,7 +224,7 @@ def run_attribution(
         (torch.Size([1, 3, 2, 2]), None)
     """
     method = with_layers(method)
-    call = method.attribute if isinstance(method, Attribution) else method
+    call = functools.partial(attribute_with, method) if isinstance(method, Attribution) else method
     given = dict(arguments)
     if faces is not None and isinstance(innermost(method), CanonicalAttribution):
         given["faces"] = faces
@@ -234,7 +236,7 @@ def run_attribution(
             check_grid(method, maps, as_tuple(inputs))
         return AttributionMaps(maps, None)
     with turn_of(method):
-        maps, coverage = call(inputs, **given, return_coverage=True)
+        maps, coverage = method.attribute(inputs, **given, return_coverage=True)
     return AttributionMaps(_one_map(method, maps), _one_map(method, coverage))
 
 

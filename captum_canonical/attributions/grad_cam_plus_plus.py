@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
 from captum_canonical.attributions.base import as_tuple, check_grid, layer_of
+from captum_canonical.attributions.outputs import attribute_with
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.modules import warn_if_training
 from captum_canonical.turns import alone_at_network
@@ -126,8 +127,9 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
         warn_if_training(self.forward_func)
         more = {} if grad_kwargs is None else {"grad_kwargs": grad_kwargs}
         try:
-            both = _GradientsAndActivations(self.forward_func, self.layer, self.device_ids).attribute(
-                own_copies(photos), target, additional_forward_args, attribute_to_layer_input, **more
+            inner = _GradientsAndActivations(self.forward_func, self.layer, self.device_ids)
+            both = attribute_with(
+                inner, own_copies(photos), target, additional_forward_args, attribute_to_layer_input, **more
             )
         except (AssertionError, IndexError, RuntimeError) as error:  # Captum's own checks
             if isinstance(error, RuntimeError) and not re.search(r"gather\(\)|is out of bounds", str(error)):
@@ -220,7 +222,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
                 "image has."
             )
         copies = tuple(x.requires_grad_() for x in own_copies(photos))
-        guided = self.guided_backprop.attribute(copies, target, additional_forward_args)
+        guided = attribute_with(self.guided_backprop, copies, target, additional_forward_args)
         mode = interpolate_mode or LINEAR_MODES[cam.ndim]
         results = tuple(
             LayerAttribution.interpolate(cam, tuple(x.shape[2:]), mode).to(x.device) * gradients

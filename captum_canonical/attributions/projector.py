@@ -25,6 +25,7 @@ from captum_canonical.attributions.base import (
     turn_of,
     with_layers,
 )
+from captum_canonical.attributions.outputs import attribute_with
 from captum_canonical.checks import check_choice, check_tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
@@ -149,7 +150,7 @@ class CanonicalProjector(CanonicalAttribution):
             if mesh is not None:
                 self._surface(mesh)  # before the method runs for an hour
         with turn_of(self.attribution_method), _unchanged(photos):
-            result = self.attribution_method.attribute(inputs, *args, **kwargs)
+            result = attribute_with(self.attribution_method, inputs, *args, **kwargs)
         delta = None
         if kwargs.get("return_convergence_delta"):
             result, delta = result

@@ -16,7 +16,7 @@ from captum_canonical.cli.console import CommandResult, escape, format_duration
 from captum_canonical.cli.options import add_common, add_method, add_network, add_photos, examples, integer_from, names
 from captum_canonical.cli.results import BENCHMARK_FILE
 from captum_canonical.cli.session import METHODS, OCCLUSION, Session, attribution, occlusion_arguments, start_session
-from captum_canonical.confidence.base import ClassConfidence
+from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 from captum_canonical.networks.references import load_plugin

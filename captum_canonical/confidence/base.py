@@ -1,4 +1,4 @@
-"""The base class of confidences, and the simplest one: of the classes that a network distinguishes."""
+"""The base class of confidences: scores of each image from the outputs of a network."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from captum_canonical._captum import as_output
-from captum_canonical.checks import check_callable, check_choice
+from captum_canonical._captum import as_output, output_in_words
+from captum_canonical.checks import check_callable
 from captum_canonical.errors import CanonicalError
 from captum_canonical.modules import has_modes, of_any_batch
 
@@ -71,7 +70,7 @@ class Confidence(nn.Module):
     def forward(self, *arguments: Any, **named: Any) -> Tensor:
         """The scores (N, ...) of the images."""
         runs, others = self.split(*arguments, **named)
-        return self.score([self.model(*run) for run in runs], others)
+        return self.score([self._run(*run) for run in runs], others)
 
     def score(self, outputs: Sequence[Any], others: Sequence[Any]) -> Tensor:
         """The scores (N, ...), from one output for each run of the network and the other arguments."""
@@ -79,16 +78,30 @@ class Confidence(nn.Module):
 
     def outputs(self, *inputs: Any) -> Tensor:
         """(N, K) the outputs of one run of the network."""
-        return self.matrix(self.model(*inputs))
+        return self.matrix(self._run(*inputs))
+
+    def _run(self, *inputs: Any) -> Any:
+        """What counts of one run's result; of a black box, a number for the only photograph is a row."""
+        output = self.select(self.model(*inputs))
+        one = all(isinstance(x, Tensor) and x.ndim and len(x) == 1 for x in inputs[:1])
+        return output.reshape(1) if inputs and one and isinstance(output, Tensor) and not output.ndim else output
+
+    def select(self, output: Any) -> Any:
+        """What counts of all that one run of the network returns, in whatever form.
+
+        By default the logits of Hugging Face's ModelOutput and the like, or the only member of a dictionary or tuple;
+        :class:`NetworkOutput` takes a given part.
+        """
+        return as_output(output)
 
     def matrix(self, output: Any) -> Tensor:
-        """An output of the network as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1), or in NumPy's arrays."""
+        """What counts as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1), or in NumPy's arrays."""
         output = as_output(output)
         if not isinstance(output, Tensor) or not output.ndim or prod(output.shape[2:]) != 1:
-            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise CanonicalError(
                 f"{type(self).__name__}: expected {self.output_name} of shape (N, K) or (N,) from the network, got "
-                f"{got}; wrap the network in a function that returns them."
+                f"{output_in_words(output)}; adapters.as_network(net, output=...) takes a part by its key, place or "
+                "columns."
             )
         return output.reshape(len(output), prod(output.shape[1:]))
 
@@ -105,58 +118,3 @@ class Confidence(nn.Module):
     def train(self, mode: bool = True) -> Confidence:
         """As for any module; an exported program, which has no modes, is left as it is."""
         return super().train(mode) if not isinstance(self.model, nn.Module) or has_modes(self.model) else self
-
-
-class ClassConfidence(Confidence):
-    """Probabilities or log-odds of the classes, from a network that returns logits.
-
-    Probabilities are what the paper explains; their drops vanish for images that the network is sure of. Log-odds do
-    not saturate: z_t - log(sum over the other classes of exp(z)), which is log(p_t / (1 - p_t)).
-
-    A network with a single logit, (N,) or (N, 1), tells two classes apart: its result has the columns [negative,
-    positive], so ``target=1`` explains the positive side and ``target=0`` the negative one. A network that returns
-    probabilities already needs no wrapper.
-
-    Args:
-        model: images to logits, (N, K), (N, 1) or (N,).
-        link: ``"probability"``, softmax or sigmoid, or ``"log_odds"``.
-
-    Raises:
-        CanonicalError: unknown link, or outputs of another shape.
-
-    Example::
-
-        >>> logits = lambda x: torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0]])
-        >>> ClassConfidence(logits)(None)[1]
-        tensor([1.0000e+00, 3.7835e-44, 3.7835e-44])
-        >>> ClassConfidence(logits, link="log_odds")(None)
-        tensor([[  -0.6931,   -0.6931,   -0.6931],
-                [  99.3069, -100.0000, -100.0000]])
-    """
-
-    output_name = "logits"
-
-    def __init__(self, model: Callable[..., Tensor], link: str = "probability") -> None:
-        super().__init__(model)
-        check_choice("ClassConfidence: link", link, ("probability", "log_odds"))
-        self.link = link
-
-    def confidence(self, logits: Tensor) -> Tensor:
-        """(N, K) confidence of each class; (N, 2) for a network with one logit."""
-        if logits.shape[1] == 1:  # relative to the negative class, whose logit is 0 by definition
-            logits = torch.cat([torch.zeros_like(logits), logits], 1)
-        return logits.softmax(1) if self.link == "probability" else _log_odds(logits)
-
-
-def _log_odds(logits: Tensor) -> Tensor:
-    """z_t - logsumexp of the others for every t, in O(K).
-
-    log(1 - p_t) loses all digits as p_t approaches 1, which only the largest logit can: for that one the sum over the
-    others is formed itself, for the rest p_t <= 1/2.
-    """
-    largest = torch.zeros_like(logits, dtype=torch.bool).scatter(1, logits.argmax(1, keepdim=True), True)
-    without_largest = logits.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True)
-    total = logits.logsumexp(1, keepdim=True)
-    log_probability = (logits - total).masked_fill(largest, -torch.inf)
-    without_own = total + torch.log1p(-log_probability.exp())
-    return logits - torch.where(largest, without_largest, without_own)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as torch_module
 
+from captum_canonical._captum import as_output
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.operators import target_name
@@ -30,6 +31,17 @@ class _Arithmetic:
         # Copies, since it may write into them, and other steps read them.
         copies = fx.node.map_aggregate((outputs, others), lambda v: v.clone() if isinstance(v, Tensor) else v)
         return self.confidence.score(*copies)
+
+
+class _Selection:
+    """What counts of all that a network returns, as one step of a graph."""
+
+    def __init__(self, confidence: Confidence) -> None:
+        self.confidence = confidence
+        self.__name__ = "output"
+
+    def __call__(self, output: Any) -> Any:
+        return self.confidence.select(output)
 
 
 class NotIncrementalError(CanonicalError):
@@ -92,7 +104,7 @@ class _Holder(nn.Module):
         self.net = network
 
     def forward(self, *inputs: Any) -> Any:
-        return self.net(*inputs)
+        return as_output(self.net(*inputs))
 
 
 _tracing = (
@@ -133,7 +145,7 @@ class _Tracer(fx.Tracer):
         self.path.append(f"{name} ({type(m).__name__})")
         if isinstance(m, Confidence) and type(m).forward is Confidence.forward:
             runs, others = m.split(*args, **kwargs)
-            outputs = [m.model(*run) for run in runs]
+            outputs = [self._selected(m, m.model(*run)) for run in runs]
             result = self.create_proxy("call_function", _Arithmetic(m), (outputs, tuple(others)), {})
         elif isinstance(m, Confidence):
             result = self._call_overridden(m, forward, args, kwargs)
@@ -141,6 +153,13 @@ class _Tracer(fx.Tracer):
             result = super().call_module(m, forward, args, kwargs)
         self.path.pop()
         return result
+
+    def _selected(self, m: Confidence, output: Any) -> Any:
+        """What counts of a run; members of dictionaries are found while tracing, those of one step's value later."""
+        if not isinstance(output, fx.Proxy):
+            return m.select(output)
+        whole = type(m).select is Confidence.select and type(m).matrix is Confidence.matrix  # which selects, too
+        return output if whole else self.create_proxy("call_function", _Selection(m), (output,), {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """As torch.fx does, in this thread."""

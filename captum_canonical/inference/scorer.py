@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_canonical._captum import TargetType, run_forward, select_targets
+from captum_canonical._captum import TargetType, output_in_words, run_forward, select_targets
 from captum_canonical.checks import check_callable
 from captum_canonical.errors import CanonicalError
 from captum_canonical.modules import warn_if_training
@@ -57,7 +57,8 @@ class Scorer:
         rows = len(images)
         if not isinstance(output, Tensor):
             raise CanonicalError(
-                f"forward_func must return one tensor, got {type(output).__name__}; wrap the network so that it does."
+                f"forward_func must return one tensor, got {output_in_words(output)}; "
+                "adapters.as_network(net, output=...) takes a part by its key or place."
             )
         if output.ndim == 0 and rows == 1:
             output = output.reshape(1)

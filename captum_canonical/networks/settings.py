@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_canonical.confidence.base import ClassConfidence
+from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.data.crop_templates import CropTemplate, template_of
 from captum_canonical.errors import CanonicalError
 

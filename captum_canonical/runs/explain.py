@@ -14,6 +14,7 @@ from captum_canonical.attributions.base import CanonicalAttribution, on_face, wi
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.checks import check_callable, check_choice, check_device, check_integer, check_path
+from captum_canonical.confidence.outputs import network_output_of
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.targets import class_of
 from captum_canonical.errors import CanonicalError
@@ -27,6 +28,7 @@ from captum_canonical.runs.photo_maps import PhotoMaps
 from captum_canonical.runs.processes import Processes, joined
 from captum_canonical.runs.sources import PhotoSource, RunData, source_of
 from captum_canonical.runs.stopping import Rule, SplitHalf, StandardError
+from captum_canonical.runs.targets import take_class_names
 from captum_canonical.saliency.result import ModelSaliency
 
 
@@ -129,8 +131,9 @@ def explain_dataset(
             taken as they come. All but the last are taken in a random order that ``seed`` fixes.
         out: folder of the run, made if it is not there.
         target: ``"predicted"``, for each photograph the class with the largest score; ``"given"``, the data's targets;
-            or a class for all, its index or its name in ``AlignedFaces(classes=...)``. A network with a
-            single score for each photograph takes "predicted" or None.
+            or a class for all, its index or its name in ``AlignedFaces(classes=...)`` or
+            ``ClassConfidence(classes=...)``. A network with a single score for each photograph takes "predicted" or
+            None.
         method: what makes the maps: :class:`CanonicalOcclusion`, :class:`CanonicalProjector`, or a method of Captum,
             which is projected. Default: :class:`CanonicalOcclusion`.
         canonical_face: that maps are written on. Default: the method's, else :meth:`CanonicalFace.default`.
@@ -180,6 +183,7 @@ def explain_dataset(
         if isinstance(data, AlignedFaces):
             processes.together(lambda: _align(data, processes, show_progress))
         source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
+        take_class_names(source, forward_func)
         where = _device(forward_func) if device is None else check_device("device", device)
         if isinstance(target, str) and target not in WORDS:
             target = class_of(target, source.classes)
@@ -187,6 +191,8 @@ def explain_dataset(
         if maps.classes is not None and root.is_dir():  # a finished run may get other names than at first
             maps.try_classes(next(iter(source.load([0], 0))))
         settings = maps.settings(complete=network_key is None) | {"batch_size": int(batch_size), "order": source.order}
+        if (output := network_output_of(forward_func)) is not None and output.part:
+            settings["output"] = output.part
         if source.preprocessing is not None:
             settings["input"] = dict(source.preprocessing)
         manifest = Manifest(

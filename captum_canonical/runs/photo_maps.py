@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical._captum import TargetType, format_forward_args, run_forward
+from captum_canonical._captum import TargetType, format_forward_args, output_in_words, run_forward
 from captum_canonical.attributions.base import networks_of, run_attribution
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.data.targets import ClassNamesError, check_classes
@@ -158,7 +158,7 @@ class PhotoMaps:
         if not isinstance(output, Tensor) or len(output.reshape(-1)) % len(images):
             raise CanonicalError(
                 f"forward_func must return a row of scores for each of {len(images)} images, got "
-                f"{tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__}."
+                f"{output_in_words(output)}."
             )
         return output.detach().reshape(1) if output.ndim == 0 else output.detach().clone()
 

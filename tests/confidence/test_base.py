@@ -65,7 +65,9 @@ def test_what_is_no_network_is_refused(wrap) -> None:
         wrap(torch.rand(3))
 
 
-@pytest.mark.parametrize("output", [torch.rand(3, 4, 2), torch.tensor(1.0), [[1.0]], (torch.rand(3, 4),)])
+@pytest.mark.parametrize(
+    "output", [torch.rand(3, 4, 2), torch.tensor(1.0), [[1.0]], (torch.rand(3, 4), torch.rand(3, 4))]
+)
 def test_outputs_of_other_shapes_are_refused(output: object) -> None:
     with pytest.raises(CanonicalError, match=r"expected logits of shape \(N, K\) or \(N,\) from the network"):
         ClassConfidence(lambda x: output)(photos())

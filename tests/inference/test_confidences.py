@@ -12,11 +12,24 @@ from torch.testing import assert_close
 
 import captum_canonical as cc
 from captum_canonical import CanonicalError
+from captum_canonical.adapters import as_network
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.scorer import Scorer
-from incremental_tools import MANY, Conv, assert_equal_to_dense, engines, images, patches
+from incremental_tools import MANY, Call, Conv, assert_equal_to_dense, engines, images, patches
+from output_tools import Named
+
+
+class Parts(nn.Module):
+    """A tuple in a dictionary."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"out": (x, self.net(x))}
 
 
 def confidences(net: nn.Module) -> dict[str, tuple[nn.Module, object, tuple]]:
@@ -26,6 +39,11 @@ def confidences(net: nn.Module) -> dict[str, tuple[nn.Module, object, tuple]]:
         "log odds": (cc.ClassConfidence(net, link="log_odds"), torch.tensor([0, 3]), ()),
         "gallery": (cc.ZeroShotConfidence(net, gallery, list("aabbc")), 3, ()),
         "bins": (cc.BinnedConfidence(nn.Sequential(net, nn.Linear(4, 1)).eval(), bins=(-1, 0, 1)), 0, ()),
+        "columns": (cc.ClassConfidence(net, output=slice(0, 3), classes=list("abc")), 1, ()),
+        "head": (cc.ClassConfidence(net, "log_odds", "b", {"a": 1, "b": 3}), torch.tensor([0, 2]), ()),
+        "part of a part": (cc.ClassConfidence(Parts(net).eval(), output=("out", 1)), 1, ()),
+        "bins of a part": (cc.BinnedConfidence(as_network(Parts(net).eval(), ("out", 1)), [(-1, 0, 1)] * 4), 3, ()),
+        "found": (cc.ClassConfidence(nn.Sequential(net, Call(lambda found: Named(found, found))).eval()), 1, ()),
         "regression": (cc.RegressionConfidence(net), None, (torch.randn(2, 4),)),
         "inside": (nn.Sequential(nn.Identity(), cc.ClassConfidence(net), nn.Identity()).eval(), 1, ()),
         "of a confidence": (cc.ZeroShotConfidence(cc.ClassConfidence(net), gallery, list("aabbc")), 3, ()),

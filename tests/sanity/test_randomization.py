@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from captum_canonical import CanonicalError, CanonicalFace, CanonicalOcclusion, CanonicalProjector, FaceMesh
 from captum_canonical.adapters.prnet import load_prnet_mesh
-from captum_canonical.confidence.base import ClassConfidence
+from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.sanity.randomization import model_randomization
 from captum_canonical.sanity.similarity import MEASURES, spearman
 from randomization_tools import CALLED, Net, Spy, changed_layers, exactly, sequence, state, unchanged
