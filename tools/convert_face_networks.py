@@ -10,6 +10,7 @@ float16, and so does the result: nothing is lost.
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import util
 from pathlib import Path
 
@@ -17,8 +18,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, for studies/
+
 from captum_canonical.adapters.face_networks import Block, FaceDetector, FaceMeshNetwork
-from tflite import Graph, Operator
+from studies.face_nets.tflite import Graph, Operator
 
 DETECTOR, MESH = "face_detection/face_detection_short_range.tflite", "face_landmark/face_landmark.tflite"
 OUT = Path("captum_canonical/adapters/face_mesh_468.safetensors")
@@ -26,9 +29,8 @@ OUT = Path("captum_canonical/adapters/face_mesh_468.safetensors")
 
 def fill_convolution(graph: Graph, convolution: nn.Module, operator: Operator) -> int:
     """Weights and bias; returns the number of the tensor that comes out."""
-    weight, bias = (torch.from_numpy(graph.constant(tensor).copy()) for tensor in operator.inputs[1:3])
-    order = (3, 0, 1, 2) if operator.kind == "depthwise" else (0, 3, 1, 2)
-    convolution.load_state_dict({"weight": weight.permute(order), "bias": bias})
+    weight, bias = map(torch.from_numpy, graph.convolution(operator))
+    convolution.load_state_dict({"weight": weight, "bias": bias})
     return operator.outputs[0]
 
 
@@ -119,8 +121,8 @@ def main() -> None:
     if found is None or not found.submodule_search_locations:
         parser.error("the package mediapipe is not installed: pip install mediapipe==0.10.21")
     folder = Path(found.submodule_search_locations[0]) / "modules"
-    weights = as_stored("detector", detector_from(Graph(folder / DETECTOR)))
-    weights |= as_stored("mesh", mesh_from(Graph(folder / MESH)))
+    detector, mesh = (Graph((folder / path).read_bytes(), path) for path in (DETECTOR, MESH))
+    weights = as_stored("detector", detector_from(detector)) | as_stored("mesh", mesh_from(mesh))
     source = f"MediaPipe 0.10.21, {Path(DETECTOR).name} and {Path(MESH).name}"
     save_file(weights, out, metadata={"source": source, "license": "Apache-2.0"})
     print(f"{out}: {sum(x.numel() for x in weights.values()):,} weights, {out.stat().st_size:,} bytes")

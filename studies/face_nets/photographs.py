@@ -57,9 +57,19 @@ def read_identities(folder: Path, photos: int | None = None) -> list[Face]:
     return [face for face in faces if count[face.identity] > 1]
 
 
-def crop(faces: list[Face], net: nn.Module, margin: float) -> tuple[Tensor, cc.FaceMesh]:
-    """(N, C, S, S) the network's inputs, and the meshes in them."""
-    crops = [crop_to_face(face.photo, face.mesh, margin, net.size) for face in faces]
+def crop(faces: list[Face], net: nn.Module, how: float | str) -> tuple[Tensor, cc.FaceMesh]:
+    """(N, C, S, S) the network's inputs, and the meshes in them.
+
+    Args:
+        faces: N of them.
+        net: knows its size and channels.
+        how: the margin around the mesh, or the name of a template (:data:`captum_canonical.data.CROP_TEMPLATES`).
+    """
+    if isinstance(how, str):
+        template = cc.data.CROP_TEMPLATES[how].resized(net.size)
+        crops = [template.crop(face.photo, face.mesh) for face in faces]
+    else:
+        crops = [crop_to_face(face.photo, face.mesh, how, net.size) for face in faces]
     photos = to_tensor([photo for photo, _ in crops])
     if net.channels == 1:
         photos = (photos * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)

@@ -2,7 +2,8 @@
 
 What is explained is each network's own answer for the unchanged photograph, so nothing has to be labelled:
 
-- recognition: cosine similarity to the nearest other photograph of the same person (Eq. 7, leave one out);
+- recognition (two networks): cosine similarity to the nearest other photograph of the same person (Eq. 7, leave one
+  out);
 - gender (two networks) and expression: log-odds of the answer. Probabilities saturate: drops of 1 - 1e-6 are all tiny;
 - age: membership in the answer's bin of ten years; and how many years hiding moves the answer;
 - head pose: membership in one of nine bins of yaw x pitch (Fig. 19), which follow from the landmark network's points;
@@ -43,14 +44,14 @@ class Task:
         unit: of the confidence.
         net: takes the photographs; knows their size, channels and normalisation.
         confidence: what maps are drops of.
-        margin: of the crops.
+        crop: the margin around the face, or the name of a template.
     """
 
     label: str
     unit: str
     net: Any
     confidence: nn.Module
-    margin: float = TIGHT
+    crop: float | str = TIGHT
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +119,12 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "pose": membership("head pose\n9 bins", _pose, POSE_BINS),
     "pose_shift": shift("head pose\nshift", "degrees", _pose),
 }
+RECOGNITION = {  # name -> label, network, and the template that it was trained on
+    "recognition": ("recognition\ndlib ResNet", "face_recognition", "dlib"),
+    "recognition_mobile": ("recognition\nMobileFaceNet", "mobilefacenet", "arcface"),
+}
 FIGURE_1: dict[str, tuple[str, ...]] = {
-    "recognition": ("recognition",),
+    "recognition": tuple(RECOGNITION),
     "gender": ("gender", "gender_mini"),
     "age": ("age", "age_shift"),
     "expression": ("expression",),
@@ -132,17 +137,17 @@ def ask(name: str, models: Path, faces: list[Face]) -> Question:
     """Puts a task to photographs, whose own answers are explained.
 
     Args:
-        name: a key of :data:`TASKS`, or ``"recognition"``, for which faces need identities.
+        name: a key of :data:`TASKS`, or of :data:`RECOGNITION`, for which faces need identities.
         models: folder of the converted networks.
         faces: who and what is asked about.
     """
-    if name == "recognition":
-        return _recognition(models, faces)
+    if name in RECOGNITION:
+        return _recognition(models, faces, *RECOGNITION[name])
     task = TASKS[name](models)
-    photos, mesh = crop(faces, task.net, task.margin)
+    photos, mesh = crop(faces, task.net, task.crop)
     target = value = None
     if isinstance(task.confidence, cc.ClassConfidence):
-        target = task.net(photos).argmax(1)
+        target = task.confidence(photos).argmax(1)
     elif isinstance(task.confidence, cc.BinnedConfidence):
         target = task.confidence.target(photos)
     else:
@@ -150,13 +155,13 @@ def ask(name: str, models: Path, faces: list[Face]) -> Question:
     return Question(task.label, task.unit, task.confidence, target, value, photos, mesh, task.net.normalize.mean)
 
 
-def _recognition(models: Path, faces: list[Face]) -> Question:
-    net = load(models, "face_recognition")
-    photos, mesh = crop(faces, net, TIGHT)
+def _recognition(models: Path, faces: list[Face], label: str, name: str, template: str) -> Question:
+    net = load(models, name)
+    photos, mesh = crop(faces, net, template)
     who = [face.identity for face in faces]
     confidence = cc.ZeroShotConfidence(net, net(photos), who)
     target = confidence.target(photos, who, exclude=range(len(who)))
-    return Question("recognition\ndlib ResNet", "cosine", confidence, target, None, photos, mesh, net.normalize.mean)
+    return Question(label, "cosine", confidence, target, None, photos, mesh, net.normalize.mean)
 
 
 def patch_side(size: int) -> int:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import captum_canonical as cc
 from captum_canonical.adapters.keypoints import KeypointAligner, PixelGrid, keypoints_468
 from captum_canonical.faces.photos import list_photos
-from studies.face_nets.photographs import TIGHT, Face, crop, find_faces, read_identities
-from studies.face_nets.tasks import ask, image_maps, patch_side
+from studies.face_nets.photographs import Face, crop, find_faces, read_identities
+from studies.face_nets.tasks import RECOGNITION, ask, image_maps, patch_side
 
 # Task -> its title, and the layer that the CAM methods look into: the last with many channels and places.
 TITLES_AND_LAYERS: dict[str, tuple[str, Callable[[Any], nn.Module]]] = {
@@ -269,5 +269,5 @@ def on_face(values: Tensor, face: cc.CanonicalFace) -> Tensor:
 
 def crop_people(net: nn.Module, faces: list[Face]) -> tuple[Tensor, cc.FaceMesh, list[str]]:
     """The network's photographs of some faces, their meshes, and who is on them."""
-    photos, mesh = crop(faces, net, TIGHT)
+    photos, mesh = crop(faces, net, RECOGNITION["recognition"][-1])
     return photos, mesh, [face.identity for face in faces]

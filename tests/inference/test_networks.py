@@ -15,6 +15,7 @@ from captum_canonical.inference.choose import choose_inference
 from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
 from captum_canonical.inference.scorer import Scorer
+from studies.face_nets import download
 from studies.face_nets import networks as face_nets
 
 
@@ -26,7 +27,7 @@ def patches(size: int, count: int, images: int) -> Patches:
     return Patches(torch.randint(0, images, (count,)), (boxes,))
 
 
-@pytest.mark.parametrize("name", face_nets.NETWORKS)
+@pytest.mark.parametrize("name", download.NETWORKS)
 def test_real_networks_run_on_windows(name: str, shared: Path) -> None:
     net = face_nets.load(shared / "models", name)
     photos, hidden = torch.rand(2, net.channels, net.size, net.size), patches(net.size, 800, 2)

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-KINDS = {3: "convolution", 4: "depthwise", 6: "dequantize", 19: "relu", 54: "prelu", 0: "add"}
+KINDS = {
+    0: "add",
+    3: "convolution",
+    4: "depthwise",
+    6: "dequantize",
+    18: "multiply",
+    19: "relu",
+    41: "subtract",
+    54: "prelu",
+    101: "absolute",
+}
 DTYPES = {0: np.float32, 1: np.float16, 2: np.int32}
 
 
@@ -26,12 +35,20 @@ class Operator:
 
 
 class Graph:
-    """The first graph of a ``.tflite`` file."""
+    """The first graph of a ``.tflite`` file.
 
-    def __init__(self, path: Path) -> None:
-        self._data = data = path.read_bytes()
+    Args:
+        data: the bytes of the file.
+        name: for the error.
+
+    Raises:
+        ValueError: they are no TensorFlow Lite network.
+    """
+
+    def __init__(self, data: bytes, name: str = "the file") -> None:
+        self._data = data
         if data[4:8] != b"TFL3":
-            raise ValueError(f"{path}: expected a TensorFlow Lite network")
+            raise ValueError(f"{name}: expected a TensorFlow Lite network")
         model = self._follow(0)
         graph = self._tables(model, 2)[0]
         self._buffers = self._tables(model, 4)
@@ -61,6 +78,12 @@ class Graph:
         start, length = self._vector(buffer, 0)
         dtype = DTYPES[self._scalar(self._tensors[tensor], 1, "<b")]
         return np.frombuffer(self._data[start : start + length], dtype).reshape(self.shapes[tensor])
+
+    def convolution(self, operator: Operator) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias of a convolution, their axes in PyTorch's order."""
+        weight, bias = (self.constant(tensor) for tensor in operator.inputs[1:3])
+        order = (3, 0, 1, 2) if operator.kind == "depthwise" else (0, 3, 1, 2)
+        return weight.transpose(order).copy(), bias.copy()
 
     def _follow(self, at: int) -> int:
         return at + int(struct.unpack_from("<I", self._data, at)[0])
