@@ -115,10 +115,10 @@ class Aligner(ABC):
 
 
 class CallableAligner(Aligner):
-    """A function or any other callable ``aligner(images, names=names)`` as an aligner.
+    """A function or any other callable from images to a :class:`FaceMesh` as an aligner.
 
     Args:
-        function: without ``names``, if none are given.
+        function: is given ``names`` if it has a parameter of that name.
         key: see :meth:`Aligner.cache_key`. Default: the class and attributes of an object; a function has none.
     """
 
@@ -127,7 +127,7 @@ class CallableAligner(Aligner):
 
     def __call__(self, images: Images, *, names: Sequence[str] | None = None) -> FaceMesh:
         """What the function returns."""
-        return self.function(images) if names is None else self.function(images, names=names)
+        return self.function(images, names=names) if names and _takes_names(self.function) else self.function(images)
 
     def cache_key(self) -> str:
         """The key, or the description of the object."""
@@ -176,6 +176,10 @@ def make_aligner(source: Any, options: Mapping[str, Any]) -> Aligner:
         return as_aligner(source)
     known = {each.name for each in parameters}
     return as_aligner(source(**{name: value for name, value in options.items() if name in known}))
+
+
+def _takes_names(function: Callable[..., Any]) -> bool:
+    return any(each.name == "names" or each.kind is each.VAR_KEYWORD for each in _parameters(function) or ())
 
 
 def _parameters(source: Callable[..., Any]) -> list[inspect.Parameter] | None:

@@ -53,7 +53,7 @@ class AlignedFaces(Dataset[FaceRecord]):
             :data:`~captum_canonical.statistics.labels.MISSING_TEXTS` is missing, and a photograph whose identity is
             missing shows a person of its own; 1, 1.0 and "1.0" are one group.
         aligner: an :class:`~captum_canonical.adapters.Aligner`, with either ``on_missing``, or any callable
-            ``aligner([photo], names=[name])`` that returns a :class:`FaceMesh` of one row. Default:
+            that takes ``[photo]`` and returns a :class:`FaceMesh` of one row. Default:
             :class:`~captum_canonical.adapters.FaceMeshAligner`.
         faces: meshes that are there already, in place of an aligner: a callable from a path to a mesh of one row, or a
             mesh with one row for each photograph of the source. They are not cached.

@@ -127,8 +127,9 @@ def explain_dataset(
         forward_func: the network, or any callable that returns one row of scores for each image. Its mode, hooks and
             the random state are afterwards as before; call ``.eval()`` on it first.
         data: :class:`AlignedFaces`; ``(images, faces)`` or ``(images, faces, targets)`` as tensors and a
-            :class:`FaceMesh`; or an iterable of :class:`FaceBatch` that can be gone through again, whose batches are
-            taken as they come. All but the last are taken in a random order that ``seed`` fixes.
+            :class:`FaceMesh`, or an aligner of tensors; or an iterable of :class:`FaceBatch` that can be gone through
+            again, whose batches are taken as they come. All but the last are taken in a random order that ``seed``
+            fixes.
         out: folder of the run, made if it is not there.
         target: ``"predicted"``, for each photograph the class with the largest score; ``"given"``, the data's targets;
             or a class for all, its index or its name in ``AlignedFaces(classes=...)`` or

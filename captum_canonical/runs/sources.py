@@ -240,6 +240,7 @@ class TensorSource(PhotoSource):
 
 
 def _batch_of(images: Tensor, faces: Any = None, targets: Tensor | None = None, *more: Any) -> FaceBatch:
+    faces = faces(images) if callable(faces) else faces
     if more or not isinstance(faces, FaceMesh) or images.ndim != 4 or not len(images):
         raise CanonicalError(
             f"data: expected (images, faces) or (images, faces, targets) with images (N, C, H, W) and a FaceMesh, got "

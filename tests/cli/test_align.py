@@ -105,6 +105,9 @@ def make_mediapipe(device="cpu"):
 def drawn(images, *, names=None):
     return DrawnAligner()(images, names=names)
 
+def plain(images):
+    return DrawnAligner()(images)
+
 def fails():
     raise RuntimeError("no network")
 """
@@ -120,7 +123,7 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "named_aligners"
 
 
-@pytest.mark.parametrize("name", ["grid", "make_grid", "keypoints", "make_keypoints", "drawn"])
+@pytest.mark.parametrize("name", ["grid", "make_grid", "keypoints", "make_keypoints", "drawn", "plain"])
 def test_align_takes_instances_factories_and_functions(named: str, name: str, photos: Path, capsys: Capture) -> None:
     arguments = ["align", "--images", str(photos), "--cache", "meshes", "--aligner", f"{named}:{name}", "--quiet"]
     assert run_json(arguments, capsys)["found"] == 5
