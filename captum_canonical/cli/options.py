@@ -215,9 +215,17 @@ def add_network(parser: ArgumentParser) -> None:
         "objects are never loaded.",
     )
     group.add_argument(
-        "--model", required=True, help="package.module:factory, a TorchScript file, or a torch.export file (.pt2)"
+        "--model",
+        required=True,
+        help="package.module:factory, timm:NAME, hf:FOLDER (of Hugging Face), or a file: ONNX (.onnx), torch.export "
+        "(.pt2), TorchScript",
     )
-    group.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, or a file of tensors by torch.save")
+    group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help=".safetensors, or a file of tensors by torch.save; for timm also pretrained, which downloads",
+    )
     group.add_argument(
         "--size", type=input_size, help="of the input in pixels, such as 224 or 128x96 (default: that of a template)"
     )

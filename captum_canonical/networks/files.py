@@ -51,7 +51,7 @@ def load_exported(path: Path) -> nn.Module:
     """
     try:
         _check_exported(path)
-        with _tensors_only():
+        with tensors_only():
             return torch.export.load(str(path)).module()
     except CanonicalError:
         raise
@@ -84,7 +84,7 @@ def _check_exported(path: Path) -> None:
 
 
 @contextmanager
-def _tensors_only() -> Iterator[None]:
+def tensors_only() -> Iterator[None]:
     """Makes every ``torch.load`` use ``weights_only=True``, even where the caller passes False."""
     before = os.environ.get(FORCE)
     os.environ[FORCE] = "1"

@@ -1,4 +1,4 @@
-"""Loads networks: from factories, TorchScript files and ``torch.export`` files.
+"""Loads networks by name: Python factories, timm, Hugging Face, ONNX, TorchScript and ``torch.export`` files.
 
 A Python reference, a TorchScript file and a ``torch.export`` file are programs: loading one runs its code. Pickled
 objects are never loaded, because they run code from what looks like data.
@@ -6,9 +6,9 @@ objects are never loaded, because they run code from what looks like data.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,20 @@ from torch import nn
 
 from captum_canonical.errors import CanonicalError, first_line
 from captum_canonical.files import file_digest
+from captum_canonical.modules import has_modes, of_any_batch
+from captum_canonical.networks.factories import network_of_factory
 from captum_canonical.networks.files import EXPORTED, load_exported, load_script
-from captum_canonical.networks.references import call_factory, is_reference, load_reference
+from captum_canonical.networks.from_onnx import load_onnx
+from captum_canonical.networks.from_timm import PREFIX as TIMM
+from captum_canonical.networks.from_timm import load_timm
+from captum_canonical.networks.from_transformers import PREFIX as HUGGING_FACE
+from captum_canonical.networks.from_transformers import load_transformers
+from captum_canonical.networks.references import is_reference, load_reference
 from captum_canonical.networks.settings import NetworkSettings
-from captum_canonical.networks.weights import SUFFIXES, load_weights
+from captum_canonical.networks.weights import SUFFIXES
+
+ONNX = ".onnx"
+FORMS = "package.module:factory, timm:NAME, hf:FOLDER, an ONNX (.onnx), TorchScript or torch.export file (.pt2)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +38,8 @@ class LoadedNetwork:
 
     Attributes:
         network: in evaluation mode, on its device.
-        settings: those that its factory returns with it.
-        key: identifies the network where its weights do not, or None.
+        settings: what is known of its input and outputs.
+        key: identifies the network where its weights do not, or None; the ``network_key`` of a run.
     """
 
     network: Callable[..., Any]
@@ -37,79 +47,96 @@ class LoadedNetwork:
     key: str | None = None
 
 
-def load_network(model: str, weights: Path | None = None, device: str | None = None) -> LoadedNetwork:
+def load_network(
+    model: str | PathLike[str] | Callable[..., Any],
+    weights: str | PathLike[str] | None = None,
+    device: str | None = None,
+) -> LoadedNetwork:
     """Loads a network, and what is known about its input and outputs.
 
+    ==============================  ====================================================================================
+    model                           what it is
+    ==============================  ====================================================================================
+    ``"package.module:factory"``,   a function or class that returns a network, or a network and a mapping of settings
+    or the factory itself           (:class:`NetworkSettings`)
+    a network                       itself, in evaluation mode; a compiled or parallel one is unwrapped
+    ``"timm:NAME"``                 timm's, with its size, mean and standard deviation, and as many classes as the
+                                    weights have; ``weights="pretrained"`` downloads timm's own
+    ``"hf:FOLDER"``                 a folder of Hugging Face's ``save_pretrained``, with its own size, mean, standard
+                                    deviation and class names; nothing is downloaded, no code in the folder is run
+    ``"FILE.onnx"``                 onnxruntime runs it, a fixed number of images at a time where the file wants that;
+                                    with onnx2torch a network of torch, if both give the same outputs
+    ``"FILE.pt2"``                  of ``torch.export.save``
+    any other file                  TorchScript
+    ==============================  ====================================================================================
+
     Args:
-        model: ``package.module:factory``, a TorchScript file or a ``torch.export`` file (.pt2). A factory returns a
-            network, or a network and a mapping of its settings (:class:`NetworkSettings`).
-        weights: a safetensors file, or a file of ``torch.save`` that holds tensors only. A factory with a parameter
-            ``weights`` is given this path; otherwise the weights are loaded into the network that it returns.
+        model: as above.
+        weights: a safetensors file, or a file of ``torch.save`` that holds tensors only. All of it is loaded into the
+            network, or nothing. A factory that reads the file itself, or a folder, says so by the annotation of its
+            parameter: ``def factory(weights: Path)``; no other factory is given the path, whatever its parameters
+            are called.
         device: the device to move the network to.
 
     Raises:
         CanonicalError: there is no such network, it cannot be loaded, or the weights do not fit it.
+        MissingDependencyError: a package is needed that is not installed; the message has pip's command.
+
+    Example::
+
+        >>> loaded = load_network(lambda: (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), {"size": 2, "mean": 0.5}))
+        >>> loaded.network.training, loaded.settings.size, loaded.settings.mean
+        (False, 2, 0.5)
     """
-    if is_reference(model):
-        return _from_factory(model, weights, device)
-    path = Path(model)
+    path = None if weights is None else Path(weights)
+    if not isinstance(model, (str, PathLike)):
+        network, settings = network_of_factory(model, path, f"model {getattr(model, '__name__', type(model).__name__)}")
+        return _ready(network, settings, device, None)
+    name = str(model)
+    if name.startswith(TIMM):
+        return _ready(*load_timm(name.removeprefix(TIMM), path), device, None)
+    if name.startswith(HUGGING_FACE):
+        return _ready(*load_transformers(Path(name.removeprefix(HUGGING_FACE)), path), device, None)
+    if is_reference(name):
+        made = network_of_factory(load_reference(name, "model"), path, f"model {name}")
+        return _ready(*made, device, None if isinstance(made[0], nn.Module) else f"reference {name}")
+    return _from_file(Path(model), path, device)
+
+
+def _from_file(path: Path, weights: Path | None, device: str | None) -> LoadedNetwork:
     suffix = path.suffix.lower()
+    if path.is_dir():
+        raise CanonicalError(f"model {path}: this is a folder; one of Hugging Face is given as hf:{path}.")
     if not path.is_file():
-        raise CanonicalError(
-            f"model {model}: expected package.module:factory, a TorchScript file or a torch.export file (.pt2); this "
-            "is neither a reference of that form nor a file."
-        )
+        raise CanonicalError(f"model {path}: expected {FORMS}; this is neither a reference of that form nor a file.")
     if suffix in SUFFIXES:
         raise CanonicalError(
-            f"model {model}: these are weights without a network; give the network as package.module:factory, "
-            "and this file as its weights."
+            f"model {path}: these are weights without a network; give the network as package.module:factory, timm:NAME "
+            "or hf:FOLDER, and this file as its weights."
         )
     if weights is not None:
-        raise CanonicalError("weights: a TorchScript or torch.export file holds its weights; leave the option out.")
-    network = load_exported(path) if suffix in EXPORTED else load_script(path)
-    return LoadedNetwork(_prepare(network, device), NetworkSettings(), f"file {file_digest(path)}")
+        raise CanonicalError(f"weights {weights}: the file {path} holds its weights; leave them out.")
+    settings = NetworkSettings()
+    if suffix == ONNX:
+        network, settings = load_onnx(path)
+    else:
+        network = load_exported(path) if suffix in EXPORTED else load_script(path)
+    return _ready(network, settings, device, f"file {file_digest(path)}")
 
 
-def _from_factory(model: str, weights: Path | None, device: str | None) -> LoadedNetwork:
-    if weights is not None and not weights.exists():
-        raise CanonicalError(f"weights {weights}: there is no such file.")
-    made = load_reference(model, "model")
-    takes_weights = weights is not None and _takes_weights(made)
-    if not isinstance(made, nn.Module):
-        made = call_factory(made, f"model {model}", {"weights": weights} if takes_weights else {})
-    network, values = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
-    if not callable(network) or isinstance(network, type):
-        raise CanonicalError(
-            f"model {model}: expected a function that returns a network, or a network and its settings, got "
-            f"{type(network).__name__} from it."
-        )
-    if weights is not None and not takes_weights:
-        if not isinstance(network, nn.Module):
-            raise CanonicalError(f"weights: {model} returns no torch module into which weights could be loaded.")
-        load_weights(network, weights)
-    settings = NetworkSettings.of(values)
-    if isinstance(network, nn.Module):
-        return LoadedNetwork(_prepare(network, device), settings)
-    return LoadedNetwork(network, settings, f"reference {model}")
-
-
-def _takes_weights(factory: Any) -> bool:
-    try:
-        return "weights" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def _prepare(network: nn.Module, device: str | None) -> nn.Module:
+def _ready(network: Any, settings: NetworkSettings, device: str | None, key: str | None) -> LoadedNetwork:
     """Sets evaluation mode, switches gradients of the weights off, and moves the network to its device."""
-    try:
+    if not isinstance(network, nn.Module):
+        return LoadedNetwork(network, settings, key)
+    if has_modes(network):
         network.eval()
-    except NotImplementedError:  # exported programs have no modes; torch warns unless they are set by hand
+    else:
         for module in network.modules():
             module.training = False
     for parameter in network.parameters():
         parameter.requires_grad_(False)
+    network = of_any_batch(network)
     try:
-        return network if device is None else network.to(device)
+        return LoadedNetwork(network if device is None else network.to(device), settings, key)
     except (RuntimeError, AssertionError) as error:
         raise CanonicalError(f"device {device}: the network cannot be moved there ({first_line(error)})") from error

@@ -133,3 +133,22 @@ def call_factory(factory: Any, option: str, arguments: dict[str, Any]) -> Any:
         raise MissingDependencyError(f"{option} needs a package that is not installed: {error}") from error
     except (Exception, SystemExit) as error:
         raise CanonicalError(f"{option} fails: {type(error).__name__}: {error}") from error
+
+
+def optional(name: str, what: str) -> Any:
+    """Imports a module of a package that not everybody needs.
+
+    Args:
+        name: of the module.
+        what: needs it, for the message.
+
+    Raises:
+        MissingDependencyError: it is not installed; the message has pip's command.
+    """
+    package = name.partition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{what}: the package {package} is not installed, or lacks something (pip install {package}): {error}"
+        ) from error

@@ -9,29 +9,58 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_canonical.errors import CanonicalError, MissingDependencyError, first_line
+from captum_canonical.errors import CanonicalError, first_line
+from captum_canonical.networks.references import optional
 
 SUFFIXES = (".safetensors", ".bin", ".ckpt")
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts keep weights in a larger file
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Loads the weights of a file into a network.
+    """Loads the weights of a file into a network: all of them, or none.
+
+    A prefix that all names in the file share and none in the network, as training frameworks write it, is left out.
 
     Raises:
         CanonicalError: the file cannot be read without running code in it, or its weights belong to another network.
     """
-    weights = read_weights(path)
-    try:
-        missing, unexpected = network.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise CanonicalError(f"weights {path}: {first_line(error)} The weights belong to another network.") from error
-    for what, names in (("lacks", missing), ("has unknown", unexpected)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CanonicalError(
-                f"weights {path}: the file {what} {', '.join(names[:3])}{more}; they belong to another network."
-            )
+    put_weights(network, read_weights(path), path)
+
+
+def put_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Loads weights that were read from a file, as :func:`load_weights` does."""
+    expected = network.state_dict()
+    weights = without_prefix(weights, expected)
+    shapes = [name for name, value in weights.items() if name in expected and value.shape != expected[name].shape]
+    if shapes:
+        sizes = f"{tuple(weights[shapes[0]].shape)} instead of {tuple(expected[shapes[0]].shape)}"
+        raise CanonicalError(
+            f"weights {path}: in the file {_some(shapes)} has the shape {sizes}; the weights belong to another "
+            "network, and nothing was loaded."
+        )
+    before = {name: value.clone() for name, value in expected.items()}
+    missing, unexpected = network.load_state_dict(weights, strict=False)
+    found = [f"{what} {_some(names)}" for what, names in (("lacks", missing), ("has unknown", unexpected)) if names]
+    if found:
+        network.load_state_dict(before)
+        raise CanonicalError(
+            f"weights {path}: the file {' and '.join(found)}; the weights belong to another network, and nothing was "
+            "loaded."
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def without_prefix(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without what all of their names begin with, such as ``module.``, if no name that is expected does."""
+    while not weights.keys() & expected.keys():
+        prefix = next(iter(weights)).partition(".")[0] + "."
+        if not all(name.startswith(prefix) for name in weights):
+            break
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -40,6 +69,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CanonicalError: there is no such file, or it holds anything else.
     """
+    if path.is_dir():
+        raise CanonicalError(f"weights {path}: expected a file of weights, got a folder.")
     if not path.is_file():
         raise CanonicalError(f"weights {path}: there is no such file.")
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_tensors(path)
@@ -48,17 +79,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             found = found[name]
     if not isinstance(found, Mapping) or not found or not all(isinstance(each, Tensor) for each in found.values()):
         raise CanonicalError(f"weights {path}: expected names and tensors (a state_dict), got something else.")
-    prefix = "module." if all(str(name).startswith("module.") for name in found) else ""  # of DataParallel
-    return {str(name).removeprefix(prefix): value for name, value in found.items()}
+    return {str(name): value for name, value in found.items()}
 
 
 def _read_safetensors(path: Path) -> Any:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"weights {path}: the package safetensors is not installed (pip install safetensors)."
-        ) from error
+    load_file = optional("safetensors.torch", f"weights {path}").load_file
     try:
         return load_file(path)
     except Exception as error:  # safetensors has its own exception class

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,14 +49,64 @@ def test_a_class_of_networks_is_a_factory_and_a_network_is_itself() -> None:
 
 def test_factories_may_take_the_weights(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_weights.py").write_text(
-        "import command_tools\nmade = []\n\n\ndef make(weights=None):\n    made.append(weights)\n"
-        "    return command_tools.net()\n"
+        "from pathlib import Path\nimport command_tools\nmade = []\n\n\n"
+        "def make(weights: Path | None = None):\n    made.append(weights)\n    return command_tools.net()\n"
     )
     monkeypatch.chdir(tmp_path)
     with import_path_kept():
         load_network("own_weights:make", files / "weights.pt")
         assert load_reference("own_weights:made", "--model") == [files / "weights.pt"]
     assert str(tmp_path) not in sys.path
+
+
+def weights_of_another_kind(weights: str | None = None, progress: bool = True) -> nn.Module:
+    """As in torchvision, ``weights`` is a name of weights to download."""
+    assert weights is None and progress
+    return command_tools.net()
+
+
+def from_a_path(weights: os.PathLike[str]) -> nn.Module:
+    made = command_tools.net()
+    made.load_state_dict(torch.load(weights, weights_only=True))
+    return made
+
+
+def test_weights_are_never_given_to_a_parameter_that_means_something_else(files: Path, expected: torch.Tensor) -> None:
+    for factory in (weights_of_another_kind, from_a_path, command_tools.net, command_tools.net()):
+        loaded = load_network(factory, files / "weights.pt")
+        assert_close(loaded.network(X), expected, rtol=0, atol=1e-6)
+    with pytest.raises(CanonicalError, match=r"returns no torch module.*has a parameter weights: Path"):
+        load_network(lambda: abs, files / "weights.pt")
+
+
+def test_factories_that_draw_weights_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_network(weights_of_another_kind)
+    monkeypatch.setattr(weights_of_another_kind, "__module__", "torchvision.models.resnet")
+    with pytest.warns(UserWarning, match="weights_of_another_kind: the network has random weights"):
+        load_network(weights_of_another_kind)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_wrapped_networks_are_loaded_as_what_they_hold(wrap: Any, files: Path, expected: torch.Tensor) -> None:
+    net = command_tools.net()
+    loaded = load_network(wrap(net), files / "weights.pt")
+    assert loaded.network is net
+    assert_close(net(X), expected, rtol=0, atol=1e-6)
+
+
+def test_nothing_is_loaded_by_half(files: Path, tmp_path: Path) -> None:
+    net = command_tools.net()
+    before = net(X)
+    weights = torch.load(files / "weights.pt", weights_only=True)
+    weights["extra"] = weights.pop("trunk.bias")
+    torch.save(weights, tmp_path / "w.pt")
+    with pytest.raises(CanonicalError, match=r"lacks trunk.bias and has unknown extra; .*nothing was loaded"):
+        load_network(net, tmp_path / "w.pt")
+    assert_close(net(X), before, rtol=0, atol=0)
+    with pytest.raises(CanonicalError, match="expected a file of weights, got a folder"):
+        load_network(net, tmp_path)
 
 
 # -------------------------------------------------------------------------------------------------- what is refused
