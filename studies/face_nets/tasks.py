@@ -4,8 +4,9 @@ What is explained is each network's own answer for the unchanged photograph, so 
 
 - recognition (two networks): cosine similarity to the nearest other photograph of the same person (Eq. 7, leave one
   out);
-- gender (two networks) and expression: log-odds of the answer. Probabilities saturate: drops of 1 - 1e-6 are all tiny;
-- age: membership in the answer's bin of ten years; and how many years hiding moves the answer;
+- gender (three networks), race, expression, and age in FairFace's classes: log-odds of the answer. Probabilities
+  saturate: drops of 1 - 1e-6 are all tiny;
+- age, as a number: membership in the answer's bin of ten years; and how many years hiding moves the answer;
 - head pose: membership in one of nine bins of yaw x pitch (Fig. 19), which follow from the landmark network's points;
   and how many degrees hiding moves them. Membership may rise or fall as an answer moves, so that its mean over many
   photographs can be near 0 where the answer depends on the face most: look at both, and at the split-half correlation.
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical.adapters.landmarks import LANDMARKS_68
-from studies.face_nets.networks import HeadPose, load
+from studies.face_nets.networks import FAIRFACE, HeadPose, load
 from studies.face_nets.photographs import TIGHT, WITH_HAIR, Face, crop
 
 AGE_BINS = range(0, 101, 10)
@@ -78,6 +79,16 @@ def classification(label: str, name: str, margin: float = TIGHT) -> Callable[[Pa
     return build
 
 
+def head(label: str, name: str) -> Callable[[Path], Task]:
+    """The log-odds of the classes of one of FairFace's heads."""
+
+    def build(models: Path) -> Task:
+        net = load(models, "fairface")
+        return Task(label, "log-odds", net, cc.ClassConfidence(net, "log_odds", name, FAIRFACE), "arcface")
+
+    return build
+
+
 def _age(models: Path) -> tuple[nn.Module, nn.Module]:
     net = load(models, "age_gender", head="age")
     return net, net
@@ -113,6 +124,9 @@ def shift(label: str, unit: str, networks: Callable[[Path], tuple[nn.Module, nn.
 TASKS: dict[str, Callable[[Path], Task]] = {
     "gender": classification("gender\nTinyXception", "age_gender"),
     "gender_mini": classification("gender\nmini-XCEPTION", "gender_xception", WITH_HAIR),
+    "gender_head": head("gender\nMobileFaceNet", "gender"),
+    "race_head": head("race\nMobileFaceNet", "race"),
+    "age_head": head("age, 9 classes\nMobileFaceNet", "age"),
     "age": membership("age\n10 bins", _age, AGE_BINS),
     "age_shift": shift("age\nshift", "years", _age),
     "expression": classification("expression\ndense net", "face_expression"),
@@ -131,6 +145,8 @@ FIGURE_1: dict[str, tuple[str, ...]] = {
     "pose": ("pose", "pose_shift"),
 }
 """The paper's five tasks, and the names to :func:`ask` for."""
+TASKS_AND_HEADS = FIGURE_1 | {"fairface": ("race_head", "gender_head", "age_head")}
+"""The same, and the heads whose weights have to be trained first (``train_heads.py``)."""
 
 
 def ask(name: str, models: Path, faces: list[Face]) -> Question:

@@ -6,17 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from captum_canonical.faces.photos import list_photos
 from examples import real_networks
 from studies.face_nets import download
+from studies.face_nets.networks import FairFaceNet
 from studies.face_nets.photographs import find_faces
 from studies.face_nets.tasks import FIGURE_1, ask
 
 
-def run(monkeypatch: pytest.MonkeyPatch, shared: Path, out: Path, *arguments: str) -> None:
-    folders = {"--images": "data/celeba_prnet/images", "--models": "models", "--identities": "data/identities"}
+def run(monkeypatch: pytest.MonkeyPatch, shared: Path, out: Path, *arguments: str, models: Path | None = None) -> None:
+    folders = {"--images": "data/celeba_prnet/images", "--identities": "data/identities"}
     given = [text for option, path in folders.items() for text in (option, str(shared / path))]
+    given += ["--models", str(models or shared / "models")]
     monkeypatch.setattr(sys, "argv", ["real_networks.py", *given, "--out", str(out), *arguments])
     real_networks.main()
 
@@ -29,6 +32,18 @@ def test_example_prints_a_table_and_draws_a_figure(
     table = capsys.readouterr().out.split("split-half r", 1)[1]
     assert sum("+-" in line for line in table.splitlines()) == len(FIGURE_1[task])
     assert (tmp_path / "out" / "real_networks.png").stat().st_size > 10_000
+
+
+def test_heads_are_explained_once_they_are_trained(
+    monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--task", "fairface", "--photos", "3", "--points", "8")
+    with pytest.raises(SystemExit, match=r"fairface: it needs heads: python -m studies.face_nets.train_heads --help"):
+        run(monkeypatch, shared, tmp_path / "out", *arguments, models=tmp_path)
+    save_file(FairFaceNet().state_dict(), tmp_path / "fairface.safetensors")
+    run(monkeypatch, shared, tmp_path / "out", *arguments, models=tmp_path)
+    table = capsys.readouterr().out.split("split-half r", 1)[1]
+    assert [line.split(",")[0] for line in table.splitlines() if "+-" in line] == ["race", "gender", "age"]
 
 
 def test_example_downloads_nothing_when_the_networks_are_given(
