@@ -6,10 +6,12 @@ from importlib import import_module
 from typing import Any
 
 from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
+from captum_canonical.attributions.layouts import Layout
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.points import RefinedMaps
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
+from captum_canonical.attributions.spatial_layers import last_spatial_layer
 from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.confidence.recognition import VerificationConfidence, ZeroShotConfidence
 from captum_canonical.confidence.regression import BinnedConfidence, RegressionConfidence
@@ -34,6 +36,7 @@ __all__ = [
     "GuidedGradCamPlusPlus",
     "LayerGradCamPlusPlus",
     "LayerScoreCam",
+    "Layout",
     "MissingDependencyError",
     "ModelSaliency",
     "NoFaceError",
@@ -51,6 +54,7 @@ __all__ = [
     "data",
     "explain_dataset",
     "faithfulness",
+    "last_spatial_layer",
     "load_network",
     "model_randomization",
     "read_labels",

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import torch
 from captum.attr import Attribution, LayerAttribution, NeuronAttribution, PerturbationAttribution
 from torch import Tensor, nn
 
-from captum_canonical.attributions.outputs import attribute_with
-from captum_canonical.checks import check_callable
+from captum_canonical.attributions.layers import attribute_channels_first, with_layers
 from captum_canonical.errors import AlignmentError, CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.faces.mesh import FaceMesh
@@ -23,7 +20,6 @@ from captum_canonical.turns import turn_at
 
 logger = logging.getLogger("captum_canonical")
 _repeats_seen: set[tuple[int, int]] = set()
-GRID_CELLS, GRID_RATIO = 1.5, 1.25  # by which the proportions of a layer's grid may differ from the image's
 
 Faces = FaceMesh | Callable[[Tensor], FaceMesh]
 FacesArgument = Faces | Sequence[Faces | None] | None
@@ -153,37 +149,6 @@ def face_for(canonical_face: FaceLike | None, meshes: Sequence[FaceMesh | None])
     return face
 
 
-def check_grid(method: object, layer_tensor: Tensor, photos: Sequence[Tensor]) -> None:
-    """Raises CanonicalError if a layer's maps (N, C, h, w) have a shape that no photograph's maps can have.
-
-    Channels last, as torchvision's Swin and the norms of ConvNeXt hold them, make a grid of width x channels. A layer's
-    grid has the proportions of the photograph, but for a cell or two that padding and rounding take.
-
-    Example::
-
-        >>> check_grid(None, torch.zeros(1, 1, 7, 7), [torch.zeros(1, 3, 224, 224)])
-    """
-    images = [tuple(x.shape[-2:]) for x in photos if x.ndim == 4]
-    if layer_tensor.ndim != 4 or not images or any(_proportional(tuple(layer_tensor.shape[-2:]), at) for at in images):
-        return
-    raise CanonicalError(
-        f"{type(method).__name__}: the layer's maps are {tuple(layer_tensor.shape[-2:])}, which cannot lie on images "
-        f"of {images[0]} (height, width): its channels come last, it seems. Choose a layer whose tensor is "
-        "(N, C, h, w): one that permutes it (net.permute in torchvision's Swin), or the block around a norm "
-        "(net.features[-1] in ConvNeXt)."
-    )
-
-
-def _proportional(grid: tuple[int, ...], image: tuple[int, ...]) -> bool:
-    height, width = grid[1] * image[0] / image[1], grid[0] * image[1] / image[0]
-    cells = min(abs(grid[0] - height), abs(grid[1] - width))
-    if cells <= GRID_CELLS or 1 / GRID_RATIO <= grid[0] / height <= GRID_RATIO:
-        return True
-    # Without padding both sides lose the same number of pixels: what is left of their difference gives the stride.
-    stride = (image[0] - image[1]) / (grid[0] - grid[1]) if grid[0] != grid[1] else 0.0
-    return stride >= 1 and all(cell * stride <= side for cell, side in zip(grid, image, strict=True))
-
-
 def map_dtype(inputs: Tensor) -> torch.dtype:
     """float32, or the inputs' own type if it is wider."""
     return torch.promote_types(inputs.dtype, torch.float32) if inputs.dtype.is_floating_point else torch.float32
@@ -206,7 +171,7 @@ def run_attribution(
     Args:
         method: an attribution, or a function that is called in the same way as ``attribute``.
         inputs: its first argument, or None for a function without any.
-        arguments: by keyword.
+        arguments: by keyword; of a method that looks into a layer, ``layout`` among them says how that holds its maps.
         faces: meshes of the inputs, given to canonical methods only, also to those inside NoiseTunnel.
 
     Returns:
@@ -224,20 +189,20 @@ def run_attribution(
         (torch.Size([1, 3, 2, 2]), None)
     """
     method = with_layers(method)
-    call = functools.partial(attribute_with, method) if isinstance(method, Attribution) else method
     given = dict(arguments)
     if faces is not None and isinstance(innermost(method), CanonicalAttribution):
         given["faces"] = faces
-    if not isinstance(method, CanonicalAttribution):
-        with turn_of(method):
-            result = call(**given) if inputs is None else call(inputs, **given)
-        maps = _one_map(method, result)
-        if isinstance(innermost(method), LayerAttribution) and inputs is not None:
-            check_grid(method, maps, as_tuple(inputs))
-        return AttributionMaps(maps, None)
     with turn_of(method):
-        maps, coverage = method.attribute(inputs, **given, return_coverage=True)
-    return AttributionMaps(_one_map(method, maps), _one_map(method, coverage))
+        if isinstance(method, CanonicalAttribution):
+            maps, coverage = method.attribute(inputs, **given, return_coverage=True)
+            return AttributionMaps(_one_map(method, maps), _one_map(method, coverage))
+        if isinstance(innermost(method), CanonicalAttribution):
+            result = method.attribute(inputs, **given)
+        elif isinstance(method, Attribution):
+            result = attribute_channels_first(method, inputs, (), given)
+        else:
+            result = method(**given) if inputs is None else method(inputs, **given)
+    return AttributionMaps(_one_map(method, result), None)
 
 
 def turn_of(method: Attribution | Callable[..., Any]) -> AbstractContextManager[None]:
@@ -256,46 +221,6 @@ def on_face(method: Attribution, face: CanonicalFace) -> Attribution:
         return method
     method = copy.copy(method)
     method.canonical_face = face
-    return method
-
-
-def layer_of(forward_func: Callable[..., Any], layer: Any) -> nn.Module:
-    """The layer itself, or the module of the model that has this name.
-
-    Raises:
-        CanonicalError: it is neither, or ``forward_func`` is no module that has names.
-    """
-    check_callable("forward_func", forward_func)
-    if isinstance(layer, nn.Module):
-        return layer
-    if not isinstance(layer, str):
-        raise CanonicalError(
-            f"layer: expected one module of the network, or its name, got {type(layer).__name__}; of several layers, "
-            "make a method for each."
-        )
-    if not isinstance(forward_func, nn.Module):
-        raise CanonicalError(
-            f"layer: the name {layer!r} needs a torch.nn.Module to look it up in, got "
-            f"{type(forward_func).__name__} as forward_func; pass the module itself."
-        )
-    modules = {name: module for name, module in forward_func.named_modules() if name}
-    if layer not in modules:
-        close = get_close_matches(layer, modules, n=5, cutoff=0.5) or list(modules)[-5:]
-        raise CanonicalError(f"layer: the network has no module {layer!r}; it has {', '.join(close)}.")
-    return modules[layer]
-
-
-def with_layers(method: Any) -> Any:
-    """The method, or a copy of it in which a layer that is given by its name is the module, also inside wrappers."""
-    inner, layer = getattr(method, "attribution_method", None), getattr(method, "layer", None)
-    found = with_layers(inner) if isinstance(inner, Attribution) else inner
-    if found is inner and not (isinstance(method, Attribution) and isinstance(layer, str)):
-        return method
-    method = copy.copy(method)
-    if isinstance(layer, str):
-        method.layer = layer_of(method.forward_func, layer)
-    if found is not inner:
-        method.attribution_method = found
     return method
 
 

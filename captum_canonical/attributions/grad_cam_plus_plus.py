@@ -13,7 +13,9 @@ from captum.attr import GradientAttribution, GuidedBackprop, LayerAttribution, L
 from torch import Tensor, nn
 
 from captum_canonical._captum import TargetType, log_usage
-from captum_canonical.attributions.base import as_tuple, check_grid, layer_of
+from captum_canonical.attributions.base import as_tuple
+from captum_canonical.attributions.layers import attribute_channels_first, find_layer
+from captum_canonical.attributions.layouts import LayoutLike
 from captum_canonical.attributions.outputs import attribute_with
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.modules import warn_if_training
@@ -49,8 +51,8 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
 
     Args:
         forward_func: a model or any callable that runs it.
-        layer: the module whose output (or input) is weighted, or its name in the model, such as ``"layer4"``;
-            its first dimension is the images', its second the channels'.
+        layer: the module whose output (or input) is weighted, or its name in the model, such as ``"layer4"``: maps with
+            channels first, channels last, or tokens.
         device_ids: as in Captum; needed if ``forward_func`` applies a DataParallel model without being one.
 
     Example::
@@ -67,7 +69,7 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
     def __init__(
         self, forward_func: Callable[..., Any], layer: nn.Module | str, device_ids: list[int] | None = None
     ) -> None:
-        LayerAttribution.__init__(self, forward_func, layer_of(forward_func, layer), device_ids)
+        LayerAttribution.__init__(self, forward_func, find_layer(forward_func, layer), device_ids)
         GradientAttribution.__init__(self, forward_func)
 
     @log_usage
@@ -82,6 +84,8 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
         grad_kwargs: dict[str, Any] | None = None,
+        *,
+        layout: LayoutLike | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         r"""The map of each image; arguments and their order are those of :class:`captum.attr.LayerGradCam`.
 
@@ -93,6 +97,8 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
             relu_attributions: set negative values to 0, as published.
             attr_dim_summation: add up the channels; otherwise one map per channel is returned.
             grad_kwargs: more arguments of ``torch.autograd.grad`` (captum 0.8 and later).
+            layout: how the layer holds its maps, where its shape leaves a doubt: ``"channels_first"``,
+                ``"channels_last"`` or ``"tokens"``, see :class:`Layout`.
 
         Returns:
             *Tensor*, or *tuple of Tensors* if the layer has several: (N, 1, h, w) for a layer of (N, C, h, w), or
@@ -100,11 +106,10 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
 
         Raises:
             CanonicalError: the target does not fit, the layer's tensors have not the images in their first dimension,
-                or the result is not finite.
+                or no grid in the proportions of the images, or the result is not finite.
         """
-        pairs = self._gradients_and_activations(
-            as_tuple(inputs), target, additional_forward_args, attribute_to_layer_input, grad_kwargs
-        )
+        given = {"attribute_to_layer_input": attribute_to_layer_input, "grad_kwargs": grad_kwargs, "layout": layout}
+        pairs = self._gradients_and_activations(as_tuple(inputs), target, additional_forward_args, given)
         results = []
         for gradients, activations in pairs:
             weights = _channel_weights(gradients, activations)
@@ -120,17 +125,14 @@ class LayerGradCamPlusPlus(LayerAttribution, GradientAttribution):
         photos: tuple[Tensor, ...],
         target: TargetType,
         additional_forward_args: object,
-        attribute_to_layer_input: bool,
-        grad_kwargs: dict[str, Any] | None,
+        given: dict[str, Any],
     ) -> list[tuple[Tensor, Tensor]]:
         """For each tensor of the layer its gradients and activations, of at least float32."""
         warn_if_training(self.forward_func)
-        more = {} if grad_kwargs is None else {"grad_kwargs": grad_kwargs}
+        method = _GradientsAndActivations(self.forward_func, self.layer, self.device_ids)
+        given = {name: value for name, value in given.items() if value is not None}
         try:
-            inner = _GradientsAndActivations(self.forward_func, self.layer, self.device_ids)
-            both = attribute_with(
-                inner, own_copies(photos), target, additional_forward_args, attribute_to_layer_input, **more
-            )
+            both = attribute_channels_first(method, own_copies(photos), (target, additional_forward_args), given, self)
         except (AssertionError, IndexError, RuntimeError) as error:  # Captum's own checks
             if isinstance(error, RuntimeError) and not re.search(r"gather\(\)|is out of bounds", str(error)):
                 raise
@@ -189,6 +191,8 @@ class GuidedGradCamPlusPlus(GradientAttribution):
         additional_forward_args: object | None = None,
         interpolate_mode: str | None = None,
         attribute_to_layer_input: bool = False,
+        *,
+        layout: LayoutLike | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         r"""The guided map of each image; arguments and their order are those of :class:`captum.attr.GuidedGradCam`.
 
@@ -199,6 +203,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
             interpolate_mode: as in ``torch.nn.functional.interpolate``. Default: the (bi-, tri-)linear mode for the
                 layer's dimensions, as published.
             attribute_to_layer_input: look at the layer's input, not at its output.
+            layout: as in :class:`LayerGradCamPlusPlus`.
 
         Returns:
             *Tensor* or *tuple of Tensors* (if ``inputs`` is a tuple), each of its input's shape, detached. For an
@@ -212,7 +217,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
         photos = as_tuple(inputs)
         self._check_inputs(photos)
         cam = self.grad_cam.attribute(
-            photos, target, additional_forward_args, attribute_to_layer_input, relu_attributions=True
+            photos, target, additional_forward_args, attribute_to_layer_input, relu_attributions=True, layout=layout
         )
         if not isinstance(cam, Tensor) or cam.ndim not in [x.ndim for x in photos] or cam.ndim not in LINEAR_MODES:
             shown = [tuple(maps.shape) for maps in as_layer_tensors(cam)]
@@ -289,7 +294,6 @@ def check_layer(method: LayerAttribution, tensor: Tensor, photos: tuple[Tensor, 
             f"{type(method).__name__}: expected a layer whose tensors begin with the {num_images} images and their "
             f"channels, got a first dimension of {len(tensor) if tensor.ndim else 1}; choose another layer."
         )
-    check_grid(method, tensor, photos)
 
 
 def weigh(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr import Attribution, LayerAttribution
+from captum.attr import Attribution
 from torch import Tensor
 
 from captum_canonical._captum import log_usage
@@ -17,15 +17,14 @@ from captum_canonical.attributions.base import (
     CanonicalAttribution,
     FacesArgument,
     as_tuple,
-    check_grid,
     face_for,
     innermost,
     map_dtype,
     meshes_of,
     turn_of,
-    with_layers,
 )
-from captum_canonical.attributions.outputs import attribute_with
+from captum_canonical.attributions.layers import attribute_channels_first, with_layers
+from captum_canonical.attributions.layouts import LayoutLike
 from captum_canonical.checks import check_choice, check_tensor
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
@@ -120,6 +119,7 @@ class CanonicalProjector(CanonicalAttribution):
         *args: Any,
         faces: FacesArgument = None,
         reduce: Reduction = "sum",
+        layout: LayoutLike | None = None,
         return_coverage: bool = False,
         **kwargs: Any,
     ) -> Any:
@@ -129,6 +129,9 @@ class CanonicalProjector(CanonicalAttribution):
             inputs: (N, C, H, W), or a tuple of inputs; the wrapped method gets them as they are.
             faces: as in the constructor.
             reduce: how channels become one: ``"sum"``, ``"abs"`` (sum of magnitudes) or ``"max"``.
+            layout: how the layer that the method looks into holds its maps, where its shape leaves a doubt:
+                ``"channels_first"``, ``"channels_last"`` or ``"tokens"``, see :class:`Layout`. Captum's own methods
+                take channels first; the others are turned on the way through the layer.
             return_coverage: also return which pixels were seen (1) and which were not (0).
             *args, **kwargs: the wrapped method's own arguments, ``target=`` for example.
 
@@ -149,8 +152,9 @@ class CanonicalProjector(CanonicalAttribution):
         for mesh in meshes:
             if mesh is not None:
                 self._surface(mesh)  # before the method runs for an hour
+        own = {} if layout is None else {"layout": layout}
         with turn_of(self.attribution_method), _unchanged(photos):
-            result = attribute_with(self.attribution_method, inputs, *args, **kwargs)
+            result = attribute_channels_first(self.attribution_method, inputs, args, kwargs | own)
         delta = None
         if kwargs.get("return_convergence_delta"):
             result, delta = result
@@ -260,8 +264,6 @@ class CanonicalProjector(CanonicalAttribution):
         """Each map with the mesh and the photograph it belongs to."""
         if isinstance(result, Tensor) or len(result) != len(photos):
             maps = (result,) if isinstance(result, Tensor) else tuple(result)
-            if isinstance(innermost(self.attribution_method), LayerAttribution):
-                check_grid(innermost(self.attribution_method), maps[0], photos)
             known = [(mesh, x) for mesh, x in zip(meshes, photos, strict=True) if mesh is not None]
             if len(known) != 1 or len(maps) != 1:
                 raise CanonicalError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import BaselineType, TargetType, format_forward_args, log_usage
-from captum_canonical.attributions.base import as_tuple, layer_of
+from captum_canonical.attributions.base import as_tuple
 from captum_canonical.attributions.grad_cam_plus_plus import (
     LINEAR_MODES,
     as_layer_tensors,
@@ -20,6 +20,8 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
     own_copies,
     weigh,
 )
+from captum_canonical.attributions.layers import attribute_channels_first, find_layer
+from captum_canonical.attributions.layouts import LayoutLike
 from captum_canonical.attributions.points import fills_for, rows_for
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError, user_stacklevel
@@ -65,7 +67,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         forward_func: a model or any callable that runs it; it is called with different images side by side, so what
             belongs to one image must come through ``additional_forward_args``.
         layer: the module whose output (or input) makes the masks, or its name in the model,
-            of shape (N, C, h, w); 1-D and 3-D layers work too.
+            of shape (N, C, h, w), (N, h, w, C) or tokens; 1-D and 3-D layers work too.
         device_ids: as in Captum; needed if ``forward_func`` applies a DataParallel model without being one.
 
     Example::
@@ -79,7 +81,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
     def __init__(
         self, forward_func: Callable[..., Any], layer: nn.Module | str, device_ids: list[int] | None = None
     ) -> None:
-        LayerAttribution.__init__(self, forward_func, layer_of(forward_func, layer), device_ids)
+        LayerAttribution.__init__(self, forward_func, find_layer(forward_func, layer), device_ids)
         PerturbationAttribution.__init__(self, forward_func)
 
     @log_usage
@@ -94,6 +96,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
         *,
+        layout: LayoutLike | None = None,
         baselines: BaselineType = None,
         weighting: Weighting = "increase",
         perturbations_per_eval: int | None = None,
@@ -110,6 +113,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
             attribute_to_layer_input: use the layer's input, not its output.
             relu_attributions: set negative values to 0, as published.
             attr_dim_summation: add up the channels; otherwise one map per channel is returned.
+            layout: how the layer holds its maps, as in :class:`LayerGradCamPlusPlus`.
             baselines: what a mask of 0 shows, as in Captum: a number, or a tensor that broadcasts against the input; a
                 tuple of these for several inputs. An input that is its own baseline stays unmasked. Default: 0.
             weighting: ``"increase"`` or ``"softmax"``, see above.
@@ -132,7 +136,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         rows = rows_for(perturbations_per_eval, num_images) or num_images * max(1, ROWS_PER_FORWARD // num_images)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), num_images)
         check_per_image(scorer, photos)
-        tensors = self._activations(photos, additional_forward_args, attribute_to_layer_input)
+        tensors = self._activations(photos, additional_forward_args, attribute_to_layer_input, layout)
         runs = [_MaskedScores(scorer, photos, fills, tensor, rows) for tensor in tensors]
         _warn_of_constant_images(runs)
         results = []
@@ -149,11 +153,14 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         """Not implemented, as for most of Captum's methods."""
         raise NotImplementedError("attribute_future is not implemented for LayerScoreCam")
 
-    def _activations(self, photos: tuple[Tensor, ...], args: object, attribute_to_layer_input: bool) -> list[Tensor]:
+    def _activations(
+        self, photos: tuple[Tensor, ...], args: object, attribute_to_layer_input: bool, layout: LayoutLike | None
+    ) -> list[Tensor]:
         """Each tensor of the layer, (N, C, ...)."""
         layer = LayerActivation(self.forward_func, self.layer, self.device_ids)
+        given = {"attribute_to_layer_input": attribute_to_layer_input, "layout": layout}
         try:
-            found = as_layer_tensors(layer.attribute(own_copies(photos), args, attribute_to_layer_input))
+            found = as_layer_tensors(attribute_channels_first(layer, own_copies(photos), (args,), given, self))
         except AssertionError as error:  # Captum's own checks
             raise CanonicalError(
                 f"LayerScoreCam found no activations: {error}. Expected a layer that runs in the forward pass and "

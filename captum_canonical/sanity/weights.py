@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_canonical._captum import format_forward_args, run_forward
+from captum_canonical.attributions.layers import module_named
 from captum_canonical.checks import check_several
 from captum_canonical.errors import CanonicalError
 from captum_canonical.restore import own_tensors, seed_generators
@@ -58,13 +60,15 @@ def _called_layers(model: nn.Module, calls: Mapping[int, int]) -> list[Layer]:
 
 def _named_layers(model: nn.Module, names: Sequence[str]) -> list[Layer]:
     names = names if isinstance(names, str) else check_several("layers", names, "names of submodules")
-    known = dict(model.named_modules(remove_duplicate=False))
-    wrong = [name for name in names if name not in known] if not isinstance(names, str) else [names]
+    found = [] if isinstance(names, str) else [(name, module_named(model, name)) for name in names]
+    wrong = [names] if isinstance(names, str) else [name for name, module in found if module is None]
     if wrong:
+        known = sorted(name for name, _ in model.named_modules(remove_duplicate=False))
+        close = get_close_matches(str(wrong[0]), known, n=5, cutoff=0.5) or known[1:13]
         raise CanonicalError(
-            f"layers: expected a sequence of names of submodules, got {wrong}; the network has {sorted(known)[1:13]}."
+            f"layers: expected a sequence of names of submodules, got {wrong}; the network has {close}."
         )
-    layers = [(name or "(model)", [m for m in known[name].modules() if _holds_weights(m)]) for name in names]
+    layers = [(name or "(model)", [m for m in each.modules() if _holds_weights(m)]) for name, each in found if each]
     empty = [name for name, modules in layers if not modules]
     members = [id(module) for _, modules in layers for module in modules]
     if empty or len(set(members)) < len(members):

@@ -152,6 +152,18 @@ def attributions() -> list[Recipe]:
             {"inputs": images, "faces": meshes},
         ),
         Recipe(
+            "Layout",
+            lambda layout: cc.LayerGradCamPlusPlus(NET, NET.relu0).attribute(PHOTOS, 1, layout=layout),
+            {"layout": "channels_first"},
+            {"layout": _layouts},
+        ),
+        Recipe(
+            "last_spatial_layer",
+            lambda model, inputs: cc.last_spatial_layer(model, inputs),
+            {"model": NET, "inputs": PHOTOS},
+            {"model": network, "inputs": images},
+        ),
+        Recipe(
             "project",
             project,
             {"values": MAPS, "faces": MESH, "reduce": "sum"},
@@ -168,6 +180,12 @@ def attributions() -> list[Recipe]:
         *cams,
         weighting,
     ]
+
+
+def _layouts(_: Any) -> list[Mistake]:
+    values: dict[str, Any] = {"number": 1, "tuple": (14, 14), "grid": "14x14", "kind": "NCHW", "class": cc.Layout}
+    values |= {"channels of tokens": "channels_last:7x7", "bare": "tokens:14", "of another": cc.Layout("tokens")}
+    return [Mistake(name, value) for name, value in values.items()]
 
 
 def _baselines(_: Any) -> list[Mistake]:
