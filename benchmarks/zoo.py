@@ -85,10 +85,18 @@ def _lively(build: Callable[[], nn.Module], size: int) -> nn.Module:
                 parameter.normal_(0, 0.2)
         for norm in norms:
             norm.train().momentum = None  # the statistics of all that it has seen
-        net(F.interpolate(torch.rand(4, 3, 7, 7), (size, size), mode="bicubic") + 0.3 * torch.rand(4, 3, size, size))
+        seen = photos(8, size)
+        seen[4:, :, size // 3 : size // 2, size // 3 : size // 2] = 0
+        net(seen)
         for norm in norms:
             norm.eval().momentum = 0.1
     return net
+
+
+def photos(count: int, size: int) -> torch.Tensor:
+    """(count, 3, size, size) smooth noise, with some fine noise in it."""
+    smooth = F.interpolate(torch.rand(count, 3, 7, 7), (size, size), mode="bicubic")
+    return 0.7 * smooth + 0.3 * torch.rand(count, 3, size, size)
 
 
 def _zoo() -> dict[str, ZooNetwork]:

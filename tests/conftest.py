@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.faces.mesh import FaceMesh
+from captum_canonical.inference.costs import KINDS, VARIABLE
 from face_tools import mesh_of
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -38,6 +40,18 @@ def face(request: pytest.FixtureRequest) -> CanonicalFace:
 def faces(face: CanonicalFace) -> FaceMesh:
     """Two photographs in which the face lies where the canonical face does; see ``mesh_of`` for other ones."""
     return mesh_of(face, 2)
+
+
+@pytest.fixture
+def only_arithmetic_costs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks gain nothing by windows, for calls and copies take all of their time: here arithmetic does."""
+    table: dict[str, object] = {"sides": [1], "calls": {"complete": 0.0, "window": 0.0, "prepare": 250.0}}
+    for layout, cost in (("nchw", 0.06), ("nhwc", 0.05)):
+        arithmetic = ("convolution", "pixel", "depthwise", "grouped", "product")
+        table[layout] = {kind: [[cost * (kind in arithmetic)], [0.0]] for kind in KINDS}
+    path = tmp_path_factory.mktemp("costs") / "costs.json"
+    path.write_text(json.dumps(table), encoding="utf-8")
+    monkeypatch.setenv(VARIABLE, str(path))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,22 +9,21 @@ from torch import Tensor
 
 from captum_canonical.checks import check_choice
 from captum_canonical.errors import CanonicalError
+from captum_canonical.inference.costs import LAYOUTS
 from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
 from captum_canonical.inference.graph import NotIncrementalError
-from captum_canonical.inference.plan import dense_work
 from captum_canonical.inference.scorer import Scorer
 
 logger = logging.getLogger("captum_canonical")
 DENSE_ROWS = 16  # complete images fill a processor's caches sooner than windows do
 DENSE_ROWS_GPU = 64
-# Of multiply-adds, below which bookkeeping eats the gain. A GPU loses more: it runs large maps nearer to its limits
-# than many small windows (benchmarks/results/gpu.json: ratios of 2 to 3 gained nothing, 8 ran 3.5 times faster).
-LEAST_RATIO, LEAST_RATIO_GPU = 1.3, 4.0
+LEAST_GAIN = 1.2  # of expected time, which is right to some tenths
+# Of multiply-adds: a GPU runs large maps nearer to its limits than many small windows, and has no table of costs
+# (benchmarks/results/gpu.json: ratios of 2 to 3 gained nothing, 8 ran 3.5 times faster).
+LEAST_RATIO_GPU = 4.0
 FEWEST, FEWEST_TURNED = 30, 80  # patches that are worth a trace, and a comparison of two layouts in memory
-# Dense runs that must be saved: about 1.5 times what tracing, planning and checking cost, as measured on the networks
-# of benchmarks/incremental.py. Python takes most of it, in which a small network would have run more often.
-SAVED_RUNS, SAVED_RUNS_OF_SMALL = 15, 120
+SAVED_RUNS = 135  # that must be saved on a GPU: about 1.5 times what tracing, planning and checking cost
 CHECKED = 3  # patches
 
 
@@ -39,8 +38,9 @@ def choose_inference(
     """The inference that a user asked for, or the one that is worth it.
 
     Args:
-        inference: ``"auto"``: incremental where it is exact and at least 1.3 times less work (4 times on a GPU), else
-            dense, and the log (level INFO) says why; ``"incremental"``; ``"dense"``.
+        inference: ``"auto"``: incremental where it is exact and, by the package's table of costs, faster (on a GPU:
+            where it takes 4 times fewer multiply-adds), else dense, and the log (level INFO) says why;
+            ``"incremental"``; ``"dense"``.
         scorer: as for both, as are
         inputs: and
         fills: and
@@ -73,16 +73,23 @@ def _instead(dense: DenseInference, patches: Patches, auto: bool, error: Excepti
     if not auto:
         raise CanonicalError(f'inference="incremental" is not possible: {reason}.') from error
     logger.info("inference is dense: %s.", reason)
-    return _channels_last(dense, patches) if isinstance(error, _NoGainError) else dense
+    as_it_is = isinstance(error, _NoGainError) and not error.turned
+    return dense if as_it_is or _is_narrow(dense) else _channels_last(dense, patches)
 
 
 class _NoGainError(NotIncrementalError):
-    """The network could be run incrementally."""
+    """The network could be run incrementally; ``turned``: it is expected to run faster channels last."""
+
+    def __init__(self, message: str, turned: bool) -> None:
+        super().__init__(message)
+        self.turned = turned
 
 
 def _channels_last(dense: DenseInference, patches: Patches) -> DenseInference:
     """The same with the channels of a pixel side by side in memory, which CPUs run faster, if the scores allow it."""
-    if dense.inputs[0].is_cuda or len(patches) < FEWEST_TURNED:
+    network = dense.scorer.forward_func
+    has_maps = isinstance(network, torch.nn.Module) and any(isinstance(m, torch.nn.Conv2d) for m in network.modules())
+    if dense.inputs[0].is_cuda or len(patches) < FEWEST_TURNED or not has_maps:
         return dense
     last = torch.channels_last
     inputs = tuple(x.contiguous(memory_format=last) if x.ndim == 4 else x for x in dense.inputs)
@@ -99,7 +106,7 @@ def _channels_last(dense: DenseInference, patches: Patches) -> DenseInference:
 def _incremental(dense: DenseInference, rows: int | None, patches: Patches, auto: bool) -> IncrementalInference:
     """What replaces dense inference; if it is for the package to choose, only where that is worth it."""
     if auto:
-        _check_worthwhile(dense.scorer, dense.inputs, len(patches))
+        _check_worthwhile(dense, len(patches))
     hidden = tuple(box is not None for box in patches.boxes)
     engine = IncrementalInference(dense.scorer, dense.inputs, dense.fills, rows, hidden)
     if auto:
@@ -108,26 +115,39 @@ def _incremental(dense: DenseInference, rows: int | None, patches: Patches, auto
     return engine
 
 
-def _check_worthwhile(scorer: Scorer, inputs: tuple[Tensor, ...], patches: int) -> None:
+def _check_worthwhile(dense: DenseInference, patches: int) -> None:
     if patches < FEWEST:
         raise NotIncrementalError(f"{patches} patches are too few to gain anything")
-    tensors = [x for x in inputs if x.is_floating_point()]
-    if isinstance(scorer.forward_func, torch.nn.Module):
-        tensors += scorer.forward_func.parameters()
-    narrow = {x.dtype for x in tensors} & {torch.half, torch.bfloat16}
+    narrow = _is_narrow(dense)
     if narrow:
         raise NotIncrementalError(f"in {narrow.pop()} rounding is as large as the drops")
 
 
+def _is_narrow(dense: DenseInference) -> set[torch.dtype]:
+    """The half precisions among the types of inputs and parameters."""
+    tensors = [x for x in dense.inputs if x.is_floating_point()]
+    if isinstance(dense.scorer.forward_func, torch.nn.Module):
+        tensors += dense.scorer.forward_func.parameters()
+    return {x.dtype for x in tensors} & {torch.half, torch.bfloat16}
+
+
 def _check_gain(engine: IncrementalInference, patches: Patches) -> None:
-    least = SAVED_RUNS + SAVED_RUNS_OF_SMALL / (1 + dense_work(engine.network) / 1e9)
-    if len(patches) < least:  # whatever the plan
-        raise _NoGainError(f"{len(patches)} patches are too few to gain anything")
-    ratio = engine.plan(patches).ratio
-    if ratio <= (LEAST_RATIO_GPU if engine.inputs[0].is_cuda else LEAST_RATIO):
-        raise _NoGainError(f"windows soon cover the maps, {ratio:.2f} times fewer multiply-adds gain nothing")
-    if len(patches) * (1 - 1 / ratio) < least:
-        raise _NoGainError(f"{len(patches)} patches are too few to gain anything")
+    """Raises :class:`_NoGainError` unless incremental inference is expected to be faster, by counted work alone."""
+    plan, expected = engine.plan(patches), engine.expected
+    if engine.inputs[0].is_cuda:
+        if plan.ratio <= LEAST_RATIO_GPU or len(patches) * (1 - 1 / plan.ratio) < SAVED_RUNS:
+            raise _NoGainError(f"{plan.ratio:.2f} times fewer multiply-adds gain nothing on a GPU", False)
+        return
+    plain, turned = (expected.dense(layout, DENSE_ROWS) for layout in LAYOUTS)
+    dense = len(patches) * (min(plain, turned) if len(patches) >= FEWEST_TURNED else plain)
+    fixed = expected.preparation + expected.check(CHECKED)
+    if dense < LEAST_GAIN * plan.seconds:
+        reason = f"windows soon cover the maps, {dense / plan.seconds:.2f} times less expected time gains nothing"
+    elif dense < LEAST_GAIN * (plan.seconds + fixed):
+        reason = f"{len(patches)} patches are too few to gain anything"
+    else:
+        return
+    raise _NoGainError(reason, turned < plain / LEAST_GAIN)
 
 
 def _check_exact(engine: IncrementalInference, dense: DenseInference, patches: Patches) -> None:

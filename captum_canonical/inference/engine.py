@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, fx
 
 from captum_canonical.inference.batch import Batch, Regions
+from captum_canonical.inference.costs import Expected
 from captum_canonical.inference.dense import OutOfMemoryRetry, Patches, check_finite
 from captum_canonical.inference.graph import NotIncrementalError
 from captum_canonical.inference.network import Network
@@ -80,6 +81,7 @@ class IncrementalInference:
         self.scorer.additional_forward_args = ()
         with torch.inference_mode():
             self.network = Network(scorer.forward_func, self.inputs, hidden, scorer.additional_forward_args)
+            self.expected = Expected(self.network)
             self.rows = rows or self._default_rows()
             self.clean = CleanMaps(self.network, fills, self.rows)
         self._plan: tuple[Patches, Plan] | None = None
@@ -108,7 +110,7 @@ class IncrementalInference:
     def plan(self, patches: Patches, rows: int | None = None) -> Plan:
         """How the patches are run; ``plan(patches).report()`` is a table of it."""
         if rows is not None:
-            return Plan(self.network, patches, rows, self.clean.images_at_once)
+            return Plan(self.expected, patches, rows, self.clean.images_at_once)
         if self._plan is None or self._plan[0] is not patches:
             self._plan = (patches, self.plan(patches, self.rows))
         return self._plan[1]

@@ -175,7 +175,7 @@ class Network:
         factors = batch_norm_factors(step.node, module, args, kwargs)
         if factors is not None:
             before.operator = before.operator.fold(*factors)
-            step.operator = Pointwise(lambda x, *_, **__: x)
+            step.operator = Pointwise(lambda x, *_, **__: x, kind="free", folded=True)
 
     def _check_output(self, value: Any) -> None:
         if not isinstance(value, Tensor) or not value.ndim or len(value) != 1:

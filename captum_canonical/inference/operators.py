@@ -38,10 +38,14 @@ class Pointwise:
     Attributes:
         run: gives a new result.
         into: the same, with a keyword ``out`` for where the result goes; or None.
+        kind: the row of the table of costs: ``"light"``, ``"heavy"`` or ``"free"``.
+        folded: the convolution before it does its work.
     """
 
     run: Callable[..., Any]
     into: Callable[..., Any] | None = None
+    kind: str = "light"
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Slide:
         scale: (H, W) of the output, a factor for what ``on_region`` returns, or None.
         macs: multiply-adds for one output position.
         fold: for a convolution, makes it anew with each output channel scaled and shifted.
+        kind: the row of the table of costs: ``"convolution"``, ``"pixel"``, ``"depthwise"``, ``"grouped"``, ``"pool"``.
     """
 
     run: Callable[..., Any]
@@ -65,6 +70,7 @@ class Slide:
     scale: Tensor | None = None
     macs: int = 0
     fold: Callable[[Tensor, Tensor], Slide] | None = None
+    kind: str = "pool"
 
     @property
     def reads_pixels(self) -> bool:
@@ -130,7 +136,14 @@ def convolution(
         reach=Reach(kernel, stride, before, dilation),
         macs=weight.numel(),
         fold=fold,
+        kind=_kind(weight, groups),
     )
+
+
+def _kind(weight: Tensor, groups: int) -> str:
+    if groups > 1:
+        return "depthwise" if weight.shape[1] == 1 else "grouped"
+    return "pixel" if weight.shape[2:].numel() == 1 else "convolution"
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

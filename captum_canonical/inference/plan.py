@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from captum_canonical.inference.costs import Expected
 from captum_canonical.inference.dense import Patches
 from captum_canonical.inference.network import Network, Step
 from captum_canonical.inference.operators import Enlarge, Pointwise, Shift, Slide, Whole
 from captum_canonical.inference.windows import Span, Windows
 from captum_canonical.tables import Column, Table
 
-SWITCH_TO_FULL = 0.85  # a window that covers more of a map costs as much as the map
+# A window that covers more of a map costs as much as the map; with operators that cost little, less of it does.
+SWITCH_TO_FULL, SOONER = 0.85, (0.7, 0.5, 0.35)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Plan:
     Rows of a batch are widened to the same windows, so patches whose windows grow alike are put side by side.
 
     Args:
-        network: the steps.
+        expected: the time that the steps of a network take.
         patches: what is hidden.
         rows: of a batch, at most.
         images_at_once: whose clean maps are kept at the same time; a batch shows images of one such group only.
@@ -49,17 +51,21 @@ class Plan:
         windows: of each step that is run on windows in some batch.
         full: for each step (B,) whether a batch runs it on complete maps, and
         complete: the same as lists.
+        seconds: that it is expected to take.
     """
 
-    def __init__(self, network: Network, patches: Patches, rows: int, images_at_once: int) -> None:
-        self.network, self.rows, self.images_at_once = network, rows, images_at_once
+    def __init__(self, expected: Expected, patches: Patches, rows: int, images_at_once: int) -> None:
+        network = expected.network
+        self.expected, self.network, self.rows, self.images_at_once = expected, network, rows, images_at_once
         spans = dict(self._spans(patches))
         group = patches.image // images_at_once
         orders = _orders(spans, network, group)
         if min(rows, len(group)) in (1, len(group)):  # the order makes no difference
             orders = iter([next(orders)])
         candidates = [self._arrange(spans, order, group) for order in orders]
-        _, self.order, self.batch, self.windows, self.full = min(candidates, key=lambda c: c[0])
+        best = min(candidates, key=lambda c: c[0])
+        sooner = [self._arrange(spans, best[1], group, switch) for switch in SOONER]
+        self.seconds, self.order, self.batch, self.windows, self.full = min([best, *sooner], key=lambda c: c[0])
         self.complete = {node: flags.tolist() for node, flags in self.full.items()}
         self.image = patches.image[self.order]
         self.boxes = tuple(None if box is None else box.cpu()[self.order] for box in patches.boxes)
@@ -105,9 +111,9 @@ class Plan:
                 yield step.node, span
 
     def _arrange(
-        self, spans: dict[fx.Node, Span], order: Tensor, group: Tensor
+        self, spans: dict[fx.Node, Span], order: Tensor, group: Tensor, switch: float = SWITCH_TO_FULL
     ) -> tuple[float, Tensor, Tensor, dict[fx.Node, Windows], dict[fx.Node, Tensor]]:
-        """(multiply-adds, order, batch, windows, full) of the patches in this order."""
+        """(seconds, order, batch, windows, full) of the patches in this order."""
         order = order[torch.argsort(group[order], stable=True)]
         batch = _batches(group[order], self.rows)
         batches = int(batch[-1]) + 1 if len(batch) else 0
@@ -116,13 +122,12 @@ class Plan:
         for step in self.network.steps.values():
             if step.hidden and step.node in spans:
                 windows[step.node], full[step.node] = _windows(
-                    step, spans[step.node][order], batch, batches, windows, full
+                    step, spans[step.node][order], batch, batches, windows, full, switch
                 )
             elif step.hidden:
                 full[step.node] = torch.ones(batches, dtype=torch.bool)
-        counts = torch.bincount(batch, minlength=batches).double()
-        work = sum(float((_work(s, windows, full, batches) * counts).sum()) for s in self.network.steps.values())
-        return work, order, batch, windows, full
+        seconds = self.expected.planned(windows, full, torch.bincount(batch, minlength=batches))
+        return seconds, order, batch, windows, full
 
     def layers(self) -> list[Layer]:
         """Every operator that costs multiply-adds."""
@@ -142,7 +147,7 @@ class Plan:
 
     @property
     def ratio(self) -> float:
-        """Multiply-adds of dense inference divided by those of this plan: the speed-up to be expected."""
+        """Multiply-adds of dense inference divided by those of this plan."""
         layers = self.layers()
         return sum(x.dense for x in layers) / max(sum(x.incremental for x in layers), 1e-9) if layers else 1.0
 
@@ -201,6 +206,7 @@ def _windows(
     batches: int,
     windows: dict[fx.Node, Windows],
     full: dict[fx.Node, Tensor],
+    switch: float,
 ) -> tuple[Windows, Tensor]:
     hidden = [source.node for source in step.sources if source.hidden]
     complete = torch.zeros(batches, dtype=torch.bool)
@@ -210,7 +216,7 @@ def _windows(
         size = step.size
         around = Windows.around(span, batch, batches, size)
         if isinstance(step.operator, Slide):
-            complete = complete | (around.shares(size) >= SWITCH_TO_FULL)
+            complete = complete | (around.shares(size) >= switch)
         return around, complete
     same = windows[hidden[0]]
     if isinstance(step.operator, Shift):

@@ -53,6 +53,17 @@ _POINTWISE_MODULES = {
 }
 
 
+_FREE = {nn.Identity.forward, nn.Dropout.forward, nn.Dropout2d.forward}
+_HEAVY = {
+    *("elu", "selu", "celu", "gelu", "silu", "mish", "tanh", "sigmoid", "softplus", "logsigmoid", "tanhshrink", "exp"),
+    *("log", "log1p", "expm1", "pow", "erf", "sin", "cos", "softmax", "log_softmax", "softmax2d", "layer_norm"),
+}
+
+
+def _cost(name: str) -> str:
+    return "heavy" if name.lower() in _HEAVY else "light"
+
+
 def operator_of(
     node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
 ) -> Operator:
@@ -106,7 +117,7 @@ def _module(m: nn.Module, run: Callable[..., Any], x: Tensor, result: Any) -> Op
     if forward is nn.ReLU.forward:
         return Pointwise(run, _relu)
     if forward in _POINTWISE_MODULES:
-        return Pointwise(run)
+        return Pointwise(run, kind="free" if forward in _FREE else _cost(type(m).__name__))
     build = _SPATIAL_MODULES.get(forward)
     return None if build is None else build(m, run, x, result)
 
@@ -148,7 +159,7 @@ def _call(
     name = target_name(node)
     if _is_pointwise(node, name, args, kwargs, result):
         plain = not kwargs and all(isinstance(arg, Tensor) for arg in args) and (len(args) == 1) == (name == "relu")
-        return Pointwise(run, _INTO.get(name) if plain else None)
+        return Pointwise(run, _INTO.get(name) if plain else None, _cost(name))
     if not args or not isinstance(x, Tensor) or x.ndim != 4 or _reads_per_image(node, behind=1):
         return None
     build = _SPATIAL_CALLS.get(node.target)

@@ -20,6 +20,7 @@ from captum_canonical import (
 )
 from captum_canonical.attributions.points import expected_change
 
+pytestmark = pytest.mark.usefixtures("only_arithmetic_costs")
 SIZE = (48, 48)
 
 
