@@ -120,11 +120,38 @@ class DetectorAligner(Aligner):
     def align(self, images: Images, names: Sequence[str] | None, on_missing: str) -> FaceMesh:
         """What a call does, with another ``on_missing``; its arguments are those of a call."""
         arrays = to_arrays(images, self.denormalize)
-        size = count_and_size(images)[1]
         device = images.device if isinstance(images, Tensor) else torch.device("cpu")
         if names is not None and (not isinstance(names, Sequence) or len(names) != len(arrays)):
             raise CanonicalError(f"names: expected one for each of the {len(arrays)} images, got {names!r:.80}.")
-        found = self.find_all(arrays, device)
+        size = count_and_size(images)[1]
+        return self._aligned(arrays, self.find_all(arrays, device), size, names, on_missing).to(device)
+
+    def align_each(self, photos: Sequence[np.ndarray], names: Sequence[str]) -> list[FaceMesh | NoFaceError]:
+        """What a call for each photograph gives, a mesh or the error about a missing face, but found together.
+
+        Args:
+            photos: (H, W, 3) uint8 RGB of any sizes.
+            names: what to call them in errors.
+        """
+        arrays = [to_arrays([photo], self.denormalize)[0] for photo in photos]
+        results: list[FaceMesh | NoFaceError] = []
+        for array, found, name in zip(arrays, self.find_all(arrays, torch.device("cpu")), names, strict=True):
+            try:
+                size = (array.shape[0], array.shape[1])
+                results.append(self._aligned([array], [found], size, [name], "raise"))
+            except NoFaceError as error:
+                results.append(error)
+        return results
+
+    def _aligned(
+        self,
+        arrays: Sequence[np.ndarray],
+        found: Sequence[list[Detection]],
+        size: tuple[int, int],
+        names: Sequence[str] | None,
+        on_missing: str,
+    ) -> FaceMesh:
+        """The mesh of what was found in images of one size."""
         kept = [self._right_way_up(image, each) for image, each in zip(arrays, found, strict=True)]
         faces = [self._choose(each, size) for each in kept]
         missing = [number for number, chosen in enumerate(faces) if not chosen]
@@ -136,7 +163,7 @@ class DetectorAligner(Aligner):
         if turned:
             where = _listed(turned, len(faces), names)
             warnings.warn(f"{type(self).__name__}: missing in {where}: {TURNED}.", stacklevel=user_stacklevel())
-        return with_quality(self._mesh(faces, size, [len(each) for each in kept]), arrays).to(device)
+        return with_quality(self._mesh(faces, size, [len(each) for each in kept]), arrays)
 
     def _right_way_up(self, image: np.ndarray, faces: list[Detection]) -> list[Detection]:
         """Those on which a mesh of the topology mediapipe-468 does not lie upside down or on its side."""

@@ -10,14 +10,13 @@ import cv2
 import numpy as np
 import torch
 
-from captum_canonical.adapters.face_networks import DETECTOR_SIZE, batch_of, face_networks
+from captum_canonical.adapters.face_networks import DETECTOR_SIZE, evaluate, face_networks, probability
 from captum_canonical.adapters.face_views import Square
 
 FOREHEAD, CHIN = 10, 152  # vertices
 SEEN, SURER = 0.7, 0.09  # score of a face that is seen at all, and what a quarter turn must add to be the right one
 
 
-@torch.inference_mode()
 def wrong_way_up(image: np.ndarray, vertices: Sequence[np.ndarray], device: torch.device) -> list[bool]:
     """Whether each mesh lies on its face with chin and forehead exchanged, or on its side, as the detector sees it.
 
@@ -40,8 +39,8 @@ def wrong_way_up(image: np.ndarray, vertices: Sequence[np.ndarray], device: torc
         square = Square(x, y, 2 * max(high - low), math.atan2(-across, down))
         turned = [replace(square, angle=square.angle + quarters * math.pi / 2) for quarters in range(4)]
         crops += [each.cut(image, DETECTOR_SIZE, cv2.BORDER_CONSTANT) for each in turned]
-    _, logits = face_networks(device)[0](batch_of(crops, device) / 127.5 - 1)
-    scores = logits.clamp(-100, 100).sigmoid().amax(1).reshape(-1, 4).cpu()
-    as_it_lies, right, half, left = scores.unbind(1)
-    best = torch.maximum(half, torch.maximum(right, left) - SURER)
-    return ((best > as_it_lies) & (scores.amax(1) > SEEN)).tolist()
+    _, logits = evaluate(face_networks(device)[0], crops, device, 127.5, -1)
+    scores = probability(logits).max(1).reshape(-1, 4)
+    as_it_lies, right, half, left = scores.T
+    best = np.maximum(half, np.maximum(right, left) - SURER)
+    return ((best > as_it_lies) & (scores.max(1) > SEEN)).tolist()

@@ -7,9 +7,13 @@ Geometry from Monocular Video on Mobile GPUs" (2019). ``tools/convert_face_netwo
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib import resources
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -18,6 +22,8 @@ from torch import Tensor, nn
 
 WEIGHTS = "face_mesh_468.safetensors"
 DETECTOR_SIZE, MESH_SIZE = 128, 192
+CHUNK = 8  # crops that go through a network together on the CPU; the maps of more do not fit into its caches
+TILES_AT_ONCE = 64  # crops that go through it together elsewhere
 
 
 class Block(nn.Module):
@@ -103,6 +109,54 @@ def _anchors_last(x: Tensor, values: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
 
 
+def evaluate(
+    network: nn.Module, crops: Sequence[np.ndarray], device: torch.device, scale: float, shift: float = 0.0
+) -> tuple[np.ndarray, ...]:
+    """What a network says of crops, in float64; on the CPU each thread of PyTorch's takes some of them for itself.
+
+    Layers of so small networks are done before a second thread has begun to help.
+
+    Args:
+        network: from (N, 3, H, W) to tensors of N rows.
+        crops: (H, W, 3) uint8, at least one.
+        device: of the network.
+        scale, shift: the network sees ``pixels / scale + shift``.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    size = min(CHUNK, math.ceil(len(crops) / threads)) if device.type == "cpu" else TILES_AT_ONCE
+
+    @torch.inference_mode()
+    def some(start: int) -> list[np.ndarray]:
+        seen = batch_of(crops[start : start + size], device).div_(scale).add_(shift)
+        return [each.double().cpu().numpy() for each in network(seen)]
+
+    run = _threads(os.getpid(), threads).map if threads > 1 else map
+    return tuple(np.concatenate(parts) for parts in zip(*run(some, range(0, len(crops), size)), strict=True))
+
+
+@lru_cache(maxsize=2)
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    """Threads in which PyTorch starts no others; a forked process has none of those before it, and needs its own."""
+    begun, before = Barrier(count + 1), torch.get_num_threads()
+
+    def begin() -> None:
+        torch.get_num_threads()  # the first question of a thread sets its number to that of the process
+        torch.set_num_threads(1)  # of this thread, and of those that begin until it is set again
+        begun.wait()
+
+    pool = ThreadPoolExecutor(count, "face-networks", begin)
+    for _ in range(count):
+        pool.submit(int)
+    begun.wait()
+    torch.set_num_threads(before)
+    return pool
+
+
+def probability(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), of which MediaPipe limits x to -100..100."""
+    return 1 / (1 + np.exp(-logits.clip(-100, 100)))
+
+
 def batch_of(crops: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """(N, 3, H, W) floats in 0..255; arrays of pixels are channels last already, and stay so."""
     return torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float()
@@ -113,6 +167,9 @@ def face_networks(device: torch.device) -> tuple[FaceDetector, FaceMeshNetwork]:
     """Both networks with their weights, in float32 and evaluation mode; shared by all who ask for the same device."""
     from safetensors.torch import load
 
+    # Memory of the layers goes back to the system after each photograph, and is fetched again, unless glibc has learnt
+    # from a large piece that was freed that pieces of this size come and go. That took a third of the time.
+    torch.empty(31 << 20, dtype=torch.uint8)
     stored = load(resources.files(__package__).joinpath(WEIGHTS).read_bytes())
     detector, mesh = FaceDetector(), FaceMeshNetwork()
     for prefix, network in (("detector.", detector), ("mesh.", mesh)):

@@ -46,6 +46,11 @@ class Square:
         return np.stack(moved, axis=-1)
 
 
+def may_be_upright(score: float, tilt: float) -> bool:
+    """Whether detection and eyes speak for an upright face; see :class:`FoundFace`."""
+    return score >= SURE and abs(tilt) < math.pi / 4
+
+
 @dataclass(frozen=True)
 class FoundFace:
     """A face in an image.
@@ -59,6 +64,8 @@ class FoundFace:
             an upside-down face has 0.04.
         tilt: angle of the line through the eyes in radians, clockwise as seen.
         turn: the degrees (0, 90, 180, 270), clockwise, by which the photograph was turned to find this face.
+        crop: what the mesh network saw in the view in which this face was found, and the (468, 3) vertices in pixels
+            of that crop.
     """
 
     vertices: np.ndarray
@@ -67,6 +74,7 @@ class FoundFace:
     disagreement: float
     tilt: float
     turn: int = 0
+    crop: tuple[Square, np.ndarray] | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -83,7 +91,7 @@ class FoundFace:
     @property
     def upright(self) -> bool:
         """Whether all speaks for an upright photograph: a sure detection, level eyes, the same mesh both ways."""
-        return self.score >= SURE and self.disagreement <= DOUBTFUL and abs(self.tilt) < math.pi / 4
+        return may_be_upright(self.score, self.tilt) and self.disagreement <= DOUBTFUL
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import numpy as np
 from torch.utils.data import Dataset, get_worker_info
 
 from captum_canonical.adapters.aligner import Aligner, as_aligner
-from captum_canonical.adapters.detector import DetectorAligner
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.checks import check_integer, check_path
-from captum_canonical.data.alignment import Alignment, Find, GroupCount, look_up
+from captum_canonical.data.alignment import Alignment, GroupCount
 from captum_canonical.data.crop_templates import CropTemplate
+from captum_canonical.data.finding import find_with, look_up
 from captum_canonical.data.mesh_cache import MeshCache
 from captum_canonical.data.photo_list import LeftOut
 from captum_canonical.data.records import FaceRecord, NetworkInput, collate, group_columns
@@ -150,7 +150,7 @@ class AlignedFaces(Dataset[FaceRecord]):
             find = look_up(faces, len(self.rows))
         else:
             made = FaceMeshAligner(on_missing="skip") if aligner is None else as_aligner(aligner)
-            find, meshes = _find_with(made), MeshCache(None if cache is None else check_path("cache", cache))
+            find, meshes = find_with(made), MeshCache(None if cache is None else check_path("cache", cache))
             self._settings = _key_of(made, cache) if cache_key is None else f"key {cache_key}"
         self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels, limits)
 
@@ -307,13 +307,3 @@ def _key_of(aligner: Aligner, cache: PathType | None) -> str | None:
             f"mistaken for its own, but {error}; give cache_key=, a text that changes whenever the meshes would, or "
             "leave out cache=."
         ) from error
-
-
-def _find_with(aligner: Aligner) -> Find:
-    if aligner.face == "all":
-        raise CanonicalError(
-            'aligner: expected one face for each photograph, face="largest", "central" or "surest", got face="all".'
-        )
-    if isinstance(aligner, DetectorAligner) and type(aligner).__call__ is DetectorAligner.__call__:
-        return lambda place, row, photo: aligner.align([photo], [row.name], "raise")  # an error has the reason
-    return lambda place, row, photo: aligner([photo], names=[row.name])

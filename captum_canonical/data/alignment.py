@@ -6,31 +6,24 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 
+from captum_canonical.data.finding import Find
 from captum_canonical.data.mesh_cache import FORMAT, UNEXPLAINED, MeshCache, MeshOnDisk, StoredMesh
 from captum_canonical.data.photo_list import LeftOut, PhotoRow
-from captum_canonical.errors import (
-    AlignmentError,
-    CanonicalError,
-    MissingDependencyError,
-    NoFaceError,
-    user_stacklevel,
-)
+from captum_canonical.errors import AlignmentError, CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.mesh import FaceMesh
 from captum_canonical.faces.photos import Photo, fraction_of, load_photo
 from captum_canonical.faces.quality import QUALITY, Limits, beyond_limits, with_quality
 from captum_canonical.files import file_digest
 
 NO_FACE, NOT_ALIGNED, UNREADABLE, LOW_QUALITY = "no face", "not aligned", "unreadable", "low quality"
-Find = Callable[[int, PhotoRow, np.ndarray], FaceMesh]
-"""Place and row of a photograph, and its pixels (H, W, 3) uint8 -> a mesh of one row."""
+AT_ONCE, PIXELS_AT_ONCE = 32, 8_000_000  # photographs, and pixels of them, among which faces are looked for together
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class Alignment:
 
     Args:
         rows: the photographs.
-        find: finds the face in a photograph.
+        find: finds the faces in photographs.
         cache: earlier results, or None if a result depends on the place and not only on the photograph.
         settings: cache key of the aligner; with the photograph's bytes it decides the mesh.
         max_pixels: what is decoded of a photograph at most, see :func:`~captum_canonical.faces.photos.load_photo`;
@@ -109,26 +102,64 @@ class Alignment:
         done = self.meshes.keys() | self.left_out.keys()
         order = [*range(first, len(self.rows)), *range(min(first, len(self.rows)))]
         todo = [place for place in order if place not in done]
-        for place in tqdm(todo, desc="Aligning", unit="photo", disable=not show_progress):
-            path = self.rows[place].path
-            try:
-                result = self._one(place)
-            except _LeaveOut as left:
-                self.left_out[place] = LeftOut(path, str(left), left.kind)
-                continue
-            if isinstance(result, str):
-                self.left_out[place] = LeftOut(path, result, NO_FACE)
-            elif reason := beyond_limits(quality_of(result), self.limits):
-                self.left_out[place] = LeftOut(path, f"{reason}.", LOW_QUALITY)
-                self.beyond[place] = result
-            else:
-                self.meshes[place] = result
+        waiting: dict[str, tuple[int, Photo]] = {}  # key -> place and photograph
+        with tqdm(total=len(todo), desc="Aligning", unit="photo", disable=not show_progress) as bar:
+            for place in todo:
+                try:
+                    key = self._key(place)
+                    if key in waiting:  # a file with the same bytes
+                        self._find_waiting(waiting, bar)
+                    result = self._cache.get(key) if self._cache else None
+                    if result is None:
+                        waiting[key if self._cache else str(place)] = place, self._load(self.rows[place].path)
+                except _LeaveOut as left:
+                    self._leave_out(place, left, bar)
+                    continue
+                if result is not None:
+                    self._keep(place, key, result, bar)
+                pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for _, photo in waiting.values())
+                if len(waiting) == AT_ONCE or pixels > PIXELS_AT_ONCE:
+                    self._find_waiting(waiting, bar)
+            if waiting:
+                self._find_waiting(waiting, bar)
         self.meshes, self.left_out = dict(sorted(self.meshes.items())), dict(sorted(self.left_out.items()))
         self.places = tuple(self.meshes)
         self._warn()
 
-    def _one(self, place: int) -> StoredMesh | MeshOnDisk | str:
-        """The face of one photograph, or why there is none."""
+    def _find_waiting(self, waiting: dict[str, tuple[int, Photo]], bar: tqdm[Any]) -> None:
+        """Finds the faces in photographs that wait for it, each of which then waits no more."""
+        assert self._find is not None  # only copies for other processes, which are complete, have none
+        asked = [(place, self.rows[place], photo.pixels) for place, photo in waiting.values()]
+        for found, key in zip(self._find(asked), list(waiting), strict=True):
+            place, photo = waiting.pop(key)
+            try:
+                result = self._stored(place, photo, found)
+                if not self._unchanged(place):
+                    raise _LeaveOut("the file changed while it was read.", UNREADABLE)
+            except _LeaveOut as left:
+                self._leave_out(place, left, bar)
+                continue
+            if self._cache:
+                self._cache.put(key, result)
+            self._keep(place, key, result, bar)
+
+    def _keep(self, place: int, key: str, result: StoredMesh, bar: tqdm[Any]) -> None:
+        face = self._cache.in_memory(key, result) if self._cache and result.found else result
+        if not result.found:
+            self.left_out[place] = LeftOut(self.rows[place].path, result.reason, NO_FACE)
+        elif reason := beyond_limits(quality_of(face), self.limits):
+            self.left_out[place] = LeftOut(self.rows[place].path, f"{reason}.", LOW_QUALITY)
+            self.beyond[place] = face
+        else:
+            self.meshes[place] = face
+        bar.update()
+
+    def _leave_out(self, place: int, left: _LeaveOut, bar: tqdm[Any]) -> None:
+        self.left_out[place] = LeftOut(self.rows[place].path, str(left), left.kind)
+        bar.update()
+
+    def _key(self, place: int) -> str:
+        """Under which the cache knows the face of a photograph."""
         path = self.rows[place].path
         fraction = self._fraction(path)
         try:
@@ -138,17 +169,7 @@ class Alignment:
             self._load(path)  # raises with the reason
             raise _LeaveOut(f"the file cannot be read ({error}).", UNREADABLE) from error
         smaller = [] if fraction == 1 else [f"read at 1/{fraction} of its size"]
-        key = hashlib.sha256("\n".join([FORMAT, self.digests[place], self.settings, *smaller]).encode()).hexdigest()
-        result = self._cache.get(key) if self._cache else None
-        if result is None:
-            result = self._align(place, self._load(path))
-            if not self._unchanged(place):
-                raise _LeaveOut("the file changed while it was read.", UNREADABLE)
-            if self._cache:
-                self._cache.put(key, result)
-        if not result.found:
-            return result.reason
-        return self._cache.in_memory(key, result) if self._cache else result
+        return hashlib.sha256("\n".join([FORMAT, self.digests[place], self.settings, *smaller]).encode()).hexdigest()
 
     def _fraction(self, path: Path) -> int:
         try:
@@ -162,15 +183,12 @@ class Alignment:
         except CanonicalError as error:
             raise _LeaveOut(str(error).removeprefix(f"{path}: "), UNREADABLE) from error
 
-    def _align(self, place: int, photo: Photo) -> StoredMesh:
+    def _stored(self, place: int, photo: Photo, mesh: FaceMesh | AlignmentError | NoFaceError) -> StoredMesh:
         row, shape = self.rows[place], (photo.pixels.shape[0], photo.pixels.shape[1])
-        assert self._find is not None  # only copies for other processes, which are complete, have none
-        try:
-            mesh = self._find(place, row, photo.pixels)
-        except NoFaceError as error:
-            return StoredMesh.without_face(photo.size, error.reason or UNEXPLAINED)
-        except AlignmentError as error:
-            raise _LeaveOut(str(error), NOT_ALIGNED) from error
+        if isinstance(mesh, NoFaceError):
+            return StoredMesh.without_face(photo.size, mesh.reason or UNEXPLAINED)
+        if isinstance(mesh, AlignmentError):
+            raise _LeaveOut(str(mesh), NOT_ALIGNED)
         if not isinstance(mesh, FaceMesh) or len(mesh) != 1:
             got = f"{len(mesh)} rows" if isinstance(mesh, FaceMesh) else type(mesh).__name__
             raise CanonicalError(
@@ -276,23 +294,3 @@ class _LeaveOut(Exception):
 def _stamp(path: Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
-
-
-def look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> Find:
-    """Meshes that are there already: one row for each photograph, or a callable from paths."""
-    if isinstance(faces, FaceMesh):
-        if len(faces) != count:
-            raise CanonicalError(f"faces: expected a row for each of {count} photographs, got {len(faces)}.")
-        return lambda place, row, photo: faces[place]
-    if not callable(faces):
-        raise CanonicalError(f"faces: expected a FaceMesh or a callable from a path, got {type(faces).__name__}.")
-
-    def find(place: int, row: PhotoRow, photo: np.ndarray) -> FaceMesh:
-        try:
-            return faces(row.path)
-        except (NoFaceError, MissingDependencyError):
-            raise
-        except (CanonicalError, OSError) as error:
-            raise AlignmentError(str(error)) from error  # a file of meshes that is missing or damaged
-
-    return find

@@ -44,8 +44,6 @@ class Raster:
 def points_in_triangles(points: Tensor, corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """All pairs of a point and a triangle that contains it.
 
-    The points are sorted into the cells of a grid, so that each triangle is compared with the points near it only.
-
     Args:
         points: (M, 2) x, y.
         corners: (F, 3, 2) corners of the triangles; degenerate triangles contain nothing.
@@ -54,6 +52,14 @@ def points_in_triangles(points: Tensor, corners: Tensor) -> tuple[Tensor, Tensor
         For each pair: index of the point (K,), index of the triangle (K,), barycentric weights (K, 3) float64.
     """
     points, corners = points.double(), corners.double()
+    return _contained(points, corners, *_near(points, corners))
+
+
+def _near(points: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of a point and a triangle near it, by their indices, all that :func:`points_in_triangles` finds among them.
+
+    The points are sorted into the cells of a grid; near is what lies in the cells that a triangle reaches into.
+    """
     cells = max(1, int(len(points) ** 0.5))
     low = points.amin(0)
     scale = cells / (points.amax(0) - low).clamp(min=1e-9)
@@ -71,7 +77,11 @@ def points_in_triangles(points: Tensor, corners: Tensor) -> tuple[Tensor, Tensor
     line = (first[triangle, 1] + offset) * cells
     begin, end = start[line + first[triangle, 0]], start[line + last[triangle, 0] + 1]
     run, offset = _runs(end - begin)
-    triangle, point = triangle[run], order[begin[run] + offset]
+    return order[begin[run] + offset], triangle[run]
+
+
+def _contained(points: Tensor, corners: Tensor, point: Tensor, triangle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of some pairs in which the triangle contains the point, and the point's weights in it."""
     weights = _barycentric(points[point], corners[triangle])
     inside = (weights >= -1e-9).all(1)
     return point[inside], triangle[inside], weights[inside]
@@ -143,10 +153,15 @@ def visible_vertices(vertices: Tensor, triangles: Tensor) -> Tensor:
     triangles = triangles.to(vertices.device)
     for row, face in enumerate(vertices.double()):
         tolerance = HIDDEN_BEHIND * (face - face.mean(0)).square().sum(1).mean().sqrt()
-        vertex, triangle, weights = points_in_triangles(face[:, :2], face[triangles][..., :2])
-        in_front = (weights * face[triangles[triangle]][..., 2]).sum(1) > face[vertex, 2] + tolerance
-        corner = (triangles[triangle] == vertex[:, None]).any(1)
-        visible[row, vertex[in_front & ~corner]] = False
+        flat, depth = face[triangles][..., :2], face[triangles][..., 2]
+        vertex, triangle = _near(face[:, :2], flat)
+        behind = face[:, 2] + tolerance
+        may_hide = depth.amax(1)[triangle] > behind[vertex]  # a few of them; the rest need not be looked at closely
+        vertex, triangle = vertex[may_hide], triangle[may_hide]
+        other = (triangles[triangle] != vertex[:, None]).all(1)
+        vertex, triangle, weights = _contained(face[:, :2], flat, vertex[other], triangle[other])
+        hidden = (weights * depth[triangle]).sum(1) > behind[vertex]
+        visible[row, vertex[hidden]] = False
     return visible
 
 

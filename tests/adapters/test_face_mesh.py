@@ -18,13 +18,8 @@ from torch.testing import assert_close
 
 from captum_canonical import CanonicalError, CanonicalFace, NoFaceError
 from captum_canonical.adapters import FaceMeshAligner, MediaPipeAligner
-from captum_canonical.adapters.face_detection import (
-    FaceSearch,
-    anchors,
-    decode,
-    disagreement,
-    merge_overlapping,
-)
+from captum_canonical.adapters.face_boxes import anchors, decode, merge_overlapping
+from captum_canonical.adapters.face_detection import FaceSearch, disagreement
 from captum_canonical.adapters.face_networks import WEIGHTS
 from captum_canonical.adapters.face_views import FoundFace, Square, View
 
@@ -148,9 +143,10 @@ def test_anchors_and_boxes_by_hand() -> None:
     assert places.shape == (896, 2)
     assert places[0].tolist() == places[1].tolist() == [1 / 32, 1 / 32]
     assert places[2].tolist() == [3 / 32, 1 / 32] and places[512].tolist() == places[517].tolist() == [1 / 16, 1 / 16]
-    raw = torch.zeros(1, 896, 16)
-    raw[0, 2, :6] = torch.tensor([12.8, 0, 64, 32, -12.8, 25.6])
-    low, high, eye = decode(raw)[0, 2, :3].tolist()
+    raw = np.zeros((896, 16))
+    raw[2, :6] = [12.8, 0, 64, 32, -12.8, 25.6]
+    low, high, eye = decode(raw)[2, :3].tolist()
+    assert decode(raw, np.arange(896) == 2).tolist() == decode(raw)[2:3].tolist()
     assert_close(
         torch.tensor([low, high, eye]), torch.tensor([[-0.05625, -0.09375], [0.44375, 0.15625], [-0.00625, 0.23125]])
     )
@@ -167,10 +163,10 @@ def test_overlapping_detections_are_the_loop() -> None:
         total = sum(scores[each] for each in same)
         expected.append((float(scores[first]), sum(scores[each] * places[each] for each in same) / total))
         left = [each for each in left if each not in same]
-    merged = merge_overlapping(scores, places)
+    merged = merge_overlapping(scores.numpy(), places.numpy())
     assert [score for score, _ in merged] == [score for score, _ in expected] and len(merged) > 1
     for (_, one), (_, other) in zip(merged, expected, strict=True):
-        assert_close(one, other)
+        assert_close(torch.from_numpy(one), other)
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> float:

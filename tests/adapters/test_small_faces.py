@@ -12,7 +12,8 @@ from PIL import Image
 
 from captum_canonical import CanonicalFace
 from captum_canonical.adapters import FaceMeshAligner, face_detection
-from captum_canonical.adapters.face_detection import FaceSearch, distinct
+from captum_canonical.adapters.face_boxes import distinct
+from captum_canonical.adapters.face_detection import FaceSearch
 from captum_canonical.adapters.face_views import View, tiles
 
 CPU = torch.device("cpu")
