@@ -129,6 +129,25 @@ def check_device(name: str, value: Any) -> torch.device:
         raise CanonicalError(f"{name}: expected one that PyTorch finds here, such as 'cpu', got {value!r}.") from error
 
 
+def check_dtype(name: str, value: Any) -> torch.dtype:
+    """A floating-point type of PyTorch, as itself or by its name.
+
+    Example::
+
+        >>> check_dtype("dtype", "bfloat16")
+        torch.bfloat16
+        >>> check_dtype("dtype", "int8")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        captum_canonical.errors.CanonicalError: dtype: expected a floating-point type, such as ..., got 'int8'.
+    """
+    found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise CanonicalError(
+            f"{name}: expected a floating-point type, such as torch.float16 or 'bfloat16', got {value!r}."
+        )
+    return found
+
+
 def check_representable(name: str, values: Tensor | float, dtype: torch.dtype) -> None:
     """Raises CanonicalError if integers, such as uint8 pixels, cannot take these values; other types can.
 

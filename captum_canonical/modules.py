@@ -12,6 +12,8 @@ from torch import Tensor, fx, nn
 from captum_canonical.errors import CanonicalError, user_stacklevel
 
 logger = logging.getLogger("captum_canonical")
+NARROW = (torch.bfloat16, torch.float16)
+"""Half precision."""
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -78,6 +80,18 @@ def exported_rows(network: object) -> int | None:
     values = [node.meta.get("val") for node in network.graph.nodes if node.op == "placeholder"]
     sizes = [value.shape[0] for value in values if isinstance(value, Tensor) and value.ndim]
     return sizes[0] if sizes and type(sizes[0]) is int else None
+
+
+def dtype_of(network: object) -> torch.dtype | None:
+    """The floating-point type of a network's weights, in which it takes its images; None where it has none.
+
+    Example::
+
+        >>> dtype_of(nn.Linear(2, 1).half()), dtype_of(nn.Flatten())
+        (torch.float16, None)
+    """
+    weights = network.parameters() if isinstance(network, nn.Module) else ()
+    return next((each.dtype for each in weights if each.is_floating_point()), None)
 
 
 class FixedBatch(nn.Module):

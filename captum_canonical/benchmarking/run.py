@@ -18,12 +18,15 @@ from captum_canonical.benchmarking.methods import CONTROLS, BenchmarkMethod, Met
 from captum_canonical.benchmarking.photos import BenchmarkPhotos, held_out_folds, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scoring import BenchmarkJob, CountedForward, percentages_apply
+from captum_canonical.checks import check_dtype
+from captum_canonical.data.records import in_dtype
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.faithfulness.fills import FillLike
 from captum_canonical.faithfulness.masks import Sign
 from captum_canonical.fingerprint import describe
 from captum_canonical.inference.rounding import rounding_text
+from captum_canonical.modules import dtype_of
 from captum_canonical.restore import network_kept, random_state_kept, seed_generators
 from captum_canonical.saliency.metric import CanonicalModelSaliency
 from captum_canonical.statistics.bootstrap import effective_number
@@ -53,6 +56,7 @@ def benchmark(
     random_points: int | None = None,
     unbounded: bool = False,
     batch_size: int = 32,
+    dtype: torch.dtype | str | None = None,
     resamples: int = 1000,
     permutations: int = 10_000,
     seed: int = 0,
@@ -106,6 +110,7 @@ def benchmark(
             of :class:`CanonicalOcclusion`.
         unbounded: also give percentages of scores that are not in 0..1.
         batch_size: photographs per forward call when maps are scored; results do not depend on it.
+        dtype: floating-point type in which the network is given photographs. Default: that of its weights.
         resamples: bootstrap draws of an interval (95 %).
         permutations: random sign patterns of a paired test.
         seed: of folds, noise, draws and patterns, and of methods that draw random numbers.
@@ -136,11 +141,13 @@ def benchmark(
     """
     settings = BenchmarkSettings.from_arguments(locals())
     _check_names(methods)
+    kind = dtype_of(forward_func) if dtype is None else check_dtype("dtype", dtype)
+    photographs = in_dtype(data, kind) if isinstance(data, Tensor) else data
     networks = [forward_func] if isinstance(forward_func, nn.Module) else []
     with network_kept(forward_func), random_state_kept():
         seed_generators(seed)
         photos = prepare(
-            forward_func, data, target, faces, canonical_face, identities, additional_forward_args, settings
+            forward_func, photographs, target, faces, canonical_face, identities, additional_forward_args, settings
         )
         runs = [BenchmarkMethod(name, method, photos, networks) for name, method in methods.items()]
         CanonicalModelSaliency(photos.face, symmetric)  # raises now rather than after an hour
@@ -194,6 +201,7 @@ def _facts_of(
     return {
         "images": len(photos),
         "image size": list(photos.images.shape[1:]),
+        "image type": str(photos.images.dtype).removeprefix("torch."),
         "device": str(photos.images.device),
         "identities": int(photos.units.max()) + 1 if identified else None,
         "target": describe(photos.target),

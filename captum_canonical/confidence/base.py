@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captum_canonical._captum import as_output, output_in_words
 from captum_canonical.checks import check_callable
 from captum_canonical.errors import CanonicalError
-from captum_canonical.modules import has_modes, of_any_batch
+from captum_canonical.modules import NARROW, has_modes, of_any_batch
 
 
 class Confidence(nn.Module):
@@ -95,7 +95,10 @@ class Confidence(nn.Module):
         return as_output(output)
 
     def matrix(self, output: Any) -> Tensor:
-        """What counts as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1), or in NumPy's arrays."""
+        """What counts as (N, K), whether it came as (N,), (N, K) or (N, K, 1, 1), or in NumPy's arrays.
+
+        Half precision becomes float32: confidences are computed, and their drops taken, without rounding again.
+        """
         output = as_output(output)
         if not isinstance(output, Tensor) or not output.ndim or prod(output.shape[2:]) != 1:
             raise CanonicalError(
@@ -103,7 +106,8 @@ class Confidence(nn.Module):
                 f"{output_in_words(output)}; adapters.as_network(net, output=...) takes a part by its key, place or "
                 "columns."
             )
-        return output.reshape(len(output), prod(output.shape[1:]))
+        wide = output.float() if output.dtype in NARROW else output
+        return wide.reshape(len(output), prod(output.shape[1:]))
 
     @property
     def training(self) -> bool:  # an attribute in nn.Module

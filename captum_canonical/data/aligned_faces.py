@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from captum_canonical.adapters.aligner import Aligner, as_aligner
@@ -66,8 +67,8 @@ class AlignedFaces(Dataset[FaceRecord]):
         margin: around the face, as a share of its longer side; only with ``crop="face"``.
         fill: what is beyond the photo, see :func:`captum_canonical.faces.images.crop_photo`.
         channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (one grey channel), the order in which the network takes them.
-        mean, std: of the network's normalisation ``(image - mean) / std`` of images in 0..1, one number or one for
-            each channel. Default: none.
+        mean, std: of the normalisation ``(image - mean) / std`` of images in 0..1, a number or one for each channel.
+        dtype: floating-point type of the images.
         cache: a folder for meshes, which any number of data sets and processes may share. A mesh is found again when
             a byte of its photograph or a setting of the aligner changes.
         cache_key: a text that changes whenever the meshes would, for an aligner that has no
@@ -75,8 +76,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         classes: how many classes there are, or their names in the order of the network's outputs, of which there must
             be as many. Default: those of the source if it is of :func:`read_labels`, else targets are class indices, or
             numbers to be predicted if one of them is written with a decimal point.
-        columns: ``{"path": "file", "group": ("gender", "race"), ...}``: other names of a table's columns, several for
-            groups that strata are made of later.
+        columns: ``{"path": "file", "group": ("gender", "race")}``: other names of a table's columns, groups several.
         root: where relative paths start. Default: the folder of the table, the working folder for a list.
         subfolder: what the name of the folder that holds a photo means: ``"target"``, ``"group"`` or ``"identity"``;
             photographs at the top have none.
@@ -124,6 +124,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         channels: str = "RGB",
         mean: Statistics | None = None,
         std: Statistics | None = None,
+        dtype: torch.dtype | str = torch.float32,
         cache: PathType | None = None,
         cache_key: str | None = None,
         classes: int | Sequence[str] | None = None,
@@ -141,7 +142,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         self.classes, self.unused = class_names(classes), tuple(table.unused)
         self.num_classes = len(self.classes) if self.classes else None if classes is None else int(classes)  # type: ignore[arg-type]
         self.rows = tuple(with_targets(table, classes))
-        normal = (0.0 if mean is None else mean, 1.0 if std is None else std)
+        normal = (0.0 if mean is None else mean, 1.0 if std is None else std, dtype)
         self._input = NetworkInput(size, crop, margin, fill, channels, *normal)
         if aligner is not None and faces is not None:
             raise CanonicalError("AlignedFaces: expected either an aligner or faces=, got both.")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_canonical.checks import check_choice, check_device, check_number, check_tensor
+from captum_canonical.checks import check_choice, check_device, check_dtype, check_number, check_tensor
 from captum_canonical.data.crop_templates import CROP_TEMPLATES, CropTemplate, pair_of, template_of
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
@@ -25,7 +25,7 @@ class FaceRecord:
     """One face of a data set.
 
     Attributes:
-        image: (C, H, W) float32, the network's input.
+        image: (C, H, W) floating point, the network's input.
         faces: its mesh, one row in pixels of that input.
         row: path, target, group, identity and name of the photograph.
         place: its place among all photographs of the source, those that are left out included.
@@ -47,7 +47,7 @@ class FaceBatch:
     """B faces of a data set.
 
     Attributes:
-        images: (B, C, H, W) float32, the network's inputs.
+        images: (B, C, H, W) floating point, the network's inputs.
         faces: B meshes in pixels of these inputs.
         targets: (B,) int64 (class indices) or float32 (numbers to be predicted), a list of B tuples, or None.
         groups, identities: of each photograph as texts, None where missing; see
@@ -73,11 +73,24 @@ class FaceBatch:
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device | str) -> FaceBatch:
-        """The same batch with images, meshes and targets on another device."""
+    def to(self, device: torch.device | str | None, dtype: torch.dtype | None = None) -> FaceBatch:
+        """The same batch with images, meshes and targets on another device, and images of another type.
+
+        Args:
+            device: None leaves them where they are.
+            dtype: of images that are floating point. None leaves them as they are.
+        """
+        images = in_dtype(self.images, dtype)
+        if device is None:
+            return replace(self, images=images)
         device = check_device("device", device)
         targets = self.targets.to(device) if isinstance(self.targets, Tensor) else self.targets
-        return replace(self, images=self.images.to(device), faces=self.faces.to(device), targets=targets)
+        return replace(self, images=images.to(device), faces=self.faces.to(device), targets=targets)
+
+
+def in_dtype(images: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Images of another floating-point type; whole numbers, which a network turns into others itself, stay."""
+    return images.to(dtype) if dtype is not None and images.is_floating_point() else images
 
 
 def collate(records: Sequence[FaceRecord]) -> FaceBatch:
@@ -146,6 +159,7 @@ class NetworkInput:
     channels: str = "RGB"
     mean: Statistics = 0.0
     std: Statistics = 1.0
+    dtype: torch.dtype | str = torch.float32
 
     def __post_init__(self) -> None:
         crop = _checked_crop(self.crop)
@@ -158,6 +172,7 @@ class NetworkInput:
         size = pair_of(crop.size if isinstance(crop, CropTemplate) else self.size)  # type: ignore[arg-type]
         check_choice("channels", self.channels, tuple(_CHANNELS))
         check_number("margin", self.margin, least=0, below=math.inf)
+        object.__setattr__(self, "dtype", check_dtype("dtype", self.dtype))
         statistics = {name: self._per_channel(name) for name in ("mean", "std")}
         for name, value in {"size": size, "crop": crop, **statistics}.items():
             object.__setattr__(self, name, value)
@@ -175,7 +190,7 @@ class NetworkInput:
             mesh: one row in its pixels.
 
         Returns:
-            (C, H, W) float32 and the mesh of one row in its pixels.
+            (C, H, W) of ``dtype`` and the mesh of one row in its pixels.
         """
         if isinstance(self.crop, CropTemplate):
             part, moved = self.crop.crop(photo, mesh, self.fill)
@@ -190,7 +205,7 @@ class NetworkInput:
             image = image.flip(0)
         elif self.channels == "L":
             image = (image * image.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
-        return (image - self.mean) / self.std, moved  # type: ignore[operator]  # tensors after __post_init__
+        return ((image - self.mean) / self.std).to(self.dtype), moved  # type: ignore[operator]  # tensors after __post_init__
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -202,7 +217,8 @@ class NetworkInput:
         mean, std = (torch.as_tensor(each).flatten().tolist() for each in (self.mean, self.std))
         fill = self.fill if isinstance(self.fill, str) else np.asarray(self.fill).tolist()
         shown = {"crop": crop, **margin, "fill": fill, "channels": self.channels, "mean": mean, "std": std}
-        return {"size": list(self.size), **shown}  # type: ignore[arg-type]  # a pair after __post_init__
+        narrow = {} if self.dtype == torch.float32 else {"dtype": str(self.dtype).removeprefix("torch.")}
+        return {"size": list(self.size), **shown, **narrow}  # type: ignore[arg-type]  # a pair after __post_init__
 
     def _per_channel(self, name: str) -> Tensor:
         """(C, 1, 1) float32, or (1, 1, 1) where one number serves all channels."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from captum_canonical.errors import user_stacklevel
 from captum_canonical.inference.scorer import Scorer
+from captum_canonical.modules import NARROW
 
-NARROW = (torch.bfloat16, torch.float16)
 COPIES = 5  # of each image
 FEWEST_SCORES = 8  # different ones, of which it is no chance that all of them are numbers of a narrow type
 NEGLIGIBLE = 1e-3  # of the largest value of a map

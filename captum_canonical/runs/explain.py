@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from captum_canonical.attributions.base import CanonicalAttribution, on_face, with_wrapped
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
-from captum_canonical.checks import check_callable, check_choice, check_device, check_integer, check_path
+from captum_canonical.checks import check_callable, check_choice, check_device, check_dtype, check_integer, check_path
 from captum_canonical.confidence.outputs import network_output_of
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.targets import class_of
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.fingerprint import network_digest
-from captum_canonical.modules import warn_if_training
+from captum_canonical.modules import dtype_of, warn_if_training
 from captum_canonical.restore import random_state_kept
 from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.runs.job import Job
@@ -88,6 +88,7 @@ def explain_dataset(
     seed: int = 0,
     network_key: str | None = None,
     device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
     num_workers: int = 0,
     timeout: float = 1800.0,
     show_progress: bool = True,
@@ -148,6 +149,8 @@ def explain_dataset(
             an object in C): change it whenever the outputs would. Default: weights, settings, hooks and the code of
             the user's classes and functions are compared.
         device: where photographs are moved to. Default: where the network's weights are.
+        dtype: floating-point type in which the network is given photographs, such as ``torch.bfloat16``. Default: that
+            of its weights. Half precision rounds drops; how much is recorded of each photograph (``rounding``).
         num_workers: processes that read photographs ahead, of :class:`AlignedFaces`.
         timeout: seconds after which a process that is silent counts as dead.
         show_progress: a bar on stderr with photographs per second and the time left.
@@ -186,12 +189,15 @@ def explain_dataset(
         source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         take_class_names(source, forward_func)
         where = _device(forward_func) if device is None else check_device("device", device)
+        kind = dtype_of(forward_func) if dtype is None else check_dtype("dtype", dtype)
         if isinstance(target, str) and target not in WORDS:
             target = class_of(target, source.classes)
-        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, int(seed), source.declared_classes)
+        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, kind, int(seed), source.declared_classes)
         if maps.classes is not None and root.is_dir():  # a finished run may get other names than at first
             maps.try_classes(next(iter(source.load([0], 0))))
         settings = maps.settings(complete=network_key is None) | {"batch_size": int(batch_size), "order": source.order}
+        if dtype is not None:
+            settings["dtype"] = str(kind).removeprefix("torch.")
         if (output := network_output_of(forward_func)) is not None and output.part:
             settings["output"] = output.part
         if source.preprocessing is not None:

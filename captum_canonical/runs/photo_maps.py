@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args, output_in_words, run_forward
 from captum_canonical.attributions.base import networks_of, run_attribution
-from captum_canonical.data.records import FaceBatch
+from captum_canonical.data.records import FaceBatch, in_dtype
 from captum_canonical.data.targets import ClassNamesError, check_classes
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -52,6 +52,7 @@ class PhotoMaps:
         target: ``"predicted"``, ``"given"``, or what Captum takes for all photographs alike.
         arguments: of ``method.attribute``.
         device: where the network is, or None to leave photographs where they are.
+        dtype: floating-point type of the photographs, or None to leave them as they are.
         seed: of methods that draw random numbers.
         classes: names or number of the network's outputs, or None.
     """
@@ -62,6 +63,7 @@ class PhotoMaps:
     target: Any
     arguments: Mapping[str, Any]
     device: torch.device | None
+    dtype: torch.dtype | None
     seed: int
     classes: int | Sequence[str] | None = None
 
@@ -102,7 +104,7 @@ class PhotoMaps:
         """
         if loaded.batch is None:
             return
-        image = loaded.batch.images[:1]
+        image = in_dtype(loaded.batch.images[:1], self.dtype)
         try:
             with network_kept(self.forward_func):
                 output = self._output(image if self.device is None else image.to(self.device))
@@ -126,7 +128,7 @@ class PhotoMaps:
 
     def _together(self, result: BatchMaps, batch: FaceBatch, rows: list[int], kept: list[int], number: int) -> None:
         chosen = rows_of(batch, rows) if len(rows) < len(batch) else batch
-        chosen = chosen if self.device is None else chosen.to(self.device)
+        chosen = chosen.to(self.device, self.dtype)
         seed_generators((self.seed * 1_000_003 + number) % 2**62)
         with network_kept(self.forward_func, *networks_of(self.method)):
             output = self._output(chosen.images)
