@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from captum_canonical.errors import CanonicalError, user_stacklevel
 logger = logging.getLogger("captum_canonical")
 NARROW = (torch.bfloat16, torch.float16)
 """Half precision."""
+_narrow_seen: ContextVar[set[torch.dtype] | None] = ContextVar("_narrow_seen", default=None)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -80,6 +84,36 @@ def exported_rows(network: object) -> int | None:
     values = [node.meta.get("val") for node in network.graph.nodes if node.op == "placeholder"]
     sizes = [value.shape[0] for value in values if isinstance(value, Tensor) and value.ndim]
     return sizes[0] if sizes and type(sizes[0]) is int else None
+
+
+def widened(output: Tensor) -> Tensor:
+    """What a network returned, in float32 if it came in half precision, which :func:`narrow_outputs` notices."""
+    if output.dtype not in NARROW:
+        return output
+    seen = _narrow_seen.get()
+    if seen is not None:
+        seen.add(output.dtype)
+    return output.float()
+
+
+@contextmanager
+def narrow_outputs() -> Iterator[set[torch.dtype]]:
+    """Inside, types of half precision that outputs are :func:`widened` from are put into the set that is given.
+
+    Example::
+
+        >>> with narrow_outputs() as seen:
+        ...     widened(torch.ones(1).half())
+        tensor([1.])
+        >>> seen
+        {torch.float16}
+    """
+    seen: set[torch.dtype] = set()
+    token = _narrow_seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _narrow_seen.reset(token)
 
 
 def dtype_of(network: object) -> torch.dtype | None:

@@ -242,6 +242,8 @@ def add_network(parser: ArgumentParser) -> None:
     group.add_argument("--std", type=numbers, help="likewise; numbers with commas are for the channels")
     group.add_argument("--classes", type=names, metavar="NAME,...", help="names of the classes as the outputs are")
     group.add_argument("--device", help="cpu, cuda, cuda:1, ...")
+    types = ["float32", "float16", "bfloat16", "float64"]
+    group.add_argument("--dtype", choices=types, help="of the network and its input (default: as it is loaded)")
 
 
 def add_method(parser: ArgumentParser) -> None:

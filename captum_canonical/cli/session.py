@@ -24,6 +24,7 @@ from captum_canonical.data.records import FaceBatch
 from captum_canonical.data.targets import check_classes
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.modules import dtype_of
 from captum_canonical.networks.load import load_network
 from captum_canonical.networks.settings import LINKS, NetworkSettings
 
@@ -147,7 +148,7 @@ class Session:
     def batch(self, size: int) -> FaceBatch:
         """The first photographs, at most ``size`` of them, on the network's device."""
         first = range(min(size, len(self.data)))
-        return self.data.collate([self.data[index] for index in first]).to(self.device)
+        return self.data.collate([self.data[index] for index in first]).to(self.device, dtype_of(self.network))
 
     def probe(self) -> None:
         """Runs the network on one photograph, so that errors are found before hours of work.
@@ -161,7 +162,7 @@ class Session:
                 f"--images: no face was found in any of {len(self.data.rows)} photographs; the first is "
                 f"{first.path.name}: {first.reason}"
             )
-        image = self.data[0].image[None].to(self.device)
+        image = self.batch(1).images
         try:
             with torch.no_grad():
                 output = self.network(image)
@@ -205,7 +206,7 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
         CanonicalError: an option is wrong.
     """
     device = None if arguments.device is None else check_device("--device", arguments.device)
-    loaded = load_network(arguments.model, arguments.weights, arguments.device)
+    loaded = load_network(arguments.model, arguments.weights, arguments.device, arguments.dtype)
     settings = loaded.settings.overridden(arguments)
     key = None if loaded.key is None else f"{loaded.key}, link {settings.link}"
     return Session(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captum_canonical._captum import as_output, output_in_words
 from captum_canonical.checks import check_callable
 from captum_canonical.errors import CanonicalError
-from captum_canonical.modules import NARROW, has_modes, of_any_batch
+from captum_canonical.modules import has_modes, of_any_batch, widened
 
 
 class Confidence(nn.Module):
@@ -106,8 +106,7 @@ class Confidence(nn.Module):
                 f"{output_in_words(output)}; adapters.as_network(net, output=...) takes a part by its key, place or "
                 "columns."
             )
-        wide = output.float() if output.dtype in NARROW else output
-        return wide.reshape(len(output), prod(output.shape[1:]))
+        return widened(output).reshape(len(output), prod(output.shape[1:]))
 
     @property
     def training(self) -> bool:  # an attribute in nn.Module

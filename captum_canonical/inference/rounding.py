@@ -25,8 +25,9 @@ _collector: ContextVar[list[Tensor] | None] = ContextVar("_collector", default=N
 def narrow_type(scorer: Scorer, inputs: tuple[Tensor, ...], scores: Tensor) -> torch.dtype | None:
     """The half precision that scores were computed in, None for a wider one.
 
-    It is that of an input, a parameter or ``torch.autocast``; or that of which all scores are numbers, as those of a
-    network are that uses autocast inside. What such a network computes from its outputs in float32 hides that.
+    It is that of an input, a parameter or ``torch.autocast``; that in which a confidence got the network's outputs; or
+    that of which all scores are numbers, as those of a network are that uses autocast inside. What such a network
+    computes from its outputs in float32 hides that.
 
     Args:
         scorer: whose forward function is asked.
@@ -42,7 +43,7 @@ def narrow_type(scorer: Scorer, inputs: tuple[Tensor, ...], scores: Tensor) -> t
     """
     network = scorer.forward_func
     held = [*network.parameters(), *network.buffers()] if isinstance(network, nn.Module) else []
-    found = [x.dtype for x in (*inputs, *held)] + _autocast(inputs[0].device)
+    found = [x.dtype for x in (*inputs, *held)] + _autocast(inputs[0].device) + [*scorer.narrow_outputs]
     for narrow in NARROW:
         if narrow in found:
             return narrow

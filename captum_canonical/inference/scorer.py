@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_canonical._captum import TargetType, output_in_words, run_forward, select_targets
 from captum_canonical.checks import check_callable
 from captum_canonical.errors import CanonicalError
-from captum_canonical.modules import warn_if_training
+from captum_canonical.modules import narrow_outputs, warn_if_training
 
 
 class Scorer:
@@ -39,6 +39,7 @@ class Scorer:
         self.additional_forward_args = additional_forward_args
         self.num_images = num_images
         self.target = target
+        self.narrow_outputs: set[torch.dtype] = set()  # of the network's last run
         self._per_image = _per_image_target(target, num_images)
         warn_if_training(forward_func)
 
@@ -53,7 +54,8 @@ class Scorer:
 
     def score(self, inputs: tuple[Tensor, ...], images: Tensor, args: tuple[Any, ...]) -> Tensor:
         """Scores of rows with these additional arguments, which are passed on as they are."""
-        output = run_forward(self.forward_func, inputs, args)
+        with narrow_outputs() as self.narrow_outputs:
+            output = run_forward(self.forward_func, inputs, args)
         rows = len(images)
         if not isinstance(output, Tensor):
             raise CanonicalError(

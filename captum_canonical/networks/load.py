@@ -12,8 +12,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from captum_canonical.checks import check_dtype
 from captum_canonical.errors import CanonicalError, first_line
 from captum_canonical.files import file_digest
 from captum_canonical.modules import has_modes, of_any_batch
@@ -51,6 +53,7 @@ def load_network(
     model: str | PathLike[str] | Callable[..., Any],
     weights: str | PathLike[str] | None = None,
     device: str | None = None,
+    dtype: torch.dtype | str | None = None,
 ) -> LoadedNetwork:
     """Loads a network, and what is known about its input and outputs.
 
@@ -77,6 +80,7 @@ def load_network(
             parameter: ``def factory(weights: Path)``; no other factory is given the path, whatever its parameters
             are called.
         device: the device to move the network to.
+        dtype: the floating-point type to turn its weights into, such as ``torch.bfloat16``.
 
     Raises:
         CanonicalError: there is no such network, it cannot be loaded, or the weights do not fit it.
@@ -88,22 +92,28 @@ def load_network(
         >>> loaded.network.training, loaded.settings.size, loaded.settings.mean
         (False, 2, 0.5)
     """
-    path = None if weights is None else Path(weights)
+    network, settings, key = _found(model, None if weights is None else Path(weights))
+    if isinstance(network, nn.Module):
+        network = _ready(network, device, None if dtype is None else check_dtype("dtype", dtype))
+    return LoadedNetwork(network, settings, key)
+
+
+def _found(model: Any, weights: Path | None) -> tuple[Callable[..., Any], NetworkSettings, str | None]:
     if not isinstance(model, (str, PathLike)):
-        network, settings = network_of_factory(model, path, f"model {getattr(model, '__name__', type(model).__name__)}")
-        return _ready(network, settings, device, None)
+        source = f"model {getattr(model, '__name__', type(model).__name__)}"
+        return *network_of_factory(model, weights, source), None
     name = str(model)
     if name.startswith(TIMM):
-        return _ready(*load_timm(name.removeprefix(TIMM), path), device, None)
+        return *load_timm(name.removeprefix(TIMM), weights), None
     if name.startswith(HUGGING_FACE):
-        return _ready(*load_transformers(Path(name.removeprefix(HUGGING_FACE)), path), device, None)
+        return *load_transformers(Path(name.removeprefix(HUGGING_FACE)), weights), None
     if is_reference(name):
-        made = network_of_factory(load_reference(name, "model"), path, f"model {name}")
-        return _ready(*made, device, None if isinstance(made[0], nn.Module) else f"reference {name}")
-    return _from_file(Path(model), path, device)
+        network, settings = network_of_factory(load_reference(name, "model"), weights, f"model {name}")
+        return network, settings, None if isinstance(network, nn.Module) else f"reference {name}"
+    return _from_file(Path(model), weights)
 
 
-def _from_file(path: Path, weights: Path | None, device: str | None) -> LoadedNetwork:
+def _from_file(path: Path, weights: Path | None) -> tuple[nn.Module, NetworkSettings, str]:
     suffix = path.suffix.lower()
     if path.is_dir():
         raise CanonicalError(f"model {path}: this is a folder; one of Hugging Face is given as hf:{path}.")
@@ -121,13 +131,11 @@ def _from_file(path: Path, weights: Path | None, device: str | None) -> LoadedNe
         network, settings = load_onnx(path)
     else:
         network = load_exported(path) if suffix in EXPORTED else load_script(path)
-    return _ready(network, settings, device, f"file {file_digest(path)}")
+    return network, settings, f"file {file_digest(path)}"
 
 
-def _ready(network: Any, settings: NetworkSettings, device: str | None, key: str | None) -> LoadedNetwork:
+def _ready(network: nn.Module, device: str | None, dtype: torch.dtype | None) -> nn.Module:
     """Sets evaluation mode, switches gradients of the weights off, and moves the network to its device."""
-    if not isinstance(network, nn.Module):
-        return LoadedNetwork(network, settings, key)
     if has_modes(network):
         network.eval()
     else:
@@ -137,6 +145,7 @@ def _ready(network: Any, settings: NetworkSettings, device: str | None, key: str
         parameter.requires_grad_(False)
     network = of_any_batch(network)
     try:
-        return LoadedNetwork(network if device is None else network.to(device), settings, key)
+        return network if device is None and dtype is None else network.to(device, dtype)
     except (RuntimeError, AssertionError) as error:
-        raise CanonicalError(f"device {device}: the network cannot be moved there ({first_line(error)})") from error
+        what = " ".join(str(each) for each in (device, dtype) if each is not None)
+        raise CanonicalError(f"device {what}: the network cannot be moved there ({first_line(error)})") from error

@@ -157,3 +157,16 @@ def test_the_examples_gender_network(shared: Path, tmp_path: Path, capsys: Captu
     assert values["explained"] == 3
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["settings"]["arguments"]["patch_size"] == 15
+
+
+def test_half_precision_from_end_to_end(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    run_json(explain_command(photos, tmp_path / "run", "--dtype", "bfloat16"), capsys)
+    found = cc.ModelSaliency.open(tmp_path / "run")
+    data = cc.AlignedFaces(photos, DrawnAligner(), size=SIDE, crop=None)
+    confidence = cc.ClassConfidence(command_tools.net().bfloat16().eval(), link="log_odds")
+    options = {"num_points": 40, "patch_size": 5, "baselines": torch.full((1, 3, 1, 1), 0.5), "batch_size": 2}
+    with pytest.warns(UserWarning, match="half precision: rounding moves a drop"):
+        expected = cc.explain_dataset(confidence, data, tmp_path / "other", show_progress=False, **options)
+    assert_close(found.mean, expected.mean, rtol=0, atol=0)
+    assert None not in found.photos.records["rounding"]
+    assert "--dtype" in run_error([*explain_command(photos, tmp_path / "x"), "--dtype", "int8"], capsys)

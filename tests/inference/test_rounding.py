@@ -42,6 +42,17 @@ def inside(net: nn.Module) -> Callable[[Tensor], Tensor]:
     return forward
 
 
+def test_a_confidence_in_float32_does_not_hide_it() -> None:
+    def narrow(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return net(images)
+
+    net, images = SmallNet(32, (8, 8), softmax=False), noise(2, 32)
+    _, told = occlusion(cc.ClassConfidence(narrow), images)
+    assert len(told) == 1 and "bfloat16" in told[0]
+    assert occlusion(cc.ClassConfidence(net), images)[1] == []
+
+
 @pytest.mark.parametrize("how", ["network", "autocast", "inside"])
 def test_the_noise_that_is_told_is_that_of_the_map(how: str) -> None:
     """Against the same map in float32: the standard deviation that is told, and its threefold, hold."""
