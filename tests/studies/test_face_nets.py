@@ -23,6 +23,7 @@ from captum_canonical.faces.photos import list_photos
 from studies.face_nets import convert, download
 from studies.face_nets import networks as face_nets
 from studies.face_nets.photographs import TIGHT, crop, find_faces
+from studies.face_nets.tflite import Operator
 
 
 def waves(net: nn.Module) -> Tensor:
@@ -111,6 +112,36 @@ def test_names_and_axes_are_turned_into_those_of_pytorch() -> None:
     assert sorted(converted) == sorted(name for name, _ in shapes.values())
     for original, (name, axes) in shapes.items():
         np.testing.assert_array_equal(converted[name], np.moveaxis(originals[original], axes, range(len(axes))))
+
+
+class GraphOf:
+    """What a .tflite file of a network holds, where a PReLU is taken apart into relu(x) + c * (x - |x|)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.layers = [each for each in net.modules() if isinstance(each, (nn.Conv2d, nn.PReLU))]
+        self.operators = [
+            Operator("multiply" if isinstance(each, nn.PReLU) else "convolution", (place,), ())
+            for place, each in enumerate(self.layers)
+        ]
+
+    def convolution(self, operator: Operator) -> tuple[np.ndarray, ...]:
+        layer = self.layers[operator.inputs[0]]
+        return layer.weight.detach().numpy(), layer.bias.detach().numpy()
+
+    def constant(self, tensor: int) -> np.ndarray:
+        x = torch.tensor(-1.0)
+        return (-self.layers[tensor].weight / (x - x.abs())).detach().numpy()  # so that the second part is slope * x
+
+
+def test_the_layers_of_mobilefacenet_are_found_by_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = face_nets.MobileFaceNet()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    monkeypatch.setattr(convert, "Graph", lambda data, name: GraphOf(net))
+    weights = convert.mobile_face_net(b"")
+    assert weights.keys() == net.state_dict().keys()
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(weights[name], value, err_msg=name)
 
 
 def test_without_npm_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
