@@ -129,6 +129,17 @@ def check_device(name: str, value: Any) -> torch.device:
         raise CanonicalError(f"{name}: expected one that PyTorch finds here, such as 'cpu', got {value!r}.") from error
 
 
+def exact_device(device: torch.device) -> torch.device:
+    """Where geometry and scores are computed in float64: the device itself, or the CPU for Apple's MPS, which has none.
+
+    Example::
+
+        >>> exact_device(torch.device("mps")), exact_device(torch.device("cuda", 1))
+        (device(type='cpu'), device(type='cuda', index=1))
+    """
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def check_dtype(name: str, value: Any) -> torch.dtype:
     """A floating-point type of PyTorch, as itself or by its name.
 

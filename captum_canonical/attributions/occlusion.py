@@ -312,7 +312,7 @@ class _Call:
         known = self.drops.evaluated & prefix_of(self.face, num_points).to(self.drops.evaluated.device)
         painted = iter(self.geometry.paint(self.drops.values, known))
         results = [
-            tuple(part.to(map_dtype(x)).contiguous() for part in next(painted))
+            tuple(part.to(map_dtype(x)).contiguous().to(x.device) for part in next(painted))
             for x, box in zip(self.photos, self.geometry.painted, strict=True)
             if box is not None
         ]

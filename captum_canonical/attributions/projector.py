@@ -211,8 +211,9 @@ class CanonicalProjector(CanonicalAttribution):
         Returns:
             (N, C, H, W), 0 where the face is not seen. The front-most surface is shown.
         """
-        maps = check_tensor("maps", maps).detach()
-        mesh = self._mesh(faces, maps)
+        given = check_tensor("maps", maps).detach()
+        mesh = self._mesh(faces, given)
+        maps = given.to(mesh.vertices.device)
         face = self._surface(mesh)
         if maps.ndim != 4 or tuple(maps.shape[-2:]) != face.size or len(maps) not in (1, len(mesh)):
             raise CanonicalError(
@@ -226,7 +227,8 @@ class CanonicalProjector(CanonicalAttribution):
             source = maps[row : row + 1] if len(maps) > 1 else maps
             rows.append(warp(source.to(map_dtype(maps)), raster, triangles, vertices, visible[None]))
         images, covered = (torch.cat(part) for part in zip(*rows, strict=True))
-        return (images, covered.to(images.dtype)) if return_coverage else images
+        images, covered = images.to(given.device), covered.to(images.dtype).to(given.device)
+        return (images, covered) if return_coverage else images
 
     # ------------------------------------------------------------------------------------------------ as a wrapper
     @property
@@ -253,10 +255,10 @@ class CanonicalProjector(CanonicalAttribution):
             )
         if tuple(maps.shape[1:3]) == mesh.image_size and maps.shape[3] in (1, 3, 4) and maps.shape[3] != maps.shape[2]:
             raise CanonicalError(f"maps: expected channels first, (N, C, h, w), got {tuple(maps.shape)}.")
-        dense = dense_map(maps, reduce, mesh.image_size, dtype)
-        raster = face.raster_on(maps.device)
-        values, covered = warp(dense, raster, face.triangles.to(maps.device), mesh.vertices, mesh.visible)
-        return values.contiguous(), covered.to(values.dtype)
+        here = mesh.vertices.device
+        dense = dense_map(maps, reduce, mesh.image_size, dtype).to(here)
+        values, covered = warp(dense, face.raster_on(here), face.triangles.to(here), mesh.vertices, mesh.visible)
+        return values.contiguous().to(maps.device), covered.to(values.dtype).to(maps.device)
 
     def _pairs(
         self, result: Any, meshes: tuple[FaceMesh | None, ...], photos: tuple[Tensor, ...]

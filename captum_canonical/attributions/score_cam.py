@@ -23,7 +23,7 @@ from captum_canonical.attributions.grad_cam_plus_plus import (
 from captum_canonical.attributions.layers import attribute_channels_first, find_layer
 from captum_canonical.attributions.layouts import LayoutLike
 from captum_canonical.attributions.points import fills_for, rows_for
-from captum_canonical.checks import check_choice
+from captum_canonical.checks import check_choice, exact_device
 from captum_canonical.errors import CanonicalError, user_stacklevel
 from captum_canonical.inference.dense import check_finite
 from captum_canonical.inference.rounding import Rounding
@@ -203,7 +203,8 @@ class _MaskedScores:
                 f"{[(tuple(x.shape), x.dtype) for x in inputs]}; expected (N, C, h, w) and a floating-point input with "
                 "as many dimensions."
             )
-        self.makes_mask = _varies(self.activations, torch.finfo(activations.dtype).eps)
+        self._exact = exact_device(self.activations.device)
+        self.makes_mask = _varies(self.activations, torch.finfo(activations.dtype).eps).to(self._exact)
 
     def forwards(self, weighting: Weighting) -> int:
         """How many forward calls the weights take."""
@@ -211,7 +212,7 @@ class _MaskedScores:
 
     def weights(self, weighting: Weighting, tick: Callable[[], object]) -> Tensor:
         """(N, C, 1, ...), 0 for the channels that make no mask; ``tick`` is called after each forward call."""
-        scores = torch.zeros(self.makes_mask.shape, dtype=torch.float64, device=self.activations.device)
+        scores = torch.zeros(self.makes_mask.shape, dtype=torch.float64, device=self._exact)
         if weighting == "increase":
             images = torch.arange(len(scores))
             baseline = self._scores(images, None)
@@ -222,7 +223,7 @@ class _MaskedScores:
             tick()
         if weighting == "softmax":
             scores = scores.masked_fill(~self.makes_mask, -torch.inf).softmax(1)
-        weights = torch.where(self.makes_mask, scores, 0.0).to(self.activations.dtype)
+        weights = torch.where(self.makes_mask, scores, 0.0).to(self.activations.dtype).to(self.activations.device)
         return weights.reshape(*weights.shape, *[1] * (self.activations.ndim - 2))
 
     def _parts(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -238,7 +239,7 @@ class _MaskedScores:
         images = images.cpu()
         scores = self.scorer(shown, images)
         check_finite(scores, images, "masked")
-        return scores.to(self.activations.device)
+        return scores.to(self._exact)
 
     def _seen_through(self, x: Tensor, fill: Tensor | float, images: Tensor, channels: Tensor | None) -> Tensor:
         hidden = fill.to(x.dtype).expand(x.shape) if isinstance(fill, Tensor) else x.new_full((), fill).expand(x.shape)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from captum_canonical.checks import check_device, check_size, check_tensor
+from captum_canonical.checks import check_device, check_size, check_tensor, exact_device
 from captum_canonical.errors import AlignmentError, CanonicalError
 
 
@@ -114,8 +114,8 @@ class FaceMesh:
 
     # ----------------------------------------------------------------------------------------------- changing
     def to(self, device: torch.device | str) -> FaceMesh:
-        """The same mesh on another device."""
-        device = device if isinstance(device, torch.device) else check_device("device", device)
+        """The same mesh on another device; on the CPU for Apple's MPS, which lacks the precision of meshes."""
+        device = exact_device(device if isinstance(device, torch.device) else check_device("device", device))
         if self.vertices.device == device:
             return self
         image_index = None if self.image_index is None else self.image_index.to(device)

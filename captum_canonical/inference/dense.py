@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from captum_canonical.checks import exact_device
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.scorer import Scorer
 
@@ -140,7 +141,7 @@ class DenseInference:
             scores += [found for _, found in retry.run(part, run)]
             tick()
         if not scores:
-            return torch.zeros(0, dtype=torch.float64, device=self.inputs[0].device)
+            return torch.zeros(0, dtype=torch.float64, device=exact_device(self.inputs[0].device))
         result = torch.cat(scores)
         check_finite(result, patches.image, "occluded")
         return result

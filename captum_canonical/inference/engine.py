@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from captum_canonical.checks import exact_device
 from captum_canonical.inference.batch import Batch, Regions
 from captum_canonical.inference.costs import Expected
 from captum_canonical.inference.dense import OutOfMemoryRetry, Patches, check_finite
@@ -123,7 +124,7 @@ class IncrementalInference:
 
     def run(self, plan: Plan, tick: Callable[[], object] = lambda: None) -> Tensor:
         """(J,) float64, the scores of the plan's patches, in the order in which they were given."""
-        scores = torch.zeros(len(plan.order), dtype=torch.float64, device=self.inputs[0].device)
+        scores = torch.zeros(len(plan.order), dtype=torch.float64, device=exact_device(self.inputs[0].device))
         if not len(plan):
             return scores
         regions: Regions = {}

@@ -111,7 +111,7 @@ class Rounding:
         if self.narrow is None:
             return
         each = (maps,) if isinstance(maps, Tensor) else maps
-        largest = torch.stack([values.detach().abs().flatten(1).amax(1).double().cpu() for values in each]).amax(0)
+        largest = torch.stack([values.detach().abs().flatten(1).amax(1).cpu().double() for values in each]).amax(0)
         shares = 2**0.5 * self.noise / largest
         collector = _collector.get()
         if collector is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_canonical._captum import TargetType, output_in_words, run_forward, select_targets
-from captum_canonical.checks import check_callable
+from captum_canonical.checks import check_callable, exact_device
 from captum_canonical.errors import CanonicalError
 from captum_canonical.modules import narrow_outputs, warn_if_training
 
@@ -70,7 +70,9 @@ class Scorer:
                 "rows. A score of the batch as a whole cannot be attributed to single images."
             )
         scores = self._select(output, images)
-        return scores.to(inputs[0].device) if inputs else scores  # no inputs: incremental inference has the output
+        return (
+            scores.to(exact_device(inputs[0].device)) if inputs else scores
+        )  # no inputs: incremental inference has the output
 
     def is_per_image(self, value: Any) -> bool:
         """Whether an additional argument is taken as one entry per image."""
@@ -111,7 +113,7 @@ class Scorer:
 
 def _scores(output: Tensor) -> Tensor:
     """A copy: the network may return its input, which is about to be written again."""
-    return output.detach().reshape(-1).to(torch.float64, copy=True)
+    return output.detach().reshape(-1).to(exact_device(output.device)).to(torch.float64, copy=True)
 
 
 def _per_image_target(target: Any, num_images: int) -> Tensor | list[Any] | None:
