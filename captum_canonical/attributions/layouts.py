@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TypeAlias
 
 import torch
@@ -16,6 +18,7 @@ KINDS = ("channels_first", "channels_last", "tokens")
 GRID_CELLS, GRID_RATIO = 1.5, 1.25  # by which the proportions of a layer's grid may differ from the image's
 PREFIXES = (0, 1, 2, 4, 5)
 """Tokens before those of the patches: none, or a class token, another of distillation (DeiT), four registers."""
+MOST_REGISTERS = 16  # where the size of the patches is known
 HINT = 'layout="tokens:HEIGHTxWIDTH:PREFIX"'
 
 Size: TypeAlias = tuple[int, int]
@@ -90,6 +93,9 @@ def layout_of(
     padding and rounding take. Where both ends would do, channels are first in a network without any norm over the last
     dimension; in others the grid is at the end that is the image's size over a whole number, or the layer's kind tells.
 
+    Tokens lie in the grid of the network's own patches (its first convolution without overlap), or of patches merged
+    from them; where these are not known, in one that cuts off no pixel and leaves 0, 1, 2, 4 or 5 tokens before it.
+
     Args:
         shape: of the layer's tensor.
         images: (height, width) of each input that is an image.
@@ -108,16 +114,17 @@ def layout_of(
     """
     if len(shape) not in (3, 4) or not images:
         return None
+    modules = list(modules)
     if given is not None:
-        return _given(shape, images, given)
-    return _of_tokens(shape, images) if len(shape) == 3 else _of_grid(shape, images, list(modules))
+        return _given(shape, images, given, modules)
+    return _of_tokens(shape, images, None, modules) if len(shape) == 3 else _of_grid(shape, images, modules)
 
 
-def _given(shape: Sequence[int], images: Sequence[Size], layout: Layout) -> Layout:
+def _given(shape: Sequence[int], images: Sequence[Size], layout: Layout, modules: list[nn.Module]) -> Layout:
     if len(shape) != (3 if layout.kind == "tokens" else 4):
         raise CanonicalError(f"layout: {layout.kind!r} does not fit the layer's tensor {tuple(shape)}.")
     if layout.kind == "tokens":
-        return _of_tokens(shape, images, layout)
+        return _of_tokens(shape, images, layout, modules)
     _check_proportions((shape[2], shape[3]) if layout.kind == "channels_first" else (shape[1], shape[2]), images)
     return layout
 
@@ -162,7 +169,7 @@ def _attends(shape: Sequence[int], images: Sequence[Size], modules: list[nn.Modu
     square = shape[2] == shape[3] and not any(_strided((shape[2], shape[3]), image) for image in images)
     return (
         square
-        and any(_patches(image, shape[2], PREFIXES) for image in images)
+        and any(_grids(image, shape[2], PREFIXES, _patch(modules)) for image in images)
         and any(_normalises_last(module) for module in modules)
     )
 
@@ -202,7 +209,7 @@ def _strided(grid: Size, image: Size) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------- tokens
-def _of_tokens(shape: Sequence[int], images: Sequence[Size], given: Layout | None = None) -> Layout:
+def _of_tokens(shape: Sequence[int], images: Sequence[Size], given: Layout | None, modules: list[nn.Module]) -> Layout:
     given = given or Layout("tokens")
     count, what = shape[1], f"the layer's tensor {tuple(shape)}"
     if given.grid is not None:
@@ -215,10 +222,8 @@ def _of_tokens(shape: Sequence[int], images: Sequence[Size], given: Layout | Non
         _check_proportions(given.grid, images)
         return replace(given, prefix=prefix)
     prefixes = PREFIXES if given.prefix is None else (given.prefix,)
-    found = [
-        Layout("tokens", grid, count - grid[0] * grid[1])
-        for grid in sorted({grid for image in images for grid in _patches(image, count, prefixes)})
-    ]
+    grids = {grid for image in images for grid in _grids(image, count, prefixes, _patch(modules))}
+    found = [Layout("tokens", grid, count - grid[0] * grid[1]) for grid in sorted(grids)]
     if len(found) == 1:
         return found[0]
     texts = " or ".join(f'layout="tokens:{_grid(each)}:{each.prefix}"' for each in found)
@@ -231,14 +236,25 @@ def _of_tokens(shape: Sequence[int], images: Sequence[Size], given: Layout | Non
     )
 
 
-def _patches(image: Size, count: int, prefixes: Sequence[int]) -> set[Size]:
-    """Grids of patches that leave as many tokens; patches that cut off no pixel are taken if there are any."""
-    exact, rounded = set[Size](), set[Size]()
-    for stride in range(1, min(image) + 1):
-        for grid in ((image[0] // stride, image[1] // stride), (-(-image[0] // stride), -(-image[1] // stride))):
-            if grid != (1, 1) and count - grid[0] * grid[1] in prefixes:
-                (rounded if image[0] % stride or image[1] % stride else exact).add(grid)
-    return exact or rounded
+def _grids(image: Size, count: int, prefixes: Sequence[int], patch: Size | None) -> set[Size]:
+    """Grids that leave as many tokens: of the network's patches, or else of any patches that cut off no pixel."""
+    if patch is None:
+        strides = [(side, side) for side in range(1, min(image) + 1) if image[0] % side == image[1] % side == 0]
+    else:
+        strides = [(patch[0] * times, patch[1] * times) for times in (1, 2, 4, 8, 16)]  # patches may be merged
+    down, up = ([(turn(image[0] / a), turn(image[1] / b)) for a, b in strides] for turn in (math.floor, math.ceil))
+    found = {grid for grid in (*down, *up) if min(grid) and grid != (1, 1) and count - prod(grid) in prefixes}
+    if not found and patch is not None and prefixes is PREFIXES:
+        found = {grid for grid in (down[0], up[0]) if 0 <= count - prod(grid) <= MOST_REGISTERS}
+    return found
+
+
+def _patch(modules: list[nn.Module]) -> Size | None:
+    """The size of the patches that the network cuts its image into: of its first convolution without overlap."""
+    for module in modules[1:] or modules:
+        if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride != (1, 1):
+            return module.kernel_size[0], module.kernel_size[1]
+    return None
 
 
 def _grid(layout: Layout) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_canonical.cli.align import alignment_counts, alignment_text
 from captum_canonical.cli.console import CommandResult, escape, format_duration
+from captum_canonical.cli.layers import layer_arguments
 from captum_canonical.cli.options import add_common, add_method, add_network, add_photos, examples, integer_from, names
 from captum_canonical.cli.results import BENCHMARK_FILE
 from captum_canonical.cli.session import METHODS, OCCLUSION, Session, attribution, occlusion_arguments, start_session
@@ -164,7 +165,7 @@ def _benchmark(
 def _method(arguments: Namespace, session: Session, name: str) -> Any:
     method = attribution(name, session.confidence, session.layer, session.face)
     if name != OCCLUSION:
-        return method
+        return (method, layer_arguments(arguments)) if METHODS[name].needs_layer else method
     return method, occlusion_arguments(arguments, session.settings, session.device)
 
 

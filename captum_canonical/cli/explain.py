@@ -11,6 +11,7 @@ from typing import Any
 from captum_canonical.cli.align import alignment_counts, alignment_text
 from captum_canonical.cli.console import CommandResult, count, escape, first_lines, format_duration
 from captum_canonical.cli.estimate import estimate
+from captum_canonical.cli.layers import layer_arguments
 from captum_canonical.cli.options import (
     add_common,
     add_method,
@@ -49,7 +50,7 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
             "captum-canonical explain --images photos --model examples.real_networks:gender --out run",
             "captum-canonical explain --labels people.csv --model my_net:make --weights net.safetensors --size 112 \\",
             "    --mean 0.5 --std 0.5 --target given --cache meshes --out run --dry-run",
-            "captum-canonical explain --images photos --model net.pt2 --size 224 --method grad-cam --layer 4 --out cam",
+            "captum-canonical explain --images photos --model net.pt2 --size 224 --method grad-cam --out cam",
             "torchrun --nproc-per-node 2 -m captum_canonical.cli explain ...",
         ),
     )
@@ -140,7 +141,8 @@ def _explain_arguments(arguments: Namespace, session: Session) -> dict[str, Any]
         "show_progress": not arguments.quiet,
     }
     if arguments.method != OCCLUSION:
-        return call | {"method": attribution(arguments.method, session.confidence, session.layer, session.face)}
+        method = attribution(arguments.method, session.confidence, session.layer, session.face)
+        return call | {"method": method} | layer_arguments(arguments)
     own = occlusion_arguments(arguments, session.settings, session.device)
     return call | {"canonical_face": session.face, "inference": arguments.inference} | own
 

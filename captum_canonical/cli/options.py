@@ -72,6 +72,24 @@ def crop(text: str) -> str | tuple[float, ...]:
     return left, top, right, bottom
 
 
+def layout(text: str) -> str:
+    """Checks the layout of a layer, which :class:`~captum_canonical.Layout` reads.
+
+    Example::
+
+        >>> layout("tokens:14x14:1")
+        'tokens:14x14:1'
+    """
+    from captum_canonical.attributions.layouts import Layout
+    from captum_canonical.errors import CanonicalError
+
+    try:
+        Layout.of(text)
+    except CanonicalError as error:
+        raise ArgumentTypeError(str(error).removeprefix("layout: ")) from None
+    return text
+
+
 def columns(text: str) -> dict[str, str]:
     """Parses ``path=file,identity=who``."""
     pairs = [part.partition("=") for part in text.split(",")]
@@ -261,7 +279,15 @@ def add_method(parser: ArgumentParser) -> None:
         "--fill", type=numbers, help="colour of hidden patches in 0..1 (default: --mean, or black without one)"
     )
     group.add_argument("--points", type=integer_from(1), help="occlusion points of each face (default: all, 1024)")
-    group.add_argument("--layer", help="name of the layer that CAM methods look into")
+    group.add_argument(
+        "--layer", help="name of the layer that CAM methods look into (default: the last one with positions)"
+    )
+    group.add_argument(
+        "--layout",
+        type=layout,
+        help="of that layer, where its shape leaves a doubt: channels_first, channels_last, tokens, or "
+        "tokens:14x14:1 with the grid (height x width) and the number of tokens before it",
+    )
     group.add_argument("--canonical-face", type=Path, metavar="FILE", help=".npz of CanonicalFace.save (default: ours)")
     group.add_argument(
         "--seed", type=integer_from(0), default=0, help="of the order, and of methods that draw (default 0)"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
 from captum_canonical.checks import check_device
 from captum_canonical.cli.console import print_message
+from captum_canonical.cli.layers import choose_layer
 from captum_canonical.cli.photographs import load_photographs
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch
@@ -93,30 +93,6 @@ def map_unit(name: str, link: str) -> str:
         ('drop in log-odds', 'saliency, log_odds')
     """
     return LINKS[link] if METHODS[name].maps_drops else f"{name}, {link}"
-
-
-def find_layer(network: object, wanted: str | None, methods: Sequence[str]) -> nn.Module | None:
-    """The module that ``--layer`` names; None if no method needs a layer.
-
-    Raises:
-        CanonicalError: a method needs a layer and none is named, or the network has no such module.
-    """
-    needing = [name for name in methods if METHODS[name].needs_layer]
-    if not needing:
-        if wanted is not None:
-            raise CanonicalError(f"--layer: {', '.join(methods)} looks into no layer; leave the option out.")
-        return None
-    if not isinstance(network, nn.Module):
-        raise CanonicalError(f"--method {needing[0]}: expected a torch module whose layers can be looked into.")
-    modules = dict(network.named_modules())
-    if wanted is not None and wanted in modules:
-        return modules[wanted]
-    last = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)][-3:]
-    known = (get_close_matches(wanted, modules, n=3) if wanted else []) or last or [name for name in modules if name]
-    listed = ", ".join(known[:10]) or "none: it is a single module"
-    if wanted is None:
-        raise CanonicalError(f"--layer: {needing[0]} looks into a layer; name one, such as {listed}.")
-    raise CanonicalError(f"--layer: the network has no layer {wanted!r}; it has {listed}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,16 +185,18 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
     loaded = load_network(arguments.model, arguments.weights, arguments.device, arguments.dtype)
     settings = loaded.settings.overridden(arguments)
     key = None if loaded.key is None else f"{loaded.key}, link {settings.link}"
+    data = load_photographs(arguments, settings)
+    device = device or _device_of(loaded.network)
     return Session(
         network=loaded.network,
         confidence=settings.confidence(loaded.network),
         settings=settings,
         key=key,
-        data=load_photographs(arguments, settings),
+        data=data,
         face=_canonical_face(arguments),
         target=settings.target(arguments.target),
-        layer=find_layer(loaded.network, arguments.layer, methods),
-        device=device or _device_of(loaded.network),
+        layer=choose_layer(loaded.network, arguments, [m for m in methods if METHODS[m].needs_layer], data, device),
+        device=device,
     )
 
 

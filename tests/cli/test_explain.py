@@ -78,9 +78,9 @@ def test_methods_and_layers_that_do_not_fit(photos: Path, tmp_path: Path, capsys
     def line(*more: str) -> str:
         return run_error(explain_command(photos, tmp_path / "run", *more, points=None), capsys)
 
-    assert "name one, such as trunk, deep" in line("--method", "grad-cam")
-    assert "no layer 'deap'; it has deep" in line("--method", "grad-cam", "--layer", "deap")
+    assert "--layer: the network has no module 'deap'; it has deep" in line("--method", "grad-cam", "--layer", "deap")
     assert "looks into no layer" in line("--layer", "deep")
+    assert "looks into no layer" in line("--layout", "tokens")
     assert "--inference: of occlusion only" in line("--method", "saliency", "--inference", "dense")
 
 

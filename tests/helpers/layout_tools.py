@@ -106,3 +106,17 @@ class SmallViT(nn.Module):
             y = y[0] if isinstance(y, tuple) else y
         y = self.norm(y)
         return self.head(y[:, 0] if self.prefix else y.mean(1))
+
+
+# ------------------------------------------------------------------------------------------ for the command line
+def vit() -> tuple[nn.Module, dict[str, Any]]:
+    return SmallViT((48, 48)), {"size": 48, "crop": "none"}
+
+
+def doubtful() -> tuple[nn.Module, dict[str, Any]]:
+    """With more tokens before the patches than networks have."""
+    return SmallViT((48, 48), prefix=18), {"size": 48, "crop": "none"}
+
+
+def flat() -> tuple[nn.Module, dict[str, Any]]:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 48 * 48, 3)), {"size": 48, "crop": "none"}

@@ -21,7 +21,6 @@ TOKENS: dict[tuple[tuple[int, int], int], tuple[tuple[int, int], int]] = {
     ((224, 224), 196): ((14, 14), 0),
     ((224, 224), 50): ((7, 7), 1),
     ((224, 224), 49): ((7, 7), 0),  # Swin of Hugging Face
-    ((224, 224), 3136): ((56, 56), 0),
     ((224, 224), 257): ((16, 16), 1),  # patches of 14 pixels
     ((518, 518), 1374): ((37, 37), 5),  # DINOv2 with registers
     ((384, 384), 577): ((24, 24), 1),
@@ -29,15 +28,17 @@ TOKENS: dict[tuple[tuple[int, int], int], tuple[tuple[int, int], int]] = {
     ((112, 96), 43): ((7, 6), 1),
     ((256, 128), 129): ((16, 8), 1),
     ((224, 168), 141): ((14, 10), 1),  # half a patch is cut off
+    ((224, 224), 3136): ((56, 56), 0),
 }
 
 
 @pytest.mark.parametrize(("image", "count"), TOKENS)
 def test_tokens(image: tuple[int, int], count: int) -> None:
     grid, prefix = TOKENS[image, count]
-    assert layout_of((2, count, 384), [image]) == Layout("tokens", grid, prefix)
+    patches = [nn.ReLU(), nn.Conv2d(3, 8, image[0] // grid[0], image[0] // grid[0]), nn.Conv2d(8, 8, 3)]
+    assert layout_of((2, count, 384), [image], None, patches) == Layout("tokens", grid, prefix)
     x = torch.arange(2.0 * count * 3).reshape(2, count, 3)
-    layout = layout_of(x.shape, [image])
+    layout = layout_of(x.shape, [image], None, patches if image == (224, 168) else ())
     assert layout is not None
     maps = layout.channels_first(x)
     assert maps.shape == (2, 3, *grid)
@@ -119,6 +120,16 @@ def test_given_grids_and_prefixes() -> None:
     assert layout_of((1, 206, 8), images, Layout.of("tokens:14x14")) == Layout("tokens", (14, 14), 10)
     assert layout_of((1, 206, 8), images, Layout("tokens", prefix=10)) == Layout("tokens", (14, 14), 10)
     assert Layout.of("tokens:7x6:2") == Layout("tokens", (7, 6), 2) == Layout.of(Layout("tokens", (7, 6), 2))
+    for count, prefix in ((205, 9), (212, 16)):  # more registers than any network known, in the grid of its patches
+        patches = [nn.ReLU(), nn.Conv2d(3, 8, 16, 16)]
+        assert layout_of((1, count, 8), images, None, patches) == Layout("tokens", (14, 14), prefix)
+    for modules in ([], [nn.ReLU(), nn.Conv2d(3, 8, 16, 8)]):
+        with pytest.raises(cc.CanonicalError, match="no grid has the proportions"):
+            layout_of((1, 205, 8), images, None, modules)
+    with pytest.raises(cc.CanonicalError, match="no grid has the proportions"):
+        layout_of((1, 213, 8), images, None, patches)  # latents of another kind, perhaps
+    merged = layout_of((1, 49, 8), images, None, [nn.ReLU(), nn.Conv2d(3, 8, 4, 4)])
+    assert merged == Layout("tokens", (7, 7), 0)
     with pytest.raises(cc.CanonicalError, match=r'write layout="tokens:2x2:5" or layout="tokens:3x3:0"'):
         layout_of((1, 9, 8), [(48, 48)])
     assert layout_of((1, 512), images) is None and layout_of((1, 9, 8), []) is None
