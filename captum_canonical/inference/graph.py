@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import operator
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +12,8 @@ from torch.nn.modules import module as torch_module
 
 from captum_canonical._captum import as_output
 from captum_canonical.confidence.base import Confidence
-from captum_canonical.errors import CanonicalError
-from captum_canonical.inference.operators import target_name
+from captum_canonical.inference.shapes import ShapedProxy, Shapes
+from captum_canonical.inference.side_effects import NotIncrementalError, without_side_effects
 from captum_canonical.modules import has_modes, is_wrapper, unwrapped
 from captum_canonical.restore import HOOKS, ModuleContents
 
@@ -42,18 +40,6 @@ class _Selection:
 
     def __call__(self, output: Any) -> Any:
         return self.confidence.select(output)
-
-
-class NotIncrementalError(CanonicalError):
-    """A network cannot be run incrementally, or would gain nothing by it; the message says why, as half a sentence."""
-
-
-NO_COPY = {"view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as"} | {
-    *("view_as", "contiguous", "chunk", "split", "unbind", "narrow", "select", "detach", "unflatten", "t", "to"),
-    *("float", "double", "type_as", "getitem", "dropout", "dropout2d", "getattr"),
-}
-ABOUT_MEMORY = {"as_strided", "stride", "is_contiguous", "data_ptr", "storage_offset", "untyped_storage"}
-NO_COPY_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
 def network_of(forward_func: Callable[..., Any]) -> nn.Module:
@@ -117,9 +103,10 @@ class _Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, root: nn.Module, arguments: tuple[Any, ...], given: tuple[Tensor, ...]) -> None:
         super().__init__()
-        self.arguments = arguments
+        self.arguments, self.given = arguments, iter(given)
+        self.shapes = Shapes(root)
         self.path: list[str] = []
         self.thread = threading.get_ident()
 
@@ -133,11 +120,24 @@ class _Tracer(fx.Tracer):
         ]
         return root_fn, [self.root, *given]
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """A stand-in that may know its shape."""
+        return ShapedProxy(node, self)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **options: Any) -> fx.Proxy:
+        """As torch.fx does; what the step gives can be asked for its shape."""
+        result = super().create_proxy(kind, target, args, kwargs, *more, **options)
+        if kind != "placeholder":
+            self.shapes.add(result.node, kind, target, args, kwargs)
+        elif (given := next(self.given, None)) is not None:
+            self.shapes.given(result.node, given)
+        return result
+
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """As torch.fx does; a confidence becomes the runs of its network and a step of its own."""
-        if threading.get_ident() != self.thread:  # a network that another thread runs meanwhile
+        if self.shapes.asking or threading.get_ident() != self.thread:  # a network that another thread runs meanwhile
             return forward(*args, **kwargs)
         if is_wrapper(m):
             return unwrapped(m)(*args, **kwargs)
@@ -163,7 +163,7 @@ class _Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """As torch.fx does, in this thread."""
-        if threading.get_ident() != self.thread:
+        if self.shapes.asking or threading.get_ident() != self.thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
@@ -177,20 +177,21 @@ class _Tracer(fx.Tracer):
             ) from error
 
 
-def trace(network: nn.Module, arguments: tuple[Any, ...]) -> tuple[fx.Graph, nn.Module]:
+def trace(network: nn.Module, arguments: tuple[Any, ...], given: tuple[Tensor, ...] = ()) -> tuple[fx.Graph, nn.Module]:
     """The graph of a network and the module that its names refer to.
 
     Args:
         network: in evaluation mode, without hooks (:func:`network_of`).
         arguments: for each argument None, if it has an entry for each image, or a tuple of its one value.
+        given: the arguments that have an entry for each image, whose shapes the network may ask for.
 
     Raises:
         NotIncrementalError: naming the module that cannot be traced, or the operation in place that is in the way.
     """
     holder = _Holder(network)
     with _tracing:
-        graph = _trace(holder, _Tracer(arguments))
-    _without_side_effects(graph, holder)
+        graph = _trace(holder, _Tracer(holder, arguments, given))
+    without_side_effects(graph, holder)
     return graph, holder
 
 
@@ -212,101 +213,3 @@ def _trace(holder: _Holder, tracer: _Tracer) -> fx.Graph:
             f"{path or 'the network'} ({type(module).__name__}) changes its own attributes when it is run"
         )
     return graph
-
-
-def name_of(node: fx.Node) -> str:
-    """How reports and reasons call a node."""
-    if node.op == "call_module":
-        return str(node.target).removeprefix("net.")
-    return node.name
-
-
-def _without_side_effects(graph: fx.Graph, holder: nn.Module) -> None:
-    """Lets whatever reads a tensor after it was changed in place read the changed one instead.
-
-    Raises:
-        NotIncrementalError: the tensor shares its memory with another one that is read later, or is a buffer.
-    """
-    modules = dict(holder.named_modules())
-    for node in graph.nodes:
-        if node.op in ("call_function", "call_method") and target_name(node) in ABOUT_MEMORY:
-            raise NotIncrementalError(f"{node.name} depends on how a tensor lies in memory")
-    position = {node: i for i, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        changed = _changed_in_place(node, modules)
-        if changed is None:
-            continue
-        for other in _same_memory(changed, node, modules):
-            later = [user for user in other.users if position[user] > position[node]]
-            if other.op == "get_attr" or (later and other is not changed):
-                raise NotIncrementalError(f"{name_of(node)} changes {name_of(other)} in place")
-            for user in later:
-                user.replace_input_with(other, node)
-        _make_functional(node)
-
-
-def _changed_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
-    """The input that a node writes to, if any."""
-    name = target_name(node)
-    writes = node.op in ("call_function", "call_method") and (
-        (name.endswith("_") and not name.endswith("__"))
-        or (
-            getattr(operator, name, None) is node.target
-            and name.startswith("i")
-            and name.removeprefix("i") in ("add", "sub", "mul", "truediv", "pow")
-        )
-        or _inplace_argument(node)
-    )
-    if node.op == "call_module":
-        writes = bool(getattr(modules[str(node.target)], "inplace", False))
-    if isinstance(node.kwargs.get("out"), fx.Node):
-        raise NotIncrementalError(f"{node.name} writes to out=")
-    first = node.args[0] if node.args else node.kwargs.get("input")
-    return first if writes and isinstance(first, fx.Node) else None
-
-
-def _inplace_argument(node: fx.Node) -> bool:
-    if node.op != "call_function" or not inspect.isfunction(node.target):
-        return False
-    try:
-        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
-    except (TypeError, ValueError):
-        return False
-    return bound.arguments.get("inplace", False) is True
-
-
-def _same_memory(node: fx.Node, without: fx.Node, modules: dict[str, nn.Module]) -> set[fx.Node]:
-    """All nodes that may be views of the same tensor, other than through one of them."""
-    found = {without}
-    waiting = [node]
-    while waiting:
-        current = waiting.pop()
-        if current in found:
-            continue
-        found.add(current)
-        if _may_be_view(current, modules):
-            waiting += current.all_input_nodes[:1]
-        waiting += [user for user in current.users if _may_be_view(user, modules)]
-    return found - {without}
-
-
-def _may_be_view(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return isinstance(modules[str(node.target)], NO_COPY_MODULES)
-    return node.op in ("call_function", "call_method") and target_name(node) in NO_COPY
-
-
-def _make_functional(node: fx.Node) -> None:
-    """The same operation with a result of its own. Modules are dealt with where they are called."""
-    name = target_name(node)
-    if node.op == "call_method":
-        node.target = name.removesuffix("_")
-    elif node.op == "call_function" and getattr(operator, name, None) is node.target:
-        node.target = getattr(operator, name.removeprefix("i"))
-    elif node.op == "call_function" and _inplace_argument(node):
-        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
-        node.args, node.kwargs = (), {**bound.arguments, "inplace": False}
-    elif node.op == "call_function" and hasattr(torch, name.removesuffix("_")):
-        node.target = getattr(torch, name.removesuffix("_"))
-    elif node.op == "call_function":
-        raise NotIncrementalError(f"{node.name} works in place")

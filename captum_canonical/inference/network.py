@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from captum_canonical.inference.graph import NotIncrementalError, name_of, network_of, trace
+from captum_canonical.inference.graph import NotIncrementalError, network_of, trace
 from captum_canonical.inference.operators import Mean, Operator, Pointwise, Query, Slide, Whole, target_name
 from captum_canonical.inference.recognise import batch_norm_factors, function_of, operator_of
+from captum_canonical.inference.side_effects import name_of
 from captum_canonical.inference.windows import Pair
 
 
@@ -47,7 +48,7 @@ class Step:
     @property
     def is_map(self) -> bool:
         """Whether it has a map for each image."""
-        return self.per_image and self.shape is not None and len(self.shape) == 4
+        return self.per_image and self.shape is not None and len(self.shape) == 4 and self.shape[0] == 1
 
     @property
     def size(self) -> Pair:
@@ -95,9 +96,9 @@ class Network:
         given = (*inputs, *arguments)
         per_image = [isinstance(a, Tensor) and bool(a.ndim) and len(a) == count for a in given]
         fixed = tuple(None if own else (a,) for a, own in zip(given, per_image, strict=True))
-        self.graph, self.holder = trace(network_of(forward_func), fixed)
-        self.modules = dict(self.holder.named_modules())
         self.given = tuple(a for a, own in zip(given, per_image, strict=True) if own)
+        self.graph, self.holder = trace(network_of(forward_func), fixed, self.given)
+        self.modules = dict(self.holder.named_modules())
         self.steps: dict[fx.Node, Step] = {}
         self.constants: dict[fx.Node, Any] = {}
         self._run_one_image(hidden)
