@@ -8,8 +8,8 @@ from typing import Any
 from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
 from captum_canonical.attributions.layouts import Layout
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
-from captum_canonical.attributions.points import RefinedMaps
 from captum_canonical.attributions.projector import CanonicalProjector
+from captum_canonical.attributions.refinement import RefinedMaps
 from captum_canonical.attributions.score_cam import LayerScoreCam
 from captum_canonical.attributions.spatial_layers import last_spatial_layer
 from captum_canonical.confidence.classes import ClassConfidence

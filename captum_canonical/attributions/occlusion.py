@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,19 +15,19 @@ from captum_canonical.attributions.base import (
     FacesArgument,
     as_tuple,
     face_for,
-    map_dtype,
     meshes_of,
 )
 from captum_canonical.attributions.points import (
     Drops,
     Engine,
+    Maps,
+    OcclusionCall,
     PointGeometry,
-    RefinedMaps,
-    expected_change,
     fills_for,
     prefix_of,
     rows_for,
 )
+from captum_canonical.attributions.refinement import RefinedMaps, expected_change
 from captum_canonical.checks import check_integer, check_number
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.inference.choose import choose_inference
@@ -36,7 +35,6 @@ from captum_canonical.inference.dense import Patches
 from captum_canonical.inference.scorer import Scorer, check_per_image
 from captum_canonical.turns import turn_at
 
-Maps = Tensor | tuple[Tensor, ...]
 Inference = Literal["auto", "incremental", "dense"]
 
 
@@ -137,6 +135,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         patch_size: float | None = None,
         canonical_patch_size: float | Literal["mesh"] | None = None,
         num_points: int | None = None,
+        points: Tensor | None = None,
         space: Literal["canonical", "image"] = "canonical",
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
@@ -160,6 +159,8 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
                 the map does not depend on how large the face is in its image.
             num_points: evaluate only the first ``num_points`` of the progressive points; the others paint the drop
                 interpolated from their neighbours. Default: all.
+            points: (P,) or (N, P) bool, the points that each image has at all: the others are neither evaluated nor
+                painted, and the coverage counts what is left. Default: all.
             space: ``"canonical"``, or ``"image"`` to write the drops at the points of the image itself.
             perturbations_per_eval: patches per image and forward call, of at most this times N rows; results do not
                 depend on it. Default: as many as run fast.
@@ -178,7 +179,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         """
         given: dict[str, Any] = {"baselines": baselines, "additional_forward_args": additional_forward_args}
         given |= {"patch_size": patch_size, "canonical_patch_size": canonical_patch_size, "space": space}
-        given |= {"faces": faces, "perturbations_per_eval": perturbations_per_eval}
+        given |= {"faces": faces, "points": points, "perturbations_per_eval": perturbations_per_eval}
         call = self._begin(inputs, target, num_points, **given)
         call.evaluate(None, f"{self.get_name()} attribution", show_progress)
         maps, coverage = call.maps()
@@ -238,7 +239,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
 
     @torch.no_grad()
     def _refine(
-        self, call: _Call, points: int, everything: int, tolerance: float, show_progress: bool
+        self, call: OcclusionCall, points: int, everything: int, tolerance: float, show_progress: bool
     ) -> Iterator[RefinedMaps]:
         while True:
             points = min(points, everything)
@@ -263,11 +264,13 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         faces: FacesArgument = None,
         patch_size: float | None = None,
         canonical_patch_size: float | Literal["mesh"] | None = None,
+        points: Tensor | None = None,
         space: Literal["canonical", "image"] = "canonical",
         perturbations_per_eval: int | None = None,
-    ) -> _Call:
+    ) -> OcclusionCall:
         photos = as_tuple(inputs)
         face, geometry = self._geometry(photos, faces, patch_size, canonical_patch_size, space)
+        geometry = geometry.restricted(points)
         scorer = Scorer(self.forward_func, target, format_forward_args(additional_forward_args), len(photos[0]))
         fills, rows = fills_for(baselines, photos), rows_for(perturbations_per_eval, len(photos[0]))
 
@@ -278,7 +281,7 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         with turn_at(self.forward_func, alone=False):
             check_per_image(scorer, photos)
             drops = Drops(geometry, wanted, scorer, photos, choose)
-        return _Call(photos, isinstance(inputs, Tensor), face, geometry, drops)
+        return OcclusionCall(photos, isinstance(inputs, Tensor), face, geometry, drops)
 
     def _geometry(
         self,
@@ -291,30 +294,3 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         meshes = meshes_of(photos, self.faces if faces is None else faces)
         face = face_for(self.canonical_face, meshes)
         return face, PointGeometry.of(face, photos, meshes, patch_size, canonical_patch_size, space)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call of ``attribute`` or ``refine`` under way."""
-
-    photos: tuple[Tensor, ...]
-    single: bool
-    face: CanonicalFace
-    geometry: PointGeometry
-    drops: Drops
-
-    def evaluate(self, num_points: int | None, name: str, show_progress: bool) -> None:
-        with turn_at(self.drops.scorer.forward_func, alone=False):
-            self.drops.evaluate(prefix_of(self.face, num_points), name, show_progress)
-
-    def maps(self, num_points: int | None = None) -> tuple[Maps, Maps]:
-        """(maps, coverage) from the first ``num_points`` points, or from all that have been evaluated."""
-        known = self.drops.evaluated & prefix_of(self.face, num_points).to(self.drops.evaluated.device)
-        painted = iter(self.geometry.paint(self.drops.values, known))
-        results = [
-            tuple(part.to(map_dtype(x)).contiguous().to(x.device) for part in next(painted))
-            for x, box in zip(self.photos, self.geometry.painted, strict=True)
-            if box is not None
-        ]
-        maps, coverage = (tuple(part) for part in zip(*results, strict=True))
-        return (maps[0], coverage[0]) if self.single else (maps, coverage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_canonical._captum import BaselineType, format_baselines
+from captum_canonical.attributions.base import map_dtype
 from captum_canonical.checks import check_choice, check_integer, check_number, check_representable
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
@@ -21,7 +22,9 @@ from captum_canonical.inference.dense import DenseInference, Patches
 from captum_canonical.inference.engine import IncrementalInference
 from captum_canonical.inference.rounding import Rounding
 from captum_canonical.inference.scorer import Scorer
+from captum_canonical.turns import turn_at
 
+Maps = Tensor | tuple[Tensor, ...]
 PAPER_PATCH, PAPER_INPUT = 15, 224  # pixels: the paper hides 15 x 15 in inputs of 224 x 224
 
 
@@ -123,6 +126,20 @@ class PointGeometry:
             )
         sizes = tuple(face.size if space == "canonical" or mesh is None else mesh.image_size for mesh in meshes)
         return cls(boxes, painted, seen, sizes, face.points(face.vertices).to(seen.device))
+
+    def restricted(self, points: Tensor | None) -> PointGeometry:
+        """The same faces with some of the points only: (P,) or (N, P) bool, or None for all.
+
+        Raises:
+            CanonicalError: it is no such tensor.
+        """
+        if points is None:
+            return self
+        shapes = (tuple(self.seen.shape), tuple(self.seen.shape[1:]))
+        if not isinstance(points, Tensor) or points.dtype != torch.bool or tuple(points.shape) not in shapes:
+            got = f"{points.dtype} {tuple(points.shape)}" if isinstance(points, Tensor) else type(points).__name__
+            raise CanonicalError(f"points: expected a bool tensor of shape {shapes[0]} or {shapes[1]}, got {got}.")
+        return replace(self, seen=self.seen & points.to(self.seen.device))
 
     def patches(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """What the wanted points (N, P) hide, without repetitions.
@@ -254,54 +271,29 @@ def _face_size(vertices: Tensor) -> Tensor:
     return centred.square().sum(2).mean(1).sqrt().clamp(min=1e-9)
 
 
-@dataclass(frozen=True, eq=False)
-class RefinedMaps:
-    """One result of :meth:`CanonicalOcclusion.refine`.
+@dataclass(frozen=True)
+class OcclusionCall:
+    """A call of ``CanonicalOcclusion.attribute`` or ``refine`` under way."""
 
-    Attributes:
-        attributions: as ``attribute`` returns them; points that have not been evaluated paint the drop interpolated
-            from their neighbours.
-        coverage: hits of each pixel, likewise.
-        num_points: how many of the face's points have been evaluated.
-        approximate: whether there are points left, so that this is not the complete map.
-        expected_change: (N,) float64, the estimated distance to the complete map as a share of this map's L2 norm;
-            0 for the complete map.
+    photos: tuple[Tensor, ...]
+    single: bool
+    face: CanonicalFace
+    geometry: PointGeometry
+    drops: Drops
 
-    Example::
+    def evaluate(self, num_points: int | None, name: str, show_progress: bool) -> None:
+        """Finds the drops of the first ``num_points`` points, or of all."""
+        with turn_at(self.drops.scorer.forward_func, alone=False):
+            self.drops.evaluate(prefix_of(self.face, num_points), name, show_progress)
 
-        >>> from captum_canonical import CanonicalFace, CanonicalOcclusion, FaceMesh
-        >>> face = CanonicalFace.default()
-        >>> faces = FaceMesh(face.resized((64, 64)).vertices[None], image_size=(64, 64), topology=face.topology)
-        >>> maps = next(CanonicalOcclusion(lambda x: x.mean((1, 2, 3)), faces).refine(torch.ones(1, 3, 64, 64)))
-        >>> maps.num_points, maps.approximate, maps.attributions.shape, maps.expected_change.shape
-        (64, True, torch.Size([1, 1, 224, 224]), torch.Size([1]))
-    """
-
-    attributions: Tensor | tuple[Tensor, ...]
-    coverage: Tensor | tuple[Tensor, ...]
-    num_points: int
-    approximate: bool
-    expected_change: Tensor
-
-
-def expected_change(maps: tuple[Tensor, ...], coarser: tuple[Tensor, ...], num_points: int, all_points: int) -> Tensor:
-    r"""How much maps from n points will still change, (N,) float64, the largest over the inputs.
-
-    Concretely, with maps :math:`M_n` and :math:`P` points in all,
-    :math:`\|M_n - M_{n/2}\| \sqrt{1 - n/P} \, / \, \|M_n\|`: each doubling of the points makes half the squared change
-    of the one before, and these changes are orthogonal. Both are assumptions; ``benchmarks/refinement.py`` compares
-    the estimate with the truth.
-
-    Args:
-        maps: of each input, (N, 1, H, W), from ``num_points`` points.
-        coarser: from half of these points.
-        num_points: n.
-        all_points: P.
-    """
-    left = (1 - num_points / all_points) ** 0.5
-    changes = []
-    for now, before in zip(maps, coarser, strict=True):
-        norm = now.double().flatten(1).norm(dim=1)
-        change = (now.double() - before.double()).flatten(1).norm(dim=1)
-        changes.append(torch.where(change > 0, change / norm, 0.0) * left)
-    return torch.stack(changes).amax(0)
+    def maps(self, num_points: int | None = None) -> tuple[Maps, Maps]:
+        """(maps, coverage) from the first ``num_points`` points, or from all that have been evaluated."""
+        known = self.drops.evaluated & prefix_of(self.face, num_points).to(self.drops.evaluated.device)
+        painted = iter(self.geometry.paint(self.drops.values, known))
+        results = [
+            tuple(part.to(map_dtype(x)).contiguous().to(x.device) for part in next(painted))
+            for x, box in zip(self.photos, self.geometry.painted, strict=True)
+            if box is not None
+        ]
+        maps, coverage = (tuple(part) for part in zip(*results, strict=True))
+        return (maps[0], coverage[0]) if self.single else (maps, coverage)

@@ -36,7 +36,7 @@ from captum_canonical.files import write_json
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.run_folder.layout import MANIFEST
 
-OCCLUSION_OPTIONS = ("points", "patch_size", "fill", "inference")
+OCCLUSION_OPTIONS = ("points", "rotating", "patch_size", "fill", "inference")
 
 
 def add_parser(commands: _SubParsersAction[Any]) -> None:
@@ -70,6 +70,13 @@ def add_parser(commands: _SubParsersAction[Any]) -> None:
     )
     group.add_argument(
         "--inference", choices=["auto", "incremental", "dense"], help="of occlusion (default auto: whatever is faster)"
+    )
+    group.add_argument(
+        "--rotating",
+        action="store_const",
+        const="rotating",
+        help="each photograph evaluates another set of --points points: far less work for a map of the network, at the "
+        "price of single maps with holes",
     )
     group.add_argument("--symmetric", action="store_true", help="pool each map with its mirror image")
     group.add_argument(
@@ -144,6 +151,7 @@ def _explain_arguments(arguments: Namespace, session: Session) -> dict[str, Any]
         method = attribution(arguments.method, session.confidence, session.layer, session.face)
         return call | {"method": method} | layer_arguments(arguments)
     own = occlusion_arguments(arguments, session.settings, session.device)
+    own |= {} if arguments.rotating is None else {"points": arguments.rotating}
     return call | {"canonical_face": session.face, "inference": arguments.inference} | own
 
 

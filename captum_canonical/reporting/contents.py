@@ -176,6 +176,12 @@ def _notices(result: ModelSaliency) -> list[str]:
         notices.append("No photograph has a map yet, so that there is no map to show.")
     elif result.weights == "photographs" and (imbalance := units_of(result.photos).imbalance):
         notices.append(imbalance)
+    if result.photos is not None and (approximation := result.photos.approximation):
+        notices.append(
+            f"Points rotate: each photograph evaluates {approximation}, another set than its neighbours. The mean map "
+            "is over the photographs that evaluate a place; single maps are approximate, with holes where nothing is "
+            "known."
+        )
     if result.run is not None and (rounding := result.run.rounding):
         notices.append(f"{rounding[0].upper()}{rounding[1:]}")
     return notices

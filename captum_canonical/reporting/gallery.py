@@ -131,10 +131,11 @@ def _shown(photo: np.ndarray, box: Box) -> np.ndarray:
 
 
 def _note(shown: int, count: int, result: ModelSaliency) -> str:
+    made = f", each from {result.photos.approximation}" if result.photos and result.photos.approximation else ""
     if shown == count:
-        return f"All {counted(count, 'photograph')} with a map."
+        return f"All {counted(count, 'photograph')} with a map{made}."
     order = "" if result.run is None else f" in the order of the run ({result.run.settings.get('order', 'unknown')})"
-    return f"The first {number(shown)} of {counted(count, 'photograph')} with a map{order}."
+    return f"The first {number(shown)} of {counted(count, 'photograph')} with a map{made}{order}."
 
 
 def _tile(

@@ -256,6 +256,14 @@ class RunFolder:
         return rounding_text(torch.tensor(shares), "the scores were computed in half precision")
 
     @property
+    def approximation(self) -> str:
+        """What each single map is made of where points rotate, such as "64 of 1,024 points"; else empty."""
+        arguments = self.settings.get("arguments", {})
+        if arguments.get("points") != "rotating":
+            return ""
+        return f"{arguments['num_points']:,} of {self.canonical_face.num_points:,} points"
+
+    @property
     def has_damage(self) -> bool:
         """Whether photographs are missing because a map or a record is not as it was written."""
         return bool(self.damaged or (self._damaged_records and not self.complete))

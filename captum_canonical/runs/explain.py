@@ -26,6 +26,7 @@ from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.runs.job import Job
 from captum_canonical.runs.photo_maps import PhotoMaps
 from captum_canonical.runs.processes import Processes, joined
+from captum_canonical.runs.rotation import RotatingPoints
 from captum_canonical.runs.sources import PhotoSource, RunData, source_of
 from captum_canonical.runs.stopping import Rule, SplitHalf, StandardError
 from captum_canonical.runs.targets import take_class_names
@@ -82,6 +83,7 @@ def explain_dataset(
     method: Attribution | None = None,
     canonical_face: FaceLike | None = None,
     inference: Literal["auto", "incremental", "dense"] | None = None,
+    points: Literal["fixed", "rotating"] = "fixed",
     symmetric: bool = False,
     until: Rule | None = None,
     batch_size: int = 8,
@@ -140,6 +142,10 @@ def explain_dataset(
             which is projected. Default: :class:`CanonicalOcclusion`.
         canonical_face: that maps are written on. Default: the method's, else :meth:`CanonicalFace.default`.
         inference: of the default method. Default: ``"auto"``.
+        points: ``"rotating"``: each photograph evaluates another set of ``num_points`` of the occlusion points, and
+            nothing is interpolated (:class:`~captum_canonical.runs.rotation.RotatingPoints`). A map of the network
+            needs a fraction of the forward passes then; maps of single photographs have holes and are approximate.
+            ``"fixed"``: all photographs the same ones.
         symmetric: pool each map with its mirror image in the summary; single maps stay as they are.
         until: stop when there are enough photographs, :class:`StandardError` or :class:`SplitHalf`, judged after 32,
             48, 64, 96, 128, ... photographs, in whole batches. What the rule reads at the end is a little optimistic.
@@ -179,6 +185,7 @@ def explain_dataset(
         >>> folder.cleanup()
     """
     _check(target, batch_size, seed, num_workers, until, arguments)
+    check_choice("points", points, ("fixed", "rotating"))
     check_callable("forward_func", forward_func)
     root = check_path("out", out)
     chosen, face = method_for(forward_func, method, canonical_face, inference)
@@ -192,7 +199,11 @@ def explain_dataset(
         kind = dtype_of(forward_func) if dtype is None else check_dtype("dtype", dtype)
         if isinstance(target, str) and target not in WORDS:
             target = class_of(target, source.classes)
-        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, kind, int(seed), source.declared_classes)
+        rotation = None
+        if points == "rotating":
+            rotation = RotatingPoints.of(chosen, face, arguments.pop("num_points", None), int(seed))
+        classes = source.declared_classes
+        maps = PhotoMaps(forward_func, chosen, face, target, arguments, where, kind, int(seed), classes, rotation)
         if maps.classes is not None and root.is_dir():  # a finished run may get other names than at first
             maps.try_classes(next(iter(source.load([0], 0))))
         settings = maps.settings(complete=network_key is None) | {"batch_size": int(batch_size), "order": source.order}

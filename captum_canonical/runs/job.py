@@ -151,13 +151,13 @@ class Job:
 
     def _explain_segment(self, numbers: list[int], loads: Iterator[LoadedBatch], writer: RunWriter, bar: Any) -> None:
         for number in numbers:
-            found = self.maps.of(next(loads), number)
+            found = self.maps.of(next(loads), number, self.source.batches[number].start)
             if number == 0 and len(found.records) > 1 and found.all_failed:
                 reasons = "; ".join(dict.fromkeys(str(record["reason"]).rstrip(".") for record in found.records))
                 raise CanonicalError(
                     f"every photograph of the first batch fails: {reasons}. Nothing was written for them."
                 )
-            writer.write(self.source.batches[number].start, found.maps, found.coverage, found.records)
+            writer.write(found.first, found.maps, found.coverage, found.records)
             bar.update(len(found.records))
 
     def _bar(self, writer: RunWriter, numbers: list[int], show_progress: bool) -> Any:

@@ -22,6 +22,7 @@ from captum_canonical.fingerprint import describe
 from captum_canonical.inference.rounding import rounding_collected, shares_of_images
 from captum_canonical.inference.scorer import Scorer
 from captum_canonical.restore import network_kept, seed_generators
+from captum_canonical.runs.rotation import RotatingPoints
 from captum_canonical.runs.sources import LoadedBatch, rows_of
 
 NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch": None, "rounding": None}
@@ -29,11 +30,16 @@ NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch
 
 @dataclass(frozen=True, eq=False)
 class BatchMaps:
-    """B photographs: maps (B, 1, H, W) and coverage (B, 1, H, W), 0 for those that failed, and a record of each."""
+    """B photographs: maps (B, 1, H, W) and coverage (B, 1, H, W), 0 for those that failed, and a record of each.
+
+    Attributes:
+        first: row of the first of them in the run.
+    """
 
     maps: np.ndarray
     coverage: np.ndarray
     records: list[dict[str, Any]]
+    first: int
 
     @property
     def all_failed(self) -> bool:
@@ -55,6 +61,7 @@ class PhotoMaps:
         dtype: floating-point type of the photographs, or None to leave them as they are.
         seed: of methods that draw random numbers.
         classes: names or number of the network's outputs, or None.
+        rotation: the points of each photograph, or None where all have the same.
     """
 
     forward_func: Callable[..., Any]
@@ -66,6 +73,7 @@ class PhotoMaps:
     dtype: torch.dtype | None
     seed: int
     classes: int | Sequence[str] | None = None
+    rotation: RotatingPoints | None = None
 
     def settings(self, complete: bool = True) -> dict[str, Any]:
         """What decides the maps, beside the network and the photographs, as JSON can hold it.
@@ -74,17 +82,25 @@ class PhotoMaps:
             complete: raise an error for what can be compared by its class only, instead of naming it.
         """
         network = self.forward_func
+        arguments = describe(self.arguments, network=network, complete=complete, place="arguments")
         return {
             "method": describe(self.method, network=network, complete=complete, place="method"),
-            "arguments": describe(self.arguments, network=network, complete=complete, place="arguments"),
+            "arguments": arguments if self.rotation is None else {**arguments, **self.rotation.settings},
             "target": describe(self.target),
             "seed": self.seed,
         }
 
-    def of(self, loaded: LoadedBatch, number: int) -> BatchMaps:
-        """The photographs of the batch of this number, at once if that goes well, else one by one."""
+    def of(self, loaded: LoadedBatch, number: int, first: int) -> BatchMaps:
+        """The photographs of a batch, at once if that goes well, else one by one.
+
+        Args:
+            loaded: the batch.
+            number: of the batch, which decides random numbers.
+            first: row of its first photograph in the run, which decides rotating points.
+        """
         count = len(loaded.kept) + len(loaded.unread)
-        result = BatchMaps(np.zeros((count, 1, *self.face.size)), np.zeros((count, 1, *self.face.size)), [{}] * count)
+        maps, coverage = (np.zeros((count, 1, *self.face.size)) for _ in range(2))
+        result = BatchMaps(maps, coverage, [{}] * count, first)
         for place, unread in loaded.unread.items():
             result.records[place] = _failed(unread.place, unread.reason)
         if loaded.batch is not None:
@@ -139,7 +155,7 @@ class PhotoMaps:
                 if not math.isfinite(score):
                     raise CanonicalError(f"the network's score is {score}")
             with rounding_collected() as rounding:
-                maps, coverage = self._attribute(chosen, target)
+                maps, coverage = self._attribute(chosen, target, [result.first + kept[row] for row in rows])
         shares = shares_of_images(rounding, len(chosen))
         poses = [[_rounded(angle) for angle in pose] for pose in head_pose(chosen.faces, self.face).tolist()]
         for place, row in enumerate(rows):
@@ -181,8 +197,11 @@ class PhotoMaps:
             )
         return batch.targets, predicted
 
-    def _attribute(self, batch: FaceBatch, target: TargetType) -> tuple[np.ndarray, np.ndarray]:
-        found = run_attribution(self.method, batch.images, {**self.arguments, "target": target}, batch.faces)
+    def _attribute(self, batch: FaceBatch, target: TargetType, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        arguments = {**self.arguments, "target": target}
+        if self.rotation is not None:
+            arguments["points"] = self.rotation.of_rows(torch.tensor(rows))
+        found = run_attribution(self.method, batch.images, arguments, batch.faces)
         maps, coverage = (part.detach().cpu().double().numpy() for part in found if part is not None)
         expected = (len(batch), 1, *self.face.size)
         if maps.shape != expected or coverage.shape != expected:

@@ -213,7 +213,7 @@ class _ErrorMonitor:
     def verdict(self) -> Verdict:
         saliency = self._metric.compute()
         photos = saliency.n
-        judged = (saliency.count * 2 >= photos) & (saliency.count > 1)
+        judged = (saliency.count * 2 >= saliency.count.max()) & (saliency.count > 1)
         if photos < 2 or judged.sum() < 2:
             return Verdict(self._rule, photos, math.nan, None)
         error = float((saliency.variance / saliency.count)[judged].mean())
@@ -267,7 +267,7 @@ class _HalvesMonitor:
         if self._symmetric:
             sums, counts = sums + sums.flip(-1), counts + counts.flip(-1)
         total = counts.sum(0)[0]  # the same for all splits
-        judged = (counts > 0).all(0).all(0) & (total >= self._photos * (1.0 if self._symmetric else 0.5))
+        judged = (counts > 0).all(0).all(0) & (2 * total >= total.max())
         if self._photos < 4 or judged.sum() < 2:
             return Verdict(self._rule, self._photos, math.nan, None)
         means = (sums / counts.clamp(min=1))[:, :, judged]

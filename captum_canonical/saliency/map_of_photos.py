@@ -13,7 +13,7 @@ from captum_canonical.run_folder.folder import Records, RunFolder
 from captum_canonical.saliency.mean_map import MeanMap
 from captum_canonical.saliency.moments import WEIGHTS, Pixels, Weights, check_symmetric, pooled_pixels
 from captum_canonical.saliency.single_maps import SingleMaps
-from captum_canonical.saliency.units import pixels_of_people
+from captum_canonical.saliency.units import pixels_of_people, units_of
 
 NO_SINGLE_MAPS = (
     "This needs the maps of single photographs, which a merely streamed or loaded result does not hold: open the run "
@@ -78,6 +78,13 @@ class MapOfPhotos(MeanMap):
         result = type(self).of_photos(photos, face, self.symmetric, weights)
         result.run = self.run
         return result
+
+    @property
+    def evaluated(self) -> float:
+        """The largest share of people that cover one pixel, for runs with rotating points; else 1, as is expected."""
+        if self.photos is None or not self.photos.approximation:
+            return 1.0
+        return float(self.weighted("people").count.max()) / units_of(self.photos).count
 
     @property
     def records(self) -> Records:

@@ -147,7 +147,7 @@ class ModelSaliency(MapOfPhotos):
                 abs(t); also True) or ``"extent"``. More sensitive to wide and weak effects, but a significant cluster
                 only means that there is an effect somewhere in it.
             forming: two-sided, uncorrected p value at or below which a pixel belongs to a cluster.
-            share: of the people that must cover a pixel for it to be tested.
+            share: of the people that must cover a pixel for it to be tested (of :attr:`evaluated` where points rotate).
 
         Raises:
             CanonicalError: there are no single maps, or an argument is not valid.
@@ -161,7 +161,7 @@ class ModelSaliency(MapOfPhotos):
             Mean other than 0 in 1 of 8 pixels of the face (|t| above 2.85; max-T, family-wise error 0.05, 1,000 \
 random sign patterns of 40 photographs).
         """
-        settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
+        settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share * self.evaluated)
         photos, face = self.single_maps("significance"), self.face("significance")
         units = units_of(photos)
         bands = unit_bands(photos, units, face.size, self.symmetric)

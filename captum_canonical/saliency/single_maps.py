@@ -125,6 +125,12 @@ class SingleMaps:
         """The same with this column added or replaced."""
         return SingleMaps(self.sources, self.places, {**self.records, name: list(column)})
 
+    @property
+    def approximation(self) -> str:
+        """Of :attr:`RunFolder.approximation`, for the first source that has one."""
+        runs = [source.run for source in self.sources if isinstance(source, MapsInRun)]
+        return next((run.approximation for run in runs if run.approximation), "")
+
     # ---------------------------------------------------------------------------------------- identity, provenance
     def photo_keys(self) -> list[Hashable]:
         """A key for each photograph; equal keys mean the same photograph."""

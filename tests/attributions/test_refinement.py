@@ -18,7 +18,7 @@ from captum_canonical import (
     FaceMesh,
     RefinedMaps,
 )
-from captum_canonical.attributions.points import expected_change
+from captum_canonical.attributions.refinement import expected_change
 
 pytestmark = pytest.mark.usefixtures("only_arithmetic_costs")
 SIZE = (48, 48)

@@ -36,6 +36,17 @@ def test_explain_goes_on_and_refuses_other_settings(photos: Path, tmp_path: Path
     assert "patch_size: 5" in run_error(explain_command(photos, run, "--patch-size", 7), capsys)
 
 
+def test_rotating_points(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    values = run_json(explain_command(photos, tmp_path / "run", "--rotating", "--dry-run"), capsys)
+    assert not (tmp_path / "run").exists() and values["forward_passes"] <= 5 * 42
+    run_json(explain_command(photos, tmp_path / "run", "--rotating"), capsys)
+    found = cc.ModelSaliency.open(tmp_path / "run")
+    assert found.photos.approximation == "40 of 1,024 points"
+    assert "points: rotating there" in run_error(explain_command(photos, tmp_path / "run"), capsys)
+    command = explain_command(photos, tmp_path / "other", "--rotating", points=None)
+    assert "num_points: expected with points" in run_error(command, capsys)
+
+
 def test_the_crop_of_a_template(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     options = ["--crop", "arcface", "--size", SIDE, "--method", "saliency"]
     run_json(explain_command(photos, tmp_path / "run", *options, points=None), capsys)
