@@ -70,20 +70,20 @@ def warn_if_training(forward_func: object) -> None:
         )
 
 
-def exported_rows(network: object) -> int | None:
-    """The number of images that the module of an exported program takes at once; None where any number will do.
+def exported_shape(network: object) -> tuple[int | None, ...]:
+    """The shape of the input of an exported program's module, None where any side will do; else ().
 
     Example::
 
         >>> program = torch.export.export(nn.Linear(3, 1), (torch.zeros(4, 3),))
-        >>> exported_rows(program.module()), exported_rows(nn.Linear(3, 1))
-        (4, None)
+        >>> exported_shape(program.module()), exported_shape(nn.Linear(3, 1))
+        ((4, 3), ())
     """
     if not isinstance(network, fx.GraphModule) or has_modes(network):
-        return None
+        return ()
     values = [node.meta.get("val") for node in network.graph.nodes if node.op == "placeholder"]
-    sizes = [value.shape[0] for value in values if isinstance(value, Tensor) and value.ndim]
-    return sizes[0] if sizes and type(sizes[0]) is int else None
+    shapes = [value.shape for value in values if isinstance(value, Tensor) and value.ndim]
+    return tuple(side if type(side) is int else None for side in shapes[0]) if shapes else ()
 
 
 def widened(output: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def _joined(parts: list[Any]) -> Any:
 
 def of_any_batch(network: Any) -> Any:
     """A network that takes any number of images: an exported one for a fixed number is run on so many at a time."""
-    rows = exported_rows(network)
+    rows = next(iter(exported_shape(network)), None)
     if rows is None:
         return network
     logger.info("the network was exported for %d images at once, and is run on so many at a time.", rows)

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 import captum_canonical as cc
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.graph import network_of
-from captum_canonical.modules import FixedBatch, exported_rows, is_training, unwrapped, warn_if_training
+from captum_canonical.modules import FixedBatch, exported_shape, is_training, unwrapped, warn_if_training
 from face_tools import mesh_of
 
 X = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -71,7 +71,8 @@ def test_wrapped_networks_run_in_windows(name: str) -> None:
 
 
 def test_exported_programs_have_no_mode_and_a_number_of_images() -> None:
-    assert [exported_rows(exported(n, n != 4)) for n in (1, 3, 4)] == [1, 3, None]
+    assert [exported_shape(exported(n, n != 4))[0] for n in (1, 3, 4)] == [1, 3, None]
+    assert exported_shape(exported(3, True)) == (3, 3, 32, 32) and exported_shape(net()) == ()
     assert not is_training(exported(3, True)) and not is_training(nn.Sequential(exported(3, True)))
     assert is_training(nn.Sequential(exported(3, True), nn.Dropout())) and not is_training(net())
     with pytest.warns(UserWarning, match="training mode"):

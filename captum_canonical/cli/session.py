@@ -182,7 +182,7 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
         CanonicalError: an option is wrong.
     """
     device = None if arguments.device is None else check_device("--device", arguments.device)
-    loaded = load_network(arguments.model, arguments.weights, arguments.device, arguments.dtype)
+    loaded = load_network(arguments.model, arguments.weights, arguments.device, arguments.dtype, arguments.size)
     settings = loaded.settings.overridden(arguments)
     key = None if loaded.key is None else f"{loaded.key}, link {settings.link}"
     data = load_photographs(arguments, settings)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from captum_canonical.errors import CanonicalError, first_line
+from captum_canonical.modules import FixedBatch
 from captum_canonical.networks.exported_programs import check_program
 
+logger = logging.getLogger("captum_canonical")
 EXPORTED = (".pt2",)
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _EXPORTED_FACTS = ("archive_format", "archive_version", "byteorder", "version")
@@ -37,6 +41,38 @@ def load_script(path: Path) -> nn.Module:
             f"model {path}: the file holds no TorchScript that can be read. If these are weights, give the network "
             "as package.module:factory, and this file as its weights; files of torch.export end in .pt2."
         ) from error
+
+
+@torch.no_grad()
+def script_of_any_batch(network: nn.Module, size: tuple[int, int]) -> nn.Module:
+    """A TorchScript network that takes any number of images: one at a time if it was traced for a single one.
+
+    That is tried on two images of noise: such a network fails, or gives them other outputs than one by one.
+    """
+    for channels in (3, 1):
+        images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
+        single = FixedBatch(network, 1)
+        try:
+            expected = single(images)
+        except Exception:  # of other channels, or one that fails in another way, too
+            continue
+        try:
+            if _alike(network(images), expected):
+                return network
+        except Exception:  # of a shape that was traced
+            pass
+        logger.info("the network was traced for one image, and is run on one at a time.")
+        return single
+    return network
+
+
+def _alike(found: Any, expected: Any) -> bool:
+    if isinstance(expected, dict):
+        return all(_alike(found[name], expected[name]) for name in expected)
+    if isinstance(expected, (list, tuple)):
+        return all(map(_alike, found, expected))
+    close = found.shape == expected.shape and (found - expected).abs().max() <= 1e-3 * expected.abs().max()
+    return bool(close)
 
 
 def load_exported(path: Path) -> nn.Module:

@@ -18,9 +18,9 @@ from torch import nn
 from captum_canonical.checks import check_dtype
 from captum_canonical.errors import CanonicalError, first_line
 from captum_canonical.files import file_digest
-from captum_canonical.modules import has_modes, of_any_batch
+from captum_canonical.modules import exported_shape, has_modes, of_any_batch
 from captum_canonical.networks.factories import network_of_factory
-from captum_canonical.networks.files import EXPORTED, load_exported, load_script
+from captum_canonical.networks.files import EXPORTED, load_exported, load_script, script_of_any_batch
 from captum_canonical.networks.from_onnx import load_onnx
 from captum_canonical.networks.from_timm import PREFIX as TIMM
 from captum_canonical.networks.from_timm import load_timm
@@ -54,6 +54,7 @@ def load_network(
     weights: str | PathLike[str] | None = None,
     device: str | None = None,
     dtype: torch.dtype | str | None = None,
+    size: int | tuple[int, int] | None = None,
 ) -> LoadedNetwork:
     """Loads a network, and what is known about its input and outputs.
 
@@ -62,15 +63,16 @@ def load_network(
     ==============================  ====================================================================================
     ``"package.module:factory"``,   a function or class that returns a network, or a network and a mapping of settings
     or the factory itself           (:class:`NetworkSettings`)
-    a network                       itself, in evaluation mode; a compiled or parallel one is unwrapped
+    a network                       itself, in evaluation mode; a compiled or parallel one is unwrapped, an exported
+                                    program for a fixed number of images run on so many at a time
     ``"timm:NAME"``                 timm's, with its size, mean and standard deviation, and as many classes as the
                                     weights have; ``weights="pretrained"`` downloads timm's own
     ``"hf:FOLDER"``                 a folder of Hugging Face's ``save_pretrained``, with its own size, mean, standard
                                     deviation and class names; nothing is downloaded, no code in the folder is run
     ``"FILE.onnx"``                 onnxruntime runs it, a fixed number of images at a time where the file wants that;
                                     with onnx2torch a network of torch, if both give the same outputs
-    ``"FILE.pt2"``                  of ``torch.export.save``
-    any other file                  TorchScript
+    ``"FILE.pt2"``                  of ``torch.export.save``, with the size of its input
+    any other file                  TorchScript; with ``size``, one that takes a single image is noticed
     ==============================  ====================================================================================
 
     Args:
@@ -81,6 +83,7 @@ def load_network(
             are called.
         device: the device to move the network to.
         dtype: the floating-point type to turn its weights into, such as ``torch.bfloat16``.
+        size: of the input, (height, width) or the side of a square, if it is known.
 
     Raises:
         CanonicalError: there is no such network, it cannot be loaded, or the weights do not fit it.
@@ -94,11 +97,15 @@ def load_network(
     """
     network, settings, key = _found(model, None if weights is None else Path(weights))
     if isinstance(network, nn.Module):
+        if isinstance(network, torch.jit.ScriptModule) and size is not None:
+            network = script_of_any_batch(network, (size, size) if isinstance(size, int) else size)
         network = _ready(network, device, None if dtype is None else check_dtype("dtype", dtype))
     return LoadedNetwork(network, settings, key)
 
 
 def _found(model: Any, weights: Path | None) -> tuple[Callable[..., Any], NetworkSettings, str | None]:
+    if isinstance(model, torch.export.ExportedProgram):
+        return model.module(), NetworkSettings(), None
     if not isinstance(model, (str, PathLike)):
         source = f"model {getattr(model, '__name__', type(model).__name__)}"
         return *network_of_factory(model, weights, source), None
@@ -126,12 +133,13 @@ def _from_file(path: Path, weights: Path | None) -> tuple[nn.Module, NetworkSett
         )
     if weights is not None:
         raise CanonicalError(f"weights {weights}: the file {path} holds its weights; leave them out.")
-    settings = NetworkSettings()
+    key = f"file {file_digest(path)}"
     if suffix == ONNX:
-        network, settings = load_onnx(path)
-    else:
-        network = load_exported(path) if suffix in EXPORTED else load_script(path)
-    return network, settings, f"file {file_digest(path)}"
+        return *load_onnx(path), key
+    network = load_exported(path) if suffix in EXPORTED else load_script(path)
+    size = exported_shape(network)[2:]
+    known = len(size) == 2 and None not in size
+    return network, NetworkSettings(size=size if known else None), key  # type: ignore[arg-type]
 
 
 def _ready(network: nn.Module, device: str | None, dtype: torch.dtype | None) -> nn.Module:
