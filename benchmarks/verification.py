@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # the repository, for
 
 import captum_canonical as cc
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
+from captum_canonical.data.pairs import read_pairs
+from captum_canonical.statistics.verification import held_out_accuracy
 from studies.face_nets.networks import load
 from studies.face_nets.photographs import TIGHT
 
@@ -49,41 +50,6 @@ CROPS: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two photographs, whether they show one person, and the fold of the protocol."""
-
-    first: str
-    second: str
-    same: bool
-    fold: int
-
-
-def read_pairs(file: Path) -> list[Pair]:
-    """LFW's list: the number of folds and of pairs of each kind in one, then two or three cells and a number or two."""
-    header, *lines = (line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    pairs = []
-    for place, cells in enumerate(lines):
-        first, second = (cells[0], cells[1]), (cells[-2] if len(cells) == 4 else cells[0], cells[-1])
-        names = (f"{name}_{int(number):04}.jpg" for name, number in (first, second))
-        pairs.append(Pair(*names, len(cells) == 3, place // (2 * int(header[1]))))
-    return pairs
-
-
-def accuracies(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """The share of right answers in each fold, with the threshold that is best in all others; NaN is an error."""
-    shares = []
-    for number in np.unique(fold):
-        others = (fold != number) & np.isfinite(similarity)
-        values = np.sort(similarity[others])
-        candidates = (values[1:] + values[:-1]) / 2
-        right = [np.mean((similarity[others] > each) == same[others]) for each in candidates]
-        threshold, here = candidates[int(np.argmax(right))], fold == number
-        answers = np.where(np.isfinite(similarity[here]), similarity[here] > threshold, ~same[here])
-        shares.append(np.mean(answers == same[here]))
-    return np.array(shares)
-
-
 def opencv(record: cc.data.FaceRecord) -> Tensor:
     """ArcFace's crop of a whole photograph as its networks were given it in training."""
     template = cc.data.CROP_TEMPLATES["arcface"]
@@ -96,13 +62,13 @@ def opencv(record: cc.data.FaceRecord) -> Tensor:
 
 
 @torch.inference_mode()
-def embeddings(net: nn.Module, data: cc.AlignedFaces, as_opencv: bool) -> Iterator[tuple[str, Tensor]]:
-    """Name and unit vector of each photograph."""
+def embeddings(net: nn.Module, data: cc.AlignedFaces, as_opencv: bool) -> Iterator[tuple[Path, Tensor]]:
+    """Path and unit vector of each photograph."""
     for start in range(0, len(data), 32):
         records = [data[index] for index in range(start, min(start + 32, len(data)))]
         images = torch.stack([opencv(record) if as_opencv else record.image for record in records])
         vectors = nn.functional.normalize(net(images), dim=1)
-        yield from zip((record.row.name for record in records), vectors, strict=True)
+        yield from zip((record.row.path for record in records), vectors, strict=True)
 
 
 def main() -> None:
@@ -114,9 +80,9 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=list(CROPS), default=list(CROPS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    pairs = read_pairs(args.lfw / "pairs.txt")
+    pairs = read_pairs(args.lfw / "pairs.txt", args.lfw / "images")
     same, fold = np.array([pair.same for pair in pairs]), np.array([pair.fold for pair in pairs])
-    names = sorted({name for pair in pairs for name in (pair.first, pair.second)})
+    paths = sorted({path for pair in pairs for path in (pair.first, pair.second)})
     aligner = FaceMeshAligner(face="central", on_missing="skip")
     sys.path.append(str(args.models))
     rows = []
@@ -124,14 +90,16 @@ def main() -> None:
         dlib = network == "face_recognition"
         net = load(args.models, network) if dlib else import_module("recognition_nets").load(network, args.models)
         for label, crop in CROPS[network]:
-            data = cc.AlignedFaces(names, aligner, root=args.lfw / "images", cache=args.cache, **crop)
+            data = cc.AlignedFaces(paths, aligner, cache=args.cache, **crop)
             vectors = dict(embeddings(net.eval(), data, label == "cv2"))
             nobody = torch.full((1,), torch.nan)
             similarity = [float((vectors.get(p.first, nobody) * vectors.get(p.second, nobody)).sum()) for p in pairs]
-            shares = accuracies(np.array(similarity), same, fold)
-            rows.append({"network": network, "crop": label, "folds": shares.tolist(), "without": len(data.left_out)})
+            found = held_out_accuracy(np.array(similarity), same, fold)
+            rows.append(
+                {"network": network, "crop": label, "folds": found.accuracy.tolist(), "without": len(data.left_out)}
+            )
             print(
-                f"{network:18} {label:12} {shares.mean():7.2%} +- {shares.std(ddof=1) / len(shares) ** 0.5:.2%} of "
+                f"{network:18} {label:12} {found.mean:7.2%} +- {found.standard_error:.2%} of "
                 f"{len(pairs):,} pairs ({len(data):,} photographs, {len(data.left_out)} without a face)",
                 flush=True,
             )

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from captum_canonical._captum import as_output
 from captum_canonical.cli.align import alignment_counts, alignment_text
 from captum_canonical.cli.console import CommandResult, escape, format_duration
 from captum_canonical.cli.layers import layer_arguments
-from captum_canonical.cli.options import add_common, add_method, add_network, add_photos, examples, integer_from, names
+from captum_canonical.cli.option_values import integer_from, names
+from captum_canonical.cli.options import add_common, add_method, add_network, add_photos, examples
 from captum_canonical.cli.results import BENCHMARK_FILE
 from captum_canonical.cli.session import METHODS, OCCLUSION, Session, attribution, occlusion_arguments, start_session
-from captum_canonical.confidence.classes import ClassConfidence
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.errors import CanonicalError
 from captum_canonical.networks.references import load_plugin
@@ -144,8 +145,7 @@ def _benchmark(
 ) -> BenchmarkResult:
     from captum_canonical.benchmarking.run import benchmark
 
-    # Faithfulness is measured in probabilities, whatever --link is explained.
-    scored = session.network if session.settings.link == "none" else ClassConfidence(session.network)
+    scored = session.scored
     return benchmark(
         scored,
         batch.images,
@@ -156,6 +156,7 @@ def _benchmark(
         identities=identities,
         fills=arguments.fills,
         folds=folds,
+        unbounded=not session.settings.is_classifier,  # cosines and values are below 0 where much is hidden
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         show_progress=show_progress,
@@ -171,6 +172,8 @@ def _method(arguments: Namespace, session: Session, name: str) -> Any:
 
 def _target(session: Session, batch: FaceBatch, scored: Any) -> Any:
     """The class to score of each photograph, or None for a network with one score."""
+    if session.settings.kind == "encoder" and not isinstance(session.target, int):
+        return session.gallery_targets(batch)
     if session.target == "given":
         if batch.targets is None or not isinstance(batch.targets, Tensor) or batch.targets.is_floating_point():
             raise CanonicalError("--target given: expected a column target with a class for each photograph.")
@@ -178,7 +181,7 @@ def _target(session: Session, batch: FaceBatch, scored: Any) -> Any:
     if isinstance(session.target, int):
         return session.target
     with torch.no_grad():
-        outputs = torch.cat([scored(part) for part in batch.images.split(32)])
+        outputs = torch.cat([as_output(scored(part)) for part in batch.images.split(32)])
     return outputs.argmax(1) if outputs.ndim == 2 and outputs.shape[1] > 1 else None
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import torch
 
 from captum_canonical import __version__
-from captum_canonical.cli import align, benchmark, explain, info, results
+from captum_canonical.cli import align, benchmark, explain, info, results, verify
 from captum_canonical.cli.console import (
     PROGRAM,
     CommandResult,
@@ -48,6 +48,7 @@ def build_parser() -> Parser:
         align.add_parser,
         explain.add_parser,
         benchmark.add_parser,
+        verify.add_parser,
         results.add_compare_parser,
         results.add_report_parser,
         info.add_parser,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from captum_canonical._captum import as_output
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.cli.console import CommandResult, escape, format_duration, format_size, handle_log
 from captum_canonical.cli.photographs import load_photographs
@@ -200,8 +201,10 @@ def _timed(action: Callable[[], object]) -> float:
 
 def _target(session: Session, batch: FaceBatch) -> Any:
     """The classes to explain, (B,), or None for a network with one score."""
+    if session.settings.kind == "encoder" and not isinstance(session.target, int):
+        return session.gallery_targets(batch)
     with torch.no_grad():
-        output = session.confidence(batch.images)
+        output = as_output(session.confidence(batch.images))
     if output.ndim < 2 or output.shape[1] < 2:
         return None
     if isinstance(session.target, int):

@@ -12,15 +12,8 @@ from captum_canonical.cli.align import alignment_counts, alignment_text
 from captum_canonical.cli.console import CommandResult, count, escape, first_lines, format_duration
 from captum_canonical.cli.estimate import estimate
 from captum_canonical.cli.layers import layer_arguments
-from captum_canonical.cli.options import (
-    add_common,
-    add_method,
-    add_network,
-    add_photos,
-    examples,
-    integer_from,
-    stopping_rule,
-)
+from captum_canonical.cli.option_values import integer_from, stopping_rule
+from captum_canonical.cli.options import add_common, add_method, add_network, add_photos, examples
 from captum_canonical.cli.results import COMMAND_FILE
 from captum_canonical.cli.session import (
     METHODS,
@@ -33,6 +26,7 @@ from captum_canonical.cli.session import (
 )
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import write_json
+from captum_canonical.networks.settings import NetworkSettings
 from captum_canonical.run_folder.folder import RunFolder
 from captum_canonical.run_folder.layout import MANIFEST
 
@@ -110,7 +104,7 @@ def run(arguments: Namespace) -> CommandResult:
     session.probe()
     run = explain_dataset(session.confidence, session.data, arguments.out, **call).run
     assert run is not None  # of a folder
-    _write_command(arguments, session.settings.link)
+    _write_command(arguments, session.settings)
     return _summary(arguments, session, run, time.perf_counter() - start)
 
 
@@ -155,11 +149,11 @@ def _explain_arguments(arguments: Namespace, session: Session) -> dict[str, Any]
     return call | {"canonical_face": session.face, "inference": arguments.inference} | own
 
 
-def _write_command(arguments: Namespace, link: str) -> None:
+def _write_command(arguments: Namespace, settings: NetworkSettings) -> None:
     """Writes the options and the unit of the maps into the run folder, for reports."""
     if int(os.environ.get("RANK", "0")) > 0:
         return
-    unit = map_unit(arguments.method, link)
+    unit = map_unit(arguments.method, settings)
     options = {name: value for name, value in vars(arguments).items() if value is not None and not callable(value)}
     try:
         write_json(arguments.out / COMMAND_FILE, {"unit": unit, "model": arguments.model, "options": options}, str)

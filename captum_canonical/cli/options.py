@@ -1,17 +1,28 @@
-"""Parsers of option values, and the groups of options that several commands share."""
+"""The groups of options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, NoReturn
 
 from captum_canonical.cli.console import escape
+from captum_canonical.cli.option_values import (
+    ClassNames,
+    column_value,
+    columns,
+    crop,
+    input_size,
+    integer_from,
+    layout,
+    numbers,
+    output_part,
+    quality_limits,
+)
 from captum_canonical.data.crop_templates import CROP_TEMPLATES
 from captum_canonical.data.label_formats import FORMATS
-from captum_canonical.networks.settings import LINKS
+from captum_canonical.networks.settings import KINDS, LINKS
 
 
 class Parser(ArgumentParser):
@@ -22,144 +33,6 @@ class Parser(ArgumentParser):
         self.exit(2, f"{self.prog}: error: {escape(message)} (see {self.prog} --help)\n")
 
 
-# ------------------------------------------------------------------------------------------------- option values
-def numbers(text: str) -> float | tuple[float, ...]:
-    """Parses one number, or several separated by commas.
-
-    Example::
-
-        >>> numbers("0.5"), numbers("0.48,0.46,0.41")
-        (0.5, (0.48, 0.46, 0.41))
-    """
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentTypeError(f"expected a number, or numbers with commas between them, got {text!r}") from None
-    return found[0] if len(found) == 1 else found
-
-
-def input_size(text: str) -> int | tuple[int, int]:
-    """Parses a number of pixels, or HEIGHTxWIDTH.
-
-    Example::
-
-        >>> input_size("112"), input_size("128x96")
-        (112, (128, 96))
-    """
-    parts = text.lower().split("x")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(parts) > 2:
-        raise ArgumentTypeError(f"expected pixels or HEIGHTxWIDTH, got {text!r}")
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
-
-
-CROPS = ("face", "none", *CROP_TEMPLATES)
-
-
-def crop(text: str) -> str | tuple[float, ...]:
-    """Parses one of :data:`CROPS`, or LEFT,TOP,RIGHT,BOTTOM.
-
-    Example::
-
-        >>> crop("arcface"), crop("37,82,140,185")
-        ('arcface', (37.0, 82.0, 140.0, 185.0))
-    """
-    if text in CROPS:
-        return text
-    try:
-        left, top, right, bottom = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentTypeError(f"expected {', '.join(CROPS)} or LEFT,TOP,RIGHT,BOTTOM, got {text!r}") from None
-    return left, top, right, bottom
-
-
-def layout(text: str) -> str:
-    """Checks the layout of a layer, which :class:`~captum_canonical.Layout` reads.
-
-    Example::
-
-        >>> layout("tokens:14x14:1")
-        'tokens:14x14:1'
-    """
-    from captum_canonical.attributions.layouts import Layout
-    from captum_canonical.errors import CanonicalError
-
-    try:
-        Layout.of(text)
-    except CanonicalError as error:
-        raise ArgumentTypeError(str(error).removeprefix("layout: ")) from None
-    return text
-
-
-def columns(text: str) -> dict[str, str]:
-    """Parses ``path=file,identity=who``."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(name and value for name, _, value in pairs):
-        raise ArgumentTypeError(f"expected NAME=COLUMN with commas between them, such as path=file, got {text!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def column_value(text: str) -> tuple[str, str]:
-    """Parses ``partition=test``."""
-    name, _, value = text.partition("=")
-    if not name.strip() or not value.strip():
-        raise ArgumentTypeError(f"expected COLUMN=VALUE, such as partition=test, got {text!r}")
-    return name.strip(), value.strip()
-
-
-def quality_limits(text: str) -> dict[str, tuple[float | None, float | None]]:
-    """Parses ``size=40:,yaw=-30:30``, the least and the greatest value of measures of how well a face is seen.
-
-    Example::
-
-        >>> quality_limits("size=40:,yaw=-30:30,faces=:1")
-        {'size': (40.0, None), 'yaw': (-30.0, 30.0), 'faces': (None, 1.0)}
-    """
-    from captum_canonical.errors import CanonicalError
-    from captum_canonical.faces.quality import checked_limits
-
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        ends = {name.strip(): [float(end) if end.strip() else None for end in pair.split(":")] for name, pair in pairs}
-        return checked_limits({name: tuple(each) for name, each in ends.items()})  # type: ignore[misc]
-    except CanonicalError as error:
-        raise ArgumentTypeError(str(error)) from None
-    except ValueError:
-        raise ArgumentTypeError(
-            f"expected NAME=LEAST:GREATEST,..., such as size=40:,yaw=-30:30, got {text!r}"
-        ) from None
-
-
-def names(text: str) -> list[str]:
-    """Parses names separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def integer_from(minimum: int) -> Callable[[str], int]:
-    """A parser of integers of at least ``minimum``."""
-
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise ArgumentTypeError(f"expected a whole number from {minimum} on, got {text!r}")
-        return int(text)
-
-    return parse
-
-
-def stopping_rule(text: str) -> Any:
-    """Parses ``standard-error=0.05`` or ``split-half=0.95``."""
-    from captum_canonical.errors import CanonicalError
-    from captum_canonical.runs.stopping import SplitHalf, StandardError
-
-    rules: dict[str, Callable[[float], Any]] = {"standard-error": StandardError, "split-half": SplitHalf}
-    name, _, value = text.partition("=")
-    try:
-        return rules[name](float(value))
-    except (KeyError, ValueError) as error:
-        reason = f" ({error})" if isinstance(error, CanonicalError) else ""
-        raise ArgumentTypeError(f"expected standard-error=0.05 or split-half=0.95, got {text!r}{reason}") from None
-
-
-# ---------------------------------------------------------------------------------------------- groups of options
 def add_common(parser: ArgumentParser) -> None:
     """Adds the options of every command."""
     group = parser.add_argument_group("output")
@@ -202,6 +75,11 @@ def add_photos(parser: ArgumentParser) -> None:
         help="only these photographs; may be repeated",
     )
     group.add_argument("--subfolder", choices=["target", "group", "identity"], help="what names of sub-folders mean")
+    add_alignment(group)
+
+
+def add_alignment(group: argparse._ActionsContainer) -> None:
+    """Adds the options of how faces are found."""
     group.add_argument("--cache", type=Path, metavar="DIR", help="keep the meshes found, for any later command")
     group.add_argument(
         "--aligner",
@@ -210,6 +88,11 @@ def add_photos(parser: ArgumentParser) -> None:
         "an aligner, a function of images, or a class or function that makes one without arguments",
     )
     add_face_landmarker(group)
+    group.add_argument(
+        "--face",
+        choices=["largest", "central", "surest"],
+        help="of several in a photograph (default largest); central is that of data sets made face by face, as LFW",
+    )
     group.add_argument(
         "--quality",
         type=quality_limits,
@@ -258,7 +141,20 @@ def add_network(parser: ArgumentParser) -> None:
     group.add_argument("--channels", choices=["RGB", "BGR", "L"], help="order of colours, or L for grey (default RGB)")
     group.add_argument("--mean", type=numbers, help="of the normalisation (image - mean) / std of images in 0..1")
     group.add_argument("--std", type=numbers, help="likewise; numbers with commas are for the channels")
-    group.add_argument("--classes", type=names, metavar="NAME,...", help="names of the classes as the outputs are")
+    group.add_argument(
+        "--output",
+        type=output_part,
+        metavar="PART",
+        help="of several things that the network returns: a key, a place from 0, columns such as 2:9, or several of "
+        "these with commas, for a part of a part (default: the logits, or the only one)",
+    )
+    group.add_argument(
+        "--classes",
+        action=ClassNames,
+        metavar="NAME,...",
+        help="names of the classes as the outputs are; of heads that lie side by side HEAD=NAME,... or HEAD=NUMBER, "
+        "once for each, in their order",
+    )
     group.add_argument("--device", help="cpu, cuda, cuda:1, ...")
     types = ["float32", "float16", "bfloat16", "float64"]
     group.add_argument("--dtype", choices=types, help="of the network and its input (default: as it is loaded)")
@@ -267,7 +163,27 @@ def add_network(parser: ArgumentParser) -> None:
 def add_method(parser: ArgumentParser) -> None:
     """Adds the options of the explanation."""
     group = parser.add_argument_group("explanation")
-    group.add_argument("--target", default="predicted", help="predicted (default), given, a class index or name")
+    group.add_argument(
+        "--kind",
+        choices=list(KINDS),
+        help="of network: "
+        + "; ".join(f"{name} returns {what}" for name, what in KINDS.items())
+        + " (default: classifier or heads)",
+    )
+    group.add_argument("--head", metavar="HEAD", help="the head to explain, of those in --classes")
+    group.add_argument(
+        "--gallery",
+        type=Path,
+        metavar="PATH",
+        help="photographs of the people that an encoder knows: a folder with one folder for each of them, or a table "
+        "with the column identity; a photograph that is explained is not compared with itself",
+    )
+    group.add_argument(
+        "--target",
+        default="predicted",
+        help="predicted (default), given, a class index or name; of an encoder: the nearest photograph of the gallery, "
+        "or with given the nearest of the same person (identity)",
+    )
     group.add_argument(
         "--link",
         choices=list(LINKS),

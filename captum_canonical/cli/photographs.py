@@ -37,7 +37,7 @@ def load_photographs(
         **settings.preprocessing,
         cache=arguments.cache,
         quality=arguments.quality,
-        classes=settings.classes,
+        classes=settings.class_names,
         subfolder=arguments.subfolder,
     )
 
@@ -81,6 +81,7 @@ def aligner_of(arguments: Namespace) -> Aligner:
     options = {
         "on_missing": "skip",
         "device": arguments.device,
+        "face": arguments.face,
         "model_asset_path": arguments.face_landmarker,
         "aligner": FaceMeshAligner(on_missing="skip", device=arguments.device),  # whose points others align by
     }

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_canonical.cli.console import CommandResult, escape, format_size
-from captum_canonical.cli.options import add_common, examples, integer_from, names
+from captum_canonical.cli.option_values import integer_from, names
+from captum_canonical.cli.options import add_common, examples
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import read_json
 from captum_canonical.run_folder.folder import RunFolder

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from captum.attr import Attribution, IntegratedGradients, LayerGradCam, Saliency
 from torch import Tensor, nn
 
+from captum_canonical._captum import as_output, output_in_words
 from captum_canonical.attributions.grad_cam_plus_plus import GuidedGradCamPlusPlus, LayerGradCamPlusPlus
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.attributions.score_cam import LayerScoreCam
 from captum_canonical.checks import check_device
 from captum_canonical.cli.console import print_message
+from captum_canonical.cli.gallery import gallery_confidence
 from captum_canonical.cli.layers import choose_layer
 from captum_canonical.cli.photographs import load_photographs
+from captum_canonical.confidence.recognition import ZeroShotConfidence
 from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.data.records import FaceBatch
 from captum_canonical.data.targets import check_classes
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
+from captum_canonical.fingerprint import network_digest
 from captum_canonical.modules import dtype_of
-from captum_canonical.networks.load import load_network
-from captum_canonical.networks.settings import LINKS, NetworkSettings
+from captum_canonical.networks.load import LoadedNetwork, load_network
+from captum_canonical.networks.settings import NetworkSettings, are_probabilities
+from captum_canonical.runs.targets import targets_of_gallery
 
 OCCLUSION = "occlusion"
 
@@ -84,15 +89,19 @@ def occlusion_arguments(arguments: Namespace, settings: NetworkSettings, device:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def map_unit(name: str, link: str) -> str:
+def map_unit(name: str, settings: NetworkSettings) -> str:
     """The unit of a method's maps, for reports.
 
     Example::
 
-        >>> map_unit("occlusion", "log_odds"), map_unit("saliency", "log_odds")
-        ('drop in log-odds', 'saliency, log_odds')
+        >>> map_unit("occlusion", NetworkSettings()), map_unit("saliency", NetworkSettings(link="none"))
+        ('drop in log-odds', 'saliency, none')
+        >>> map_unit("occlusion", NetworkSettings(kind="encoder"))
+        'drop in cosine similarity'
     """
-    return LINKS[link] if METHODS[name].maps_drops else f"{name}, {link}"
+    if METHODS[name].maps_drops:
+        return settings.unit
+    return f"{name}, {settings.link if settings.is_classifier else settings.kind}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +110,8 @@ class Session:
 
     Attributes:
         network: as it was loaded.
-        confidence: the forward function to explain: the network itself, or a confidence computed by ``--link``.
+        confidence: the forward function to explain: the network itself or a part of its output, a confidence computed
+            by ``--link``, or the similarity to a gallery.
         settings: preprocessing and defaults of the network.
         key: identifies the network where its weights do not, or None.
         data: the photographs; faces are searched when they are needed.
@@ -121,10 +131,24 @@ class Session:
     layer: nn.Module | None
     device: torch.device
 
+    @property
+    def scored(self) -> Callable[..., Any]:
+        """What faithfulness is measured in: probabilities, whatever ``--link`` is explained, or the scores."""
+        settings = self.settings
+        links = settings.is_classifier and settings.link != "none"
+        return replace(settings, link="probability").confidence(self.network) if links else self.confidence
+
     def batch(self, size: int) -> FaceBatch:
         """The first photographs, at most ``size`` of them, on the network's device."""
         first = range(min(size, len(self.data)))
         return self.data.collate([self.data[index] for index in first]).to(self.device, dtype_of(self.network))
+
+    def gallery_targets(self, batch: FaceBatch) -> Tensor:
+        """The gallery image to explain each photograph of a batch by."""
+        assert isinstance(self.confidence, ZeroShotConfidence)  # for mypy
+        with torch.no_grad():
+            similarity = torch.cat([self.confidence(part) for part in batch.images.split(32)])
+        return targets_of_gallery(self.confidence, similarity, self.target, batch)[0]
 
     def probe(self) -> None:
         """Runs the network on one photograph, so that errors are found before hours of work.
@@ -141,7 +165,7 @@ class Session:
         image = self.batch(1).images
         try:
             with torch.no_grad():
-                output = self.network(image)
+                output = as_output(self.settings.part(self.network)(image))
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), "")
             raise CanonicalError(
@@ -149,13 +173,31 @@ class Session:
                 f"{reason}); see --size and --channels, and torch.export's dynamic_shapes for the number of images."
             ) from error
         if not isinstance(output, Tensor):
+            raise CanonicalError(
+                f"--output: the network returns {output_in_words(output)}; name one of them by its key or place."
+            )
+        if not self.settings.is_classifier:
+            self._check_numbers(output)
             return
+        if self.data.num_classes is None:
+            self.settings.check_kind(output)
         self._check_outputs(output)
-        if self.settings.link != "none" and _are_probabilities(output):
+        if self.settings.link != "none" and are_probabilities(output):
             print_message(
                 f"warning: the outputs look like probabilities, of which --link {self.settings.link} makes no sense; "
                 "--link none explains them as they are."
             )
+
+    def _check_numbers(self, output: Tensor) -> None:
+        """Of a regressor or an encoder, whose outputs are a matrix."""
+        count = output.shape[1]
+        if self.settings.kind == "regressor" and count > 1 and not isinstance(self.target, int):
+            raise CanonicalError(
+                f"--target: the regressor returns {count} numbers for each photograph; name one of them, --target 0 to "
+                f"{count - 1}."
+            )
+        if self.settings.kind == "encoder" and count < 2:
+            raise CanonicalError("--kind encoder: expected features, several numbers for each photograph, got one.")
 
     def _check_outputs(self, output: Tensor) -> None:
         if self.settings.link == "none" and output.ndim != 2:
@@ -163,7 +205,7 @@ class Session:
         classes = output.flatten(1).shape[1] if output.ndim > 1 else 1
         if self.settings.link != "none":
             classes = max(classes, 2)  # a network with one logit has a negative and a positive class
-        check_classes(self.settings.classes, classes)
+        check_classes(self.settings.class_names, classes)
         if isinstance(self.target, int) and self.target >= classes:
             raise CanonicalError(
                 f"--target: expected a class from 0 to {classes - 1}, since the network has {classes} classes, got "
@@ -183,13 +225,19 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
     """
     device = None if arguments.device is None else check_device("--device", arguments.device)
     loaded = load_network(arguments.model, arguments.weights, arguments.device, arguments.dtype, arguments.size)
-    settings = loaded.settings.overridden(arguments)
-    key = None if loaded.key is None else f"{loaded.key}, link {settings.link}"
+    settings = loaded.settings.overridden(arguments).checked()
     data = load_photographs(arguments, settings)
-    device = device or _device_of(loaded.network)
+    device = device or device_of(loaded.network)
+    confidence, key = settings.confidence(loaded.network), _key_of(loaded, settings)
+    if settings.kind == "encoder":
+        key = key or network_digest(confidence)
+        confidence, gallery = gallery_confidence(arguments, settings, confidence, device)
+        key += f", gallery {gallery}"  # its photographs, not its features, which rounding moves
+    elif arguments.gallery is not None:
+        raise CanonicalError("--gallery: expected with --kind encoder only.")
     return Session(
         network=loaded.network,
-        confidence=settings.confidence(loaded.network),
+        confidence=confidence,
         settings=settings,
         key=key,
         data=data,
@@ -200,10 +248,13 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
     )
 
 
-def _are_probabilities(output: Tensor) -> bool:
-    if output.ndim != 2 or output.shape[1] < 2 or not output.is_floating_point():
-        return False
-    return bool((output >= 0).all() and (output.sum(1) - 1).abs().max() < 1e-4)
+def _key_of(loaded: LoadedNetwork, settings: NetworkSettings) -> str | None:
+    """What identifies a network that cannot be compared, with what is explained of it; None where it can be."""
+    if loaded.key is None:
+        return None
+    part = [f"output {settings.output}"] if settings.output is not None else []
+    part += [f"head {settings.head} of {settings.classes}"] if settings.head is not None else []
+    return ", ".join([loaded.key, f"link {settings.link}", *part])
 
 
 def _canonical_face(arguments: Namespace) -> CanonicalFace:
@@ -215,6 +266,7 @@ def _canonical_face(arguments: Namespace) -> CanonicalFace:
         raise CanonicalError(f"--canonical-face {arguments.canonical_face}: there is no such file.") from error
 
 
-def _device_of(network: object) -> torch.device:
+def device_of(network: object) -> torch.device:
+    """Where a network's weights are."""
     parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
     return torch.device("cpu") if parameter is None else parameter.device

@@ -77,6 +77,42 @@ class ZeroShotConfidence(Confidence):
         return F.normalize(features, dim=1) @ self.gallery_features.to(features).T
 
     @torch.no_grad()
+    def nearest(self, similarity: Tensor, labels: Sequence[Hashable] | Tensor | None = None) -> Tensor:
+        """The nearest gallery image of each photograph but itself, which a cosine of 1 gives away.
+
+        Args:
+            similarity: (N, G) the scores of the clean photographs.
+            labels: N labels that the gallery image must have. Default: any.
+
+        Returns:
+            (N,) int64 index into the gallery.
+
+        Raises:
+            CanonicalError: there is no other image, or none of the label; the message names it.
+
+        Example::
+
+            >>> gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+            >>> confidence = ZeroShotConfidence(torch.nn.Identity(), gallery, ["ada", "bob", "ada"])
+            >>> confidence.nearest(confidence(gallery)), confidence.nearest(confidence(gallery[:1]), ["ada"])
+            (tensor([1, 2, 1]), tensor([2]))
+        """
+        open_to = similarity < _itself(similarity)
+        if labels is not None:
+            wanted = _labels(labels)
+            open_to &= torch.tensor(
+                [[own == label for own in self.gallery_labels] for label in wanted], device=similarity.device
+            )
+        without = torch.nonzero(~open_to.any(1)).flatten().tolist()
+        if without:
+            of = "" if labels is None else f" of {wanted[without[0]]!r}"
+            raise CanonicalError(
+                f"gallery: expected another photograph{of} than the one that is explained; add one, or leave this "
+                "photograph out."
+            )
+        return similarity.masked_fill(~open_to, -torch.inf).argmax(1)
+
+    @torch.no_grad()
     def target(
         self,
         photos: Tensor,
@@ -122,6 +158,11 @@ class ZeroShotConfidence(Confidence):
                 stacklevel=3,
             )
         return index
+
+
+def _itself(similarity: Tensor) -> float:
+    """The cosine from which a gallery image is the photograph itself: 1 but for rounding, also of half precision."""
+    return 1 - max(1e-4, min(10 * torch.finfo(similarity.dtype).eps, 0.02))
 
 
 def _labels(labels: Sequence[Hashable] | Tensor) -> list[Hashable]:

@@ -6,6 +6,7 @@ objects are never loaded, because they run code from what looks like data.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -116,8 +117,15 @@ def _found(model: Any, weights: Path | None) -> tuple[Callable[..., Any], Networ
         return *load_transformers(Path(name.removeprefix(HUGGING_FACE)), weights), None
     if is_reference(name):
         network, settings = network_of_factory(load_reference(name, "model"), weights, f"model {name}")
-        return network, settings, None if isinstance(network, nn.Module) else f"reference {name}"
+        return network, settings, None if isinstance(network, nn.Module) else _key_of(name, weights)
     return _from_file(Path(model), weights)
+
+
+def _key_of(reference: str, weights: Path | None) -> str:
+    """What identifies a black box: its name, the file that it is written in, and its weights."""
+    module = sys.modules.get(reference.partition(":")[0])
+    files = [Path(getattr(module, "__file__", None) or ""), *([] if weights is None else [weights])]
+    return " ".join([f"reference {reference}", *(file_digest(file) for file in files if file.is_file())])
 
 
 def _from_file(path: Path, weights: Path | None) -> tuple[nn.Module, NetworkSettings, str]:

@@ -11,11 +11,23 @@ import torch
 from torch import Tensor
 
 from captum_canonical.confidence.classes import ClassConfidence
+from captum_canonical.confidence.outputs import Output, as_network
 from captum_canonical.data.crop_templates import CropTemplate, template_of
 from captum_canonical.errors import CanonicalError
 
+KINDS = {
+    "classifier": "logits or probabilities of classes",
+    "heads": "several classifiers side by side, of which --head names one",
+    "regressor": "real numbers, such as an age",
+    "encoder": "features of a face, compared with those of a --gallery",
+}
+"""Choices of ``--kind``, and what such a network returns."""
 LINKS = {"log_odds": "drop in log-odds", "probability": "drop in probability", "none": "drop in the score"}
 """Choices of ``--link``, and the unit of a map of drops."""
+UNITS = {"regressor": "drop in the predicted value", "encoder": "drop in cosine similarity"}
+"""The unit for kinds of networks that have no link."""
+WIDTHS = (128, 192, 256, 512, 1024, 2048)
+"""Numbers of features that encoders have, and hardly any classifier has classes."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,10 @@ class NetworkSettings:
         channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (one grey channel).
         mean, std: of the normalisation of photographs in 0..1, a number or one for each channel. Default: none, for
             networks that normalise their input themselves.
-        classes: names of the classes, in the order of the outputs, or their number.
+        kind: of network, one of :data:`KINDS`. Default: a classifier, or heads where ``classes`` are of several.
+        output: the part of what the network returns, as :class:`~captum_canonical.confidence.NetworkOutput` takes it.
+        head: the head to explain, of those in ``classes``.
+        classes: names of the classes, in the order of the outputs, or their number; or ``{head: names or number}``.
         link: ``"log_odds"`` or ``"probability"`` for a network that returns logits, ``"none"`` to explain the outputs
             as they are.
         fill: colour of hidden patches, in 0..1 before the normalisation, a number or one for each channel. Default: 0
@@ -56,7 +71,10 @@ class NetworkSettings:
     channels: str = "RGB"
     mean: float | Sequence[float] = 0.0
     std: float | Sequence[float] = 1.0
-    classes: int | Sequence[str] | None = None
+    kind: str | None = None
+    output: Output = None
+    head: str | None = None
+    classes: int | Sequence[str] | Mapping[str, Sequence[str] | int] | None = None
     link: str = "log_odds"
     fill: float | Sequence[float] | None = None
     patch_size: float | None = None
@@ -118,15 +136,81 @@ class NetworkSettings:
         fill, mean, std = (part.expand(channels) for part in parts)
         return ((fill - mean) / std).reshape(1, channels, 1, 1)
 
-    def confidence(self, network: Callable[..., Any]) -> Callable[..., Any]:
-        """What is explained: the network's outputs, or the confidence that :attr:`link` computes from its logits.
+    def checked(self) -> NetworkSettings:
+        """The same, if kind, head, classes and link fit each other.
 
         Raises:
-            CanonicalError: an unknown link.
+            CanonicalError: they do not.
         """
-        if self.link not in LINKS:
-            raise CanonicalError(f"--link: expected one of {', '.join(LINKS)}, got {self.link!r}.")
-        return network if self.link == "none" else ClassConfidence(network, self.link)
+        heads = ", ".join(self.classes) if isinstance(self.classes, Mapping) else ""
+        for name, value, known in (("kind", self.kind, KINDS), ("link", self.link, LINKS)):
+            if value is not None and value not in known:
+                raise CanonicalError(f"--{name}: expected one of {', '.join(known)}, got {value!r}.")
+        if self.head is not None and not heads:
+            raise CanonicalError(
+                f"--head {self.head}: the heads are not known; give each with its classes, in their order: "
+                "--classes race=White,Black,... --classes gender=Male,Female."
+            )
+        if self.kind == "heads" and not heads:
+            raise CanonicalError("--kind heads: give each head with its classes, --classes gender=Male,Female ...")
+        if heads and self.head not in self.classes:  # type: ignore[operator]
+            got = "none" if self.head is None else repr(self.head)
+            raise CanonicalError(f"--head: expected one of the heads {heads}, got {got}.")
+        return self
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the outputs are those of classes."""
+        return self.kind not in UNITS
+
+    @property
+    def unit(self) -> str:
+        """Of a drop of what is explained."""
+        return UNITS.get(self.kind or "", LINKS[self.link])
+
+    @property
+    def class_names(self) -> int | Sequence[str] | None:
+        """The names or the number of the classes of what is explained, or None."""
+        if not isinstance(self.classes, Mapping):
+            return self.classes
+        own = self.classes[str(self.head)]
+        return None if own == 1 else own  # one logit, which has two sides
+
+    def part(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        """The network as one that returns the part that counts, (N, K)."""
+        if self.output is None and self.head is None and self.is_classifier:
+            return network
+        steps = self.output if isinstance(self.output, tuple) else (self.output,) if self.output is not None else ()
+        heads = self.classes if isinstance(self.classes, Mapping) else None
+        return as_network(network, (*steps, self.head) if self.head else steps, heads)
+
+    def confidence(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        """What is explained: the part of the outputs, or the confidence that :attr:`link` computes from its logits."""
+        part = self.part(network)
+        return part if self.link == "none" or not self.is_classifier else ClassConfidence(part, self.link)
+
+    def check_kind(self, output: Tensor) -> None:
+        """Checks the outputs (N, K) of a network whose kind nobody has said.
+
+        Raises:
+            CanonicalError: they look like features, which have no classes.
+
+        Example::
+
+            >>> NetworkSettings().check_kind(torch.randn(1, 512))  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            captum_canonical.errors.CanonicalError: --kind: the network returns 512 numbers ...
+        """
+        if self.kind is not None or self.classes is not None or output.ndim != 2 or are_probabilities(output):
+            return
+        width, length = output.shape[1], output.float().norm(dim=1)
+        normalised = width >= 16 and bool((length - 1).abs().max() < 1e-2)
+        if width in WIDTHS or normalised:
+            raise CanonicalError(
+                f"--kind: the network returns {width} numbers{' of length 1' if normalised else ''} without names, the "
+                "features of an encoder, it seems, which have no classes; give --kind encoder with --gallery to "
+                "explain whom it recognises, or --kind classifier if they are scores of classes."
+            )
 
     def target(self, text: str) -> Any:
         """The value of ``--target``: predicted, given, a class index or the name of a class.
@@ -140,7 +224,7 @@ class NetworkSettings:
             >>> settings.target("glad"), settings.target("3"), settings.target("predicted")
             (1, 3, 'predicted')
         """
-        names = [] if isinstance(self.classes, int) else list(self.classes or ())
+        names = [] if isinstance(self.class_names, int) else list(self.class_names or ())
         if text in names:
             return names.index(text)
         if text in ("predicted", "given"):
@@ -149,3 +233,16 @@ class NetworkSettings:
             return int(text)
         known = f" or a class ({', '.join(map(str, names[:10]))})" if names else ""
         raise CanonicalError(f"--target: expected predicted, given, a class index from 0{known}, got {text!r}.")
+
+
+def are_probabilities(output: Tensor) -> bool:
+    """Whether each row (N, K) consists of at least two shares that sum to 1.
+
+    Example::
+
+        >>> are_probabilities(torch.tensor([[0.25, 0.75]])), are_probabilities(torch.tensor([[0.25, 0.5]]))
+        (True, False)
+    """
+    if output.ndim != 2 or output.shape[1] < 2 or not output.is_floating_point():
+        return False
+    return bool((output >= 0).all() and (output.sum(1) - 1).abs().max() < 1e-4)

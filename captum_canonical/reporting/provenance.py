@@ -21,8 +21,9 @@ Facts = list[tuple[str, str]]
 
 def run_section(run: RunFolder) -> Section:
     """Settings, fingerprints, versions and times of a run."""
+    classes = [("classes", ", ".join(run.classes))] if run.classes else []
     tables = [
-        _facts_table("Settings", _flat(run.settings)),
+        _facts_table("Settings", [*_flat(run.settings), *classes]),
         _facts_table("Fingerprints (SHA-256)", [("network", run.network), ("photographs", run.data)]),
         _facts_table("Versions", _flat(run.versions)),
         _facts_table("Time", _times(run.path)),

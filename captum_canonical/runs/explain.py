@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
@@ -16,7 +17,6 @@ from captum_canonical.attributions.projector import CanonicalProjector
 from captum_canonical.checks import check_callable, check_choice, check_device, check_dtype, check_integer, check_path
 from captum_canonical.confidence.outputs import network_output_of
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.data.targets import class_of
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.fingerprint import network_digest
@@ -29,7 +29,7 @@ from captum_canonical.runs.processes import Processes, joined
 from captum_canonical.runs.rotation import RotatingPoints
 from captum_canonical.runs.sources import PhotoSource, RunData, source_of
 from captum_canonical.runs.stopping import Rule, SplitHalf, StandardError
-from captum_canonical.runs.targets import take_class_names
+from captum_canonical.runs.targets import take_class_names, target_of_run
 from captum_canonical.saliency.result import ModelSaliency
 
 
@@ -70,8 +70,8 @@ def method_for(
     return on_face(method, face), face
 
 
-Target = Literal["predicted", "given"] | str | int | tuple[int, ...] | None
-WORDS = ("predicted", "given")
+OneTarget = str | int | tuple[int, ...]
+Target = Literal["predicted", "given"] | OneTarget | Mapping[str, OneTarget] | Sequence[OneTarget] | Tensor | None
 
 
 def explain_dataset(
@@ -136,8 +136,10 @@ def explain_dataset(
         out: folder of the run, made if it is not there.
         target: ``"predicted"``, for each photograph the class with the largest score; ``"given"``, the data's targets;
             or a class for all, its index or its name in ``AlignedFaces(classes=...)`` or
-            ``ClassConfidence(classes=...)``. A network with a single score for each photograph takes "predicted" or
-            None.
+            ``ClassConfidence(classes=...)``; or a target for each photograph, ``{name or path: class}``, or a list or
+            tensor in the order of the data (of ``AlignedFaces.rows``). Of a :class:`ZeroShotConfidence`, "predicted" is
+            the nearest image of the gallery and "given" the nearest of the photograph's own identity, the photograph
+            itself left out. A network with a single score for each photograph takes "predicted" or None.
         method: what makes the maps: :class:`CanonicalOcclusion`, :class:`CanonicalProjector`, or a method of Captum,
             which is projected. Default: :class:`CanonicalOcclusion`.
         canonical_face: that maps are written on. Default: the method's, else :meth:`CanonicalFace.default`.
@@ -197,8 +199,7 @@ def explain_dataset(
         take_class_names(source, forward_func)
         where = _device(forward_func) if device is None else check_device("device", device)
         kind = dtype_of(forward_func) if dtype is None else check_dtype("dtype", dtype)
-        if isinstance(target, str) and target not in WORDS:
-            target = class_of(target, source.classes)
+        target = target_of_run(target, source)
         rotation = None
         if points == "rotating":
             rotation = RotatingPoints.of(chosen, face, arguments.pop("num_points", None), int(seed))
@@ -260,9 +261,11 @@ def _align(data: AlignedFaces, processes: Processes, show_progress: bool) -> Non
 def _check(target: Any, batch_size: Any, seed: Any, num_workers: Any, until: Any, arguments: dict[str, Any]) -> None:
     for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
         check_integer(name, value, least)
-    if target is not None and (isinstance(target, bool) or not isinstance(target, (str, int, tuple))):
+    known = (str, int, tuple, list, Mapping, Tensor, np.ndarray)
+    if target is not None and (isinstance(target, bool) or not isinstance(target, known)):
         raise CanonicalError(
-            f'target: expected "predicted", "given" (targets in the data), a class or None, got {target!r}.'
+            f'target: expected "predicted", "given" (targets in the data), a class, one for each photograph or None, '
+            f"got {target!r}."
         )
     if until is not None and not isinstance(until, (StandardError, SplitHalf)):
         raise CanonicalError(f"until: expected StandardError(...), SplitHalf(...) or None, got {until!r}.")

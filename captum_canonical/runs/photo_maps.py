@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_canonical._captum import TargetType, format_forward_args, output_in_words, run_forward
 from captum_canonical.attributions.base import networks_of, run_attribution
+from captum_canonical.confidence.recognition import ZeroShotConfidence
 from captum_canonical.data.records import FaceBatch, in_dtype
 from captum_canonical.data.targets import ClassNamesError, check_classes
 from captum_canonical.errors import CanonicalError
@@ -24,6 +25,7 @@ from captum_canonical.inference.scorer import Scorer
 from captum_canonical.restore import network_kept, seed_generators
 from captum_canonical.runs.rotation import RotatingPoints
 from captum_canonical.runs.sources import LoadedBatch, rows_of
+from captum_canonical.runs.targets import TargetPerPhoto, targets_of_gallery
 
 NOTHING = {"target": None, "predicted": None, "score": None, "yaw": None, "pitch": None, "rounding": None}
 
@@ -55,7 +57,7 @@ class PhotoMaps:
         forward_func: the network.
         method: writes canonical maps.
         face: that they are on.
-        target: ``"predicted"``, ``"given"``, or what Captum takes for all photographs alike.
+        target: ``"predicted"``, ``"given"``, one for each photograph, or what Captum takes for all alike.
         arguments: of ``method.attribute``.
         device: where the network is, or None to leave photographs where they are.
         dtype: floating-point type of the photographs, or None to leave them as they are.
@@ -182,12 +184,16 @@ class PhotoMaps:
 
     def _targets(self, batch: FaceBatch, output: Tensor) -> tuple[TargetType, list[int | None]]:
         """What to explain, and the class with the largest output of each photograph."""
+        if isinstance(self.forward_func, ZeroShotConfidence) and self.target in ("predicted", "given"):
+            return targets_of_gallery(self.forward_func, output, self.target, batch)
         if output.ndim == 2:
             check_classes(self.classes, output.shape[1])
         classes = output.argmax(1) if output.ndim == 2 and output.shape[1] > 1 else None
         predicted: list[int | None] = [None] * len(batch) if classes is None else classes.tolist()
         if self.target == "predicted":
             return classes, predicted
+        if isinstance(self.target, TargetPerPhoto):
+            return self.target.of(batch.places.tolist()), predicted
         if self.target != "given":
             return self.target, predicted
         if batch.targets is None or (isinstance(batch.targets, Tensor) and batch.targets.is_floating_point()):

@@ -106,7 +106,7 @@ def drawn(images, *, names=None):
     return DrawnAligner()(images, names=names)
 
 def plain(images):
-    return DrawnAligner()(images)
+    return DrawnAligner()(images, names=["it"])
 
 def fails():
     raise RuntimeError("no network")
