@@ -12,6 +12,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from types import ModuleType
 import pytest
 
 import captum_canonical
+import peer_packages
 import peers
 from documentation import (
     KINDS,
@@ -43,9 +45,12 @@ def _name(page: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages and examples may import pytorch-grad-cam and Quantus: the packages where installed, else stand-ins."""
+    """Pages and examples may import some other packages: these where installed, else stand-ins."""
     for name in peers.NAMES:
         peers.provide(name, monkeypatch)
+    for name, package in (("timm", peer_packages.timm), ("transformers", peer_packages.transformers)):
+        if not peers.installed(name):
+            monkeypatch.setitem(sys.modules, name, package())
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=_name)

@@ -7,7 +7,11 @@ blocks run from top to bottom. Captum's own classes, `torch` and `cc` need no im
 from __future__ import annotations
 
 import csv
+import io
+import json
+import threading
 from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import captum_canonical as cc
+import onnx_tools
+import peer_packages
+import peers
 from captum_canonical.adapters.face_mesh import FaceMeshAligner
 from captum_canonical.faces.images import to_tensor
 from captum_canonical.faces.photos import read_photo
@@ -29,6 +36,7 @@ TABLES = {
     "glasses.csv": ("glasses",),
     "no_glasses.csv": ("no glasses",),
 }
+TRANSFORMERS = peers.installed("transformers")  # now: later a stand-in may have its name
 SIDE = 128  # pixels of a drawn photograph
 SIZE = 64  # pixels of a network's input
 
@@ -66,6 +74,8 @@ def write_files(folder: Path) -> None:
             table.writerow(["path", "target", "group", "identity"])
             table.writerows(row for row in rows if row[2] in groups)
     _write_downloaded(folder, [row[0] for row in rows])
+    onnx_tools.write_twin(folder / "smile.onnx")
+    _write_hugging_face(folder / "emotions")
 
 
 def _write_downloaded(folder: Path, names: list[str]) -> None:
@@ -84,6 +94,49 @@ def _write_downloaded(folder: Path, names: list[str]) -> None:
     (folder / "list_attr_celeba.txt").write_text("\n".join([str(len(names)), "Male Smiling ", *attributes]) + "\n")
     people = [f"{at + 1:06}.jpg {2880 + at // 2}" for at in places]
     (folder / "identity_CelebA.txt").write_text("\n".join(people) + "\n")
+
+
+def _write_hugging_face(folder: Path) -> None:
+    """A network with three emotions, of transformers or, where that is not installed, of its stand-in."""
+    names = {0: "sad", 1: "glad", 2: "angry"}
+    normal = {"size": {"height": SIZE, "width": SIZE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    if not TRANSFORMERS:
+        peer_packages.save_folder(folder, names, normal)
+        return
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.ViTConfig(image_size=SIZE, patch_size=16, id2label=names, **sizes)
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(normal))
+
+
+@lru_cache
+def service_address() -> str:
+    """A service on this machine that answers a PNG with two scores in JSON, until the tests end."""
+    net = TinyNetwork(2, seed=0)
+
+    class Answer(BaseHTTPRequestHandler):
+        wbufsize = -1  # the answer in one piece
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            photo = to_tensor([np.asarray(Image.open(io.BytesIO(content)))])
+            answer = json.dumps({"scores": net(photo).softmax(1)[0].tolist()}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is written to the tests' output."""
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64  # else some of the pages' requests wait for a second
+
+    server = Server(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/scores"
 
 
 class TinyNetwork(nn.Sequential):
@@ -121,6 +174,8 @@ def names_of(folder: Path) -> dict[str, Any]:
         "layer": net[0],
         "encoder": TinyNetwork(8, seed=2),  # to features
         "regressor": TinyNetwork(1, seed=3),  # to an age
+        "fairface": TinyNetwork(18, seed=4),  # to the logits of FairFace's heads
+        "ADDRESS": service_address(),  # of a service that scores one photograph
         "photos": photos[:4].clone(),  # a batch of photographs, the meshes of the faces in them, and classes
         "x": photos[:4].clone(),
         "faces": faces[:4],

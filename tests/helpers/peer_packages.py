@@ -26,7 +26,7 @@ class Small(nn.Module):
 
 
 def timm() -> ModuleType:
-    """Knows ``small`` and ``smaller``; ``made`` collects the arguments of each network."""
+    """Knows ``small``, ``smaller`` and ``resnet18``; ``made`` collects the arguments of each network."""
     package = ModuleType("timm")
     made: list[dict[str, Any]] = []
 
@@ -34,7 +34,7 @@ def timm() -> ModuleType:
         made.append(arguments)
         return Small(**{key: each for key, each in arguments.items() if key != "pretrained"})
 
-    names = ["small", "smaller"]
+    names = ["small", "smaller", "resnet18"]
     config = {"input_size": (3, 32, 48), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "crop_pct": 0.9}
     vars(package).update(
         made=made,
