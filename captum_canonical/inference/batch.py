@@ -125,9 +125,10 @@ class Batch:
 
         if not step.cached:
             return self.network.run(step, lookup)
-        if operator.into is None:
+        if operator.into is None or step.turned:
             data = self.network.run(step, lookup)
-            self._room(step, data.shape[2:]).copy_(data)
+            maps = step.channels_first(data)
+            self._room(step, maps.shape[2:]).copy_(maps)
             return data
         args = [lookup(node) for node in step.node.args if isinstance(node, fx.Node)]
         size = max((arg.shape[-2:] for arg in args), key=lambda size: size.numel())
@@ -216,7 +217,7 @@ class Batch:
         store = self.clean.store(step)
         index, size = region.index(self.number, self.part)
         out = self.clean.scratch(step, len(index) * store.channels) if reuse else None
-        return store.gather(index, size, out)
+        return step.as_it_is(store.gather(index, size, out))
 
 
 def _read_by(operator: Slide, windows: Windows) -> Windows:

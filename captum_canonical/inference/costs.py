@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 from captum_canonical.errors import CanonicalError
 from captum_canonical.inference.network import Network, Step
-from captum_canonical.inference.operators import Mean, Pointwise, Query, Slide, Whole
+from captum_canonical.inference.operators import Mean, Operator, Pointwise, Query, Slide, Whole
 from captum_canonical.inference.windows import Windows
 
 VARIABLE = "CAPTUM_CANONICAL_COSTS"
@@ -150,11 +150,11 @@ class Expected:
         """(B,) of a row on windows: the region is gathered, the operator run, and the result kept where it is read."""
         costs, kind, operator = self.costs, kind_of(step), step.operator
         pixels = windows.sizes.prod(1).numpy()
-        channels = step.shape[1] if step.shape is not None and step.is_map else 0
-        read = sum(source.shape[1] for source in step.sources if source.shape is not None)
+        channels = step.channels if step.is_map else 0
+        read = sum(source.channels for source in step.sources if source.is_map)
         total = np.zeros(len(pixels))
         if kind is not None:
-            macs = _macs_of_pixel(step, operator) if isinstance(operator, Slide) else 0
+            macs = _macs_of_pixel(step, operator)
             total += costs.seconds(kind, "nhwc", pixels, macs * pixels, (channels + read) * pixels)
         if not step.passes_windows_on:
             region, share = pixels, 1  # of the inputs of a pointwise operator one has other windows, on the whole
@@ -193,10 +193,13 @@ def _pixels(step: Step) -> int:
 def _macs(step: Step) -> float:
     if isinstance(step.operator, Whole):
         return float(step.operator.macs)
-    return float(_macs_of_pixel(step, step.operator) * _pixels(step)) if isinstance(step.operator, Slide) else 0.0
+    return float(_macs_of_pixel(step, step.operator) * _pixels(step))
 
 
-def _macs_of_pixel(step: Step, operator: Slide) -> int:
+def _macs_of_pixel(step: Step, operator: Operator | None) -> int:
     """Multiply-adds, or numbers that are compared, for one output position."""
-    assert step.shape is not None  # for mypy
-    return operator.macs or operator.reach.kernel[0] * operator.reach.kernel[1] * step.shape[1]
+    if isinstance(operator, Pointwise):
+        return operator.macs
+    if not isinstance(operator, Slide):
+        return 0
+    return operator.macs or operator.reach.kernel[0] * operator.reach.kernel[1] * step.channels

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from captum_canonical.inference.channels_last import TURN, TURN_BACK, turned
 from captum_canonical.inference.graph import NotIncrementalError, network_of, trace
 from captum_canonical.inference.operators import Mean, Operator, Pointwise, Query, Slide, Whole, target_name
 from captum_canonical.inference.recognise import batch_norm_factors, function_of, operator_of
@@ -28,6 +29,7 @@ class Step:
         hidden: its result can change when a patch is hidden.
         like: a tensor of one number, of its type and on its device; None if it is no tensor.
         parts: it is a tuple of maps.
+        turned: its maps have their channels last, (1, H, W, C).
         sources: the steps with per-image maps whose values it reads.
         cached: somebody reads regions of its clean maps.
         head: it belongs to the linear layers at the end, which run in larger batches.
@@ -41,6 +43,7 @@ class Step:
     hidden: bool = False
     like: Tensor | None = None
     parts: bool = False
+    turned: bool = False
     sources: list[Step] = field(default_factory=list)
     cached: bool = False
     head: bool = False
@@ -54,7 +57,21 @@ class Step:
     def size(self) -> Pair:
         """Height and width of its maps."""
         assert self.shape is not None  # for mypy
-        return (self.shape[2], self.shape[3])
+        return (self.shape[1], self.shape[2]) if self.turned else (self.shape[2], self.shape[3])
+
+    @property
+    def channels(self) -> int:
+        """Of its maps."""
+        assert self.shape is not None  # for mypy
+        return self.shape[3] if self.turned else self.shape[1]
+
+    def channels_first(self, value: Tensor) -> Tensor:
+        """Its maps or windows (R, ...) as (R, C, h, w)."""
+        return value.permute(TURN_BACK) if self.turned else value
+
+    def as_it_is(self, value: Tensor) -> Tensor:
+        """Maps or windows (R, C, h, w) with the channels where its own are."""
+        return value.permute(TURN) if self.turned else value
 
     @property
     def passes_windows_on(self) -> bool:
@@ -153,6 +170,7 @@ class Network:
                 self.constants[node] = value
         for node in self.graph.nodes:
             del node.meta["value"]
+            node.meta.pop("turned", None)
 
     def _run_step(self, step: Step, values: dict[fx.Node, Any]) -> Any:
         node = step.node
@@ -160,6 +178,7 @@ class Network:
         module = self.module(node)
         value = function_of(node, module)(*args, **kwargs)
         step.operator = operator_of(node, module, args, kwargs, value)
+        step.turned = turned(node)
         if isinstance(step.operator, Query):
             step.sources, step.hidden = [], step.per_image  # asked anew for each batch: it may be the number of rows
         step.parts = isinstance(value, (tuple, list)) and isinstance(step.operator, Pointwise) and step.hidden

@@ -12,6 +12,14 @@ from torch import Tensor, fx
 
 from captum_canonical.inference.windows import Pair, Reach
 
+ACTIVATIONS = (
+    *("relu", "relu6", "leakyrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "tanh"),
+    *("hardtanh", "sigmoid", "softplus", "softsign", "logsigmoid", "tanhshrink"),
+)
+_HEAVY = {
+    *("elu", "selu", "celu", "gelu", "silu", "mish", "tanh", "sigmoid", "softplus", "logsigmoid", "tanhshrink", "exp"),
+    *("log", "log1p", "expm1", "pow", "erf", "sin", "cos", "softmax", "log_softmax", "softmax2d", "layer_norm"),
+}
 MANY_ROWS = 128
 MINUS_INFINITY, ZERO = 0, 1  # the rows of a cache that stand for what lies outside the map
 
@@ -38,14 +46,16 @@ class Pointwise:
     Attributes:
         run: gives a new result.
         into: the same, with a keyword ``out`` for where the result goes; or None.
-        kind: the row of the table of costs: ``"light"``, ``"heavy"`` or ``"free"``.
+        kind: the row of the table of costs: ``"light"``, ``"heavy"``, ``"product"`` or ``"free"``.
         folded: the convolution before it does its work.
+        macs: multiply-adds for one position.
     """
 
     run: Callable[..., Any]
     into: Callable[..., Any] | None = None
     kind: str = "light"
     folded: bool = False
+    macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,3 +249,16 @@ def enlarge(run: Callable[..., Any], x: Tensor, result: Tensor) -> Operator | No
     if (x.shape[2] * factor[0], x.shape[3] * factor[1]) != tuple(result.shape[2:]):
         return None
     return Enlarge(run, factor)
+
+
+def cost_of(name: str) -> str:
+    """The kind of cost of a pointwise function of this name."""
+    return "heavy" if name.lower() in _HEAVY else "light"
+
+
+def activation_cost(name: str) -> str | None:
+    """The kind of cost of an activation, by the name of its module or function; None for what is none."""
+    low = name.lower()
+    if low in ("dropout", "identity", "contiguous"):
+        return "free"
+    return cost_of(low) if low in ACTIVATIONS else None

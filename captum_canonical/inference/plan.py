@@ -141,7 +141,7 @@ class Plan:
             work = _work(step, self.windows, self.full, len(self)) if step.hidden else torch.zeros(len(self))
             share = float((work / dense * counts).sum()) / patches
             size = step.shape[1:] if step.shape else ()
-            kind = "convolution" if isinstance(step.operator, Slide) else "complete"
+            kind = "complete" if isinstance(step.operator, Whole) else "convolution"
             found.append(Layer(step.name, kind, size, share, dense, dense * share))
         return found
 
@@ -271,7 +271,7 @@ def dense_work(network: Network) -> float:
 
 
 def _dense_work(step: Step) -> float:
-    if isinstance(step.operator, Slide):
+    if isinstance(step.operator, Slide) or (isinstance(step.operator, Pointwise) and step.operator.macs):
         return float(step.operator.macs * step.size[0] * step.size[1])
     return float(step.operator.macs) if isinstance(step.operator, Whole) else 0.0
 
@@ -281,6 +281,6 @@ def _work(step: Step, windows: dict[fx.Node, Windows], full: dict[fx.Node, Tenso
     if not step.hidden:
         return torch.zeros(batches, dtype=torch.float64)
     dense = torch.full((batches,), _dense_work(step), dtype=torch.float64)
-    if isinstance(step.operator, Slide) and step.node in windows:
+    if isinstance(step.operator, (Slide, Pointwise)) and step.node in windows:
         return torch.where(full[step.node], dense, dense * windows[step.node].shares(step.size))
     return dense

@@ -15,15 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from captum_canonical.inference.channels_last import on_channels, turned, turning
 from captum_canonical.inference.operators import (
+    ACTIVATIONS,
     Mean,
     Operator,
     Pointwise,
     Query,
     Whole,
+    activation_cost,
     adaptive,
     average_pool,
     convolution,
+    cost_of,
     enlarge,
     linear,
     max_pool,
@@ -32,8 +36,8 @@ from captum_canonical.inference.operators import (
 )
 
 _POINTWISE_NAMES = (
-    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "tanh"),
-    *("hardtanh", "sigmoid", "softplus", "softsign", "logsigmoid", "threshold", "tanhshrink", "abs", "neg", "exp"),
+    *ACTIVATIONS,
+    *("leaky_relu", "threshold", "abs", "neg", "exp"),
     *("log", "log1p", "expm1", "sqrt", "rsqrt", "square", "pow", "add", "sub", "mul", "div", "truediv", "true_divide"),
     *("subtract", "multiply", "divide", "maximum", "minimum", "max", "min", "clamp", "clamp_min", "clamp_max", "clip"),
     *("clone", "contiguous", "float", "double", "detach", "positive", "erf", "sin", "cos", "reciprocal", "sign"),
@@ -54,14 +58,6 @@ _POINTWISE_MODULES = {
 
 
 _FREE = {nn.Identity.forward, nn.Dropout.forward, nn.Dropout2d.forward}
-_HEAVY = {
-    *("elu", "selu", "celu", "gelu", "silu", "mish", "tanh", "sigmoid", "softplus", "logsigmoid", "tanhshrink", "exp"),
-    *("log", "log1p", "expm1", "pow", "erf", "sin", "cos", "softmax", "log_softmax", "softmax2d", "layer_norm"),
-}
-
-
-def _cost(name: str) -> str:
-    return "heavy" if name.lower() in _HEAVY else "light"
 
 
 def operator_of(
@@ -78,13 +74,16 @@ def operator_of(
     """
     run = function_of(node, module)
     maps = isinstance(args[0] if args else None, Tensor) and args[0].ndim == 4
+    found: Operator | None = None
     try:
-        if module is not None and maps:
+        if any(map(turned, node.all_input_nodes)):
+            found = turning(node, run, args, kwargs) or on_channels(
+                node, module, run, args, kwargs, result, activation_cost
+            )
+        elif module is not None and maps:
             found = _module(module, run, args[0], result)
         elif module is None:
             found = _call(node, run, args, kwargs, result)
-        else:
-            found = None
     except (TypeError, ValueError, RuntimeError):  # arguments of a form that is not foreseen
         found = None
     return found or Whole(run, _macs(node, module, args, result))
@@ -117,7 +116,7 @@ def _module(m: nn.Module, run: Callable[..., Any], x: Tensor, result: Any) -> Op
     if forward is nn.ReLU.forward:
         return Pointwise(run, _relu)
     if forward in _POINTWISE_MODULES:
-        return Pointwise(run, kind="free" if forward in _FREE else _cost(type(m).__name__))
+        return Pointwise(run, kind="free" if forward in _FREE else cost_of(type(m).__name__))
     build = _SPATIAL_MODULES.get(forward)
     return None if build is None else build(m, run, x, result)
 
@@ -154,16 +153,27 @@ def _call(
     x = args[0] if args else kwargs.get("input")
     if node.target in ("size", "dim") or (node.target is getattr and args[1] in ("shape", "ndim", "dtype", "device")):
         return Query(run)
+    if turn := turning(node, run, args, kwargs):
+        return turn
+    if _is_off(node, args, kwargs):
+        return Pointwise(lambda x, *_, **__: x, kind="free")
     if node.target is operator.getitem:
         return Pointwise(run) if _takes_channels(node, x, args[1], result) else None
     name = target_name(node)
     if _is_pointwise(node, name, args, kwargs, result):
         plain = not kwargs and all(isinstance(arg, Tensor) for arg in args) and (len(args) == 1) == (name == "relu")
-        return Pointwise(run, _INTO.get(name) if plain else None, _cost(name))
+        return Pointwise(run, _INTO.get(name) if plain else None, cost_of(name))
     if not args or not isinstance(x, Tensor) or x.ndim != 4 or _reads_per_image(node, behind=1):
         return None
     build = _SPATIAL_CALLS.get(node.target)
     return None if build is None else build(run, x, args[1:], {k: v for k, v in kwargs.items() if k != "input"}, result)
+
+
+def _is_off(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether it is torchvision's stochastic depth, which does nothing outside of training."""
+    if target_name(node) != "stochastic_depth":
+        return False
+    return (args[3] if len(args) > 3 else kwargs.get("training", True)) is False
 
 
 def _relu(x: Tensor, *, out: Tensor) -> Tensor:

@@ -190,7 +190,7 @@ class CleanMaps:
     def _keep(self, step: Step, value: Any, images: slice) -> None:
         readers = [self.network.steps[user] for user in step.node.users]
         if step.cached or (step.node.op == "placeholder" and step.hidden):
-            self.store(step).fill(value)
+            self.store(step).fill(step.channels_first(value))
         if step.per_image and not step.hidden and any(r.hidden and (r.head or not step.cached) for r in readers):
             self._values[step.node] = value
         if step.hidden and isinstance(step.operator, Mean):
@@ -208,8 +208,8 @@ class CleanMaps:
         return self._stores[step.node]
 
     def _new_store(self, step: Step) -> Store:
-        assert step.shape is not None and step.like is not None  # for mypy
-        return Store(self.images_at_once, step.shape, step.like, self._room.get(step.node, 0))
+        assert step.like is not None  # for mypy
+        return Store(self.images_at_once, (1, step.channels, *step.size), step.like, self._room.get(step.node, 0))
 
     def fill_of(self, step: Step) -> Store | float:
         """What hidden pixels of an input become."""
