@@ -6,7 +6,7 @@ Without ``--models`` the networks (their licences: ``get_face_nets.py``) are dow
 ``--images`` the faces in the photographs that come with them are used: too few for more than a first look. Recognition
 needs several photographs of each person: ``--identities`` is a folder with ``identities.csv`` (columns ``file`` and
 ``identity``) and the files, there or in ``images/``. ``--task fairface`` (race, gender and age in classes) needs heads
-that ``python -m studies.face_nets.train_heads`` has trained on FairFace's photographs. What each network is asked:
+that ``python examples/train_fairface_heads.py`` has trained on FairFace's photographs. What each network is asked:
 ``studies/face_nets/tasks.py``.
 
 Networks can be named on a command line, with their crops, patches and classes:
@@ -14,7 +14,7 @@ Networks can be named on a command line, with their crops, patches and classes:
     captum-canonical explain --images DIR --model examples.real_networks:gender --out run
 
 ``--weights DIR`` says where their weights are; otherwise they are downloaded. The others are ``gender_xception``,
-``expression``, and ``encoder``, which recognises people.
+``expression``, ``encoder``, which recognises people, and ``fairface``, whose heads have to be trained first.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, 
 import captum_canonical as cc
 from captum_canonical.faces.photos import list_photos
 from captum_canonical.statistics.split_half import SplitHalfCorrelation, split_half_correlation
-from studies.face_nets.command import encoder, expression, gender, gender_xception
+from studies.face_nets.command import encoder, expression, fairface, gender, gender_xception
 from studies.face_nets.download import get_face_nets
 from studies.face_nets.photographs import Face, find_faces, read_identities
 from studies.face_nets.tasks import TASKS_AND_HEADS, Question, ask, image_maps, patch_side
 
-__all__ = ["encoder", "expression", "gender", "gender_xception"]  # for captum-canonical --model
+__all__ = ["encoder", "expression", "fairface", "gender", "gender_xception"]  # for captum-canonical --model
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def questions(arguments: argparse.Namespace) -> Iterator[Question]:
     models = arguments.models or get_face_nets()
     wanted = list(TASKS_AND_HEADS) if arguments.task == "all" else [arguments.task]
     if "fairface" in wanted and not (models / "fairface.safetensors").is_file():
-        missing = "it needs heads: python -m studies.face_nets.train_heads --help says how they are trained"
+        missing = "it needs heads: python examples/train_fairface_heads.py --help says how they are trained"
         if arguments.task == "fairface":
             raise SystemExit(f"fairface: {missing}")
         print(f"fairface is left out: {missing}")

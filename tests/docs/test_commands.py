@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import captum_canonical as cc
 from captum_canonical.cli.command import main
 from documentation import ROOT, Block, blocks_of, commands_of, written_files
 from documentation_setup import write_files
+from studies.face_nets.download import CACHE
+from studies.face_nets.networks import FAIRFACE
 
 COMMANDS = ROOT / "docs" / "command-line.md"
 MACHINES = ROOT / "docs" / "howto" / "several-machines.md"
@@ -43,7 +48,7 @@ def test_the_command_line(
     """From photographs to pages and comparisons, each command after the ones above it."""
     prepare(COMMANDS, here)
     own = [words for words in shell(COMMANDS) if words[0] == "captum-canonical"]
-    ran = own[3:]  # without the first three lines, see below
+    ran = [words for words in own[3:] if not any("examples." in word for word in words)]  # these are below
     for words in ran:
         assert main(words[1:]) == 0, f"{' '.join(words)}\n{capsys.readouterr().err}"
     assert (here / "page.html").stat().st_size > 100_000
@@ -68,6 +73,29 @@ def test_the_example_s_network(
         assert main(words) == 0, capsys.readouterr().err
     assert (here / "run" / "report.html").stat().st_size > 100_000
     record_property("documentation commands started", 2 * len(commands))
+
+
+def test_the_networks_to_try(
+    shared: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Heads are trained on the drawn photographs, and explained, as the encoder is, at few points."""
+    (block,) = [each for each in blocks_of(COMMANDS) if "train_fairface_heads" in each.text and each.kind == "sh"]
+    training, *commands = commands_of(block)
+    write_files(here)
+    (here / "examples").symlink_to(ROOT / "examples")
+    (here / CACHE).mkdir()
+    shutil.copy(shared / "models" / "mobilefacenet.safetensors", here / CACHE)
+    monkeypatch.setattr(sys, "argv", training[1:])
+    runpy.run_path(str(ROOT / training[1]), run_name="__main__")
+    for words in commands:
+        assert main([*words[1:], "--points", "16"]) == 0, capsys.readouterr().err
+    heads, nearest = (cc.ModelSaliency.open(here / words[words.index("--out") + 1]) for words in commands)
+    assert heads.n == nearest.n == 16 and set(heads.records["predicted"]) <= set(FAIRFACE["race"])
+    record_property("documentation commands started", 1 + len(commands))
 
 
 def test_several_processes(here: Path, record_property: Callable[[str, object], None]) -> None:

@@ -38,7 +38,7 @@ def test_heads_are_explained_once_they_are_trained(
     monkeypatch: pytest.MonkeyPatch, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--task", "fairface", "--photos", "3", "--points", "8")
-    with pytest.raises(SystemExit, match=r"fairface: it needs heads: python -m studies.face_nets.train_heads --help"):
+    with pytest.raises(SystemExit, match=r"fairface: it needs heads: python examples/train_fairface_heads.py --help"):
         run(monkeypatch, shared, tmp_path / "out", *arguments, models=tmp_path)
     save_file(FairFaceNet().state_dict(), tmp_path / "fairface.safetensors")
     run(monkeypatch, shared, tmp_path / "out", *arguments, models=tmp_path)
