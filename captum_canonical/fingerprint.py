@@ -38,6 +38,7 @@ many computers share, refuses modules, functions, classes and what is not in ``_
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import hashlib
 import logging
@@ -285,7 +286,7 @@ class _Walk:
 
     def _pickled(self, value: Any, place: str, outer: tuple[int, ...]) -> Any:
         try:
-            state = value.__reduce_ex__(4)
+            state = copyreg.dispatch_table.get(type(value), lambda each: each.__reduce_ex__(4))(value)
         except Exception:  # each refuses in its own way
             return self._opaque(value, place)
         if isinstance(state, str):

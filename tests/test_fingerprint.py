@@ -6,6 +6,7 @@ import enum
 import functools
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -269,3 +270,15 @@ def test_two_functions_in_one_wrapper_are_two_networks(wrapper: str) -> None:
     one, other, again, _ = (network_digest(WRAPPERS[wrapper](each)) for each in functions() + functions())
     assert one != other
     assert one == again
+
+
+def test_patterns_that_a_network_keeps() -> None:
+    """As networks of transformers do, for the names of their weights."""
+
+    def digest(*given: Any) -> str:
+        net = nn.ReLU()
+        net.pattern = re.compile(*given)
+        return network_digest(net)
+
+    assert digest("a+") == digest("a+")
+    assert len({digest("a+"), digest("b+"), digest("a+", re.IGNORECASE)}) == 3
