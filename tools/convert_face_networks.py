@@ -27,9 +27,11 @@ DETECTOR, MESH = "face_detection/face_detection_short_range.tflite", "face_landm
 OUT = Path("captum_canonical/adapters/face_mesh_468.safetensors")
 
 
-def fill_convolution(graph: Graph, convolution: nn.Module, operator: Operator) -> int:
-    """Weights and bias; returns the number of the tensor that comes out."""
+def fill_convolution(graph: Graph, convolution: nn.Conv2d, operator: Operator) -> int:
+    """Weights, behind zeros where kernels are larger here, and bias; returns the number of the resulting tensor."""
     weight, bias = map(torch.from_numpy, graph.convolution(operator))
+    more = convolution.weight.shape[-1] - weight.shape[-1]  # 1 with stride 2, else 0
+    weight = torch.nn.functional.pad(weight, (more, 0, more, 0))
     convolution.load_state_dict({"weight": weight, "bias": bias})
     return operator.outputs[0]
 
@@ -125,7 +127,10 @@ def main() -> None:
     weights = as_stored("detector", detector_from(detector)) | as_stored("mesh", mesh_from(mesh))
     source = f"MediaPipe 0.10.21, {Path(DETECTOR).name} and {Path(MESH).name}"
     save_file(weights, out, metadata={"source": source, "license": "Apache-2.0"})
-    print(f"{out}: {sum(x.numel() for x in weights.values()):,} weights, {out.stat().st_size:,} bytes")
+    kernels = [x for x in weights.values() if x.ndim == 4 and x.shape[-1] % 2 == 0]  # of stride 2
+    zeros = sum(x.numel() - x[..., 1:, 1:].numel() for x in kernels)
+    count = sum(x.numel() for x in weights.values()) - zeros
+    print(f"{out}: {count:,} weights and {zeros:,} zeros before them, {out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ class FaceSearch:
             return faces
         shown = view.of(image)
         crops = [square.cut(shown, MESH_SIZE, cv2.BORDER_REPLICATE) for square, _ in unknown.values()]
-        mirrored = _meshes([crop[:, ::-1] for crop in crops], self.device)[0]
+        mirrored = _meshes([cv2.flip(crop, 1) for crop in crops], self.device)[0]
         known = {
             number: disagreement(points, other)
             for (number, (_, points)), other in zip(unknown.items(), mirrored, strict=True)
@@ -186,7 +186,7 @@ class FaceSearch:
             for place, (_, score, square) in enumerate(squares)
             if self.turned and may_be_upright(score, square.angle)
         ]
-        vertices, presence = _meshes([*crops, *(crops[place][:, ::-1] for place in sure)], self.device)
+        vertices, presence = _meshes([*crops, *(cv2.flip(crops[place], 1) for place in sure)], self.device)
         mirrored = dict(zip(sure, vertices[len(crops) :], strict=True))
         found: list[list[FoundFace]] = [[] for _ in images]
         for place, (number, score, square) in enumerate(squares):

@@ -3,6 +3,9 @@
 Architecture and weights: Google, MediaPipe 0.10.21 (Apache License 2.0), ``face_detection_short_range.tflite`` and
 ``face_landmark.tflite``; Bazarevsky et al., "BlazeFace" (2019), and Kartynnik et al., "Real-time Facial Surface
 Geometry from Monocular Video on Mobile GPUs" (2019). ``tools/convert_face_networks.py`` makes the file of weights.
+
+Where TensorFlow pads even sizes more behind than before ("SAME", stride 2), kernels begin with a row and a column of
+zeros here, which does the same and spares a padded copy of what they move over.
 """
 
 from __future__ import annotations
@@ -22,8 +25,18 @@ from torch import Tensor, nn
 
 WEIGHTS = "face_mesh_468.safetensors"
 DETECTOR_SIZE, MESH_SIZE = 128, 192
+FEW = 2  # crops for which no other thread is woken
 CHUNK = 8  # crops that go through a network together on the CPU; the maps of more do not fit into its caches
 TILES_AT_ONCE = 64  # crops that go through it together elsewhere
+
+
+class WholeMap(nn.Conv2d):
+    """A convolution whose kernel is as large as the map, as a product: its many weights are not sorted anew."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, k, k) to (N, C')."""
+        flat, weights = (each.permute(0, 2, 3, 1).flatten(1) for each in (x, self.weight))
+        return F.linear(flat, weights, self.bias)
 
 
 class Block(nn.Module):
@@ -32,15 +45,20 @@ class Block(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, prelu: bool = False) -> None:
         super().__init__()
         self.stride = stride
-        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 2 - stride, groups=in_channels)
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 2 + stride, stride, 1, groups=in_channels)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
         self.activation = nn.PReLU(out_channels) if prelu else nn.ReLU(inplace=True)
+        # Called as functions: layers as small as these take a third longer as modules.
+        self._depthwise = (self.depthwise.weight, self.depthwise.bias, stride, 1, 1, in_channels)
+        self._pointwise = (self.pointwise.weight, self.pointwise.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H / stride, W / stride)."""
-        changed = self.pointwise(self.depthwise(_pad_for_stride_2(x) if self.stride == 2 else x))
-        shortcut = F.max_pool2d(x, 2) if self.stride == 2 else x
-        changed[:, : shortcut.shape[1]] += shortcut  # in place: new memory takes longer than the sum
+        shortcut = torch.max_pool2d(x, 2) if self.stride == 2 else x
+        x = torch.conv2d(x, *self._depthwise)
+        # A dilation changes nothing in a kernel of one pixel, but has PyTorch take the convolution that is faster here.
+        changed = torch.conv2d(x, *self._pointwise, dilation=2 if x.shape[0] > 1 and x.shape[2] > 8 else 1)
+        changed.narrow(1, 0, shortcut.shape[1]).add_(shortcut)  # in place: new memory takes longer than the sum
         return self.activation(changed)
 
 
@@ -49,7 +67,7 @@ class FaceDetector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 24, 5, 2)
+        self.stem = nn.Conv2d(3, 24, 6, 2, 2)
         channels = [24, 24, 28, 32, 36, 42, 48, 56, 64, 72, 80, 88]
         strides = [1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1]
         self.fine = nn.Sequential(*map(Block, channels, channels[1:], strides))
@@ -63,7 +81,7 @@ class FaceDetector(nn.Module):
         Returns:
             Boxes and key points, (N, 896, 16) in pixels from the anchor, and logits, (N, 896).
         """
-        fine = self.fine(F.relu_(self.stem(F.pad(x, (1, 2, 1, 2)))))
+        fine = self.fine(F.relu_(self.stem(x)))
         coarse = self.coarse(fine)
         boxes = [_anchors_last(head, 16) for head in (self.box_fine(fine), self.box_coarse(coarse))]
         scores = [_anchors_last(head, 1) for head in (self.score_fine(fine), self.score_coarse(coarse))]
@@ -75,7 +93,7 @@ class FaceMeshNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.PReLU(16))
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 4, 2, 1), nn.PReLU(16))
         widths = [(16, 16), (16, 16), (16, 32), (32, 32), (32, 32), (32, 64), (64, 64), (64, 64)]
         widths += [(64, 128), (128, 128), (128, 128), (128, 128), (128, 128), (128, 128)]
         self.trunk = nn.Sequential(
@@ -89,20 +107,15 @@ class FaceMeshNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, 192, 192) in 0..1 to vertices (N, 468, 3) in pixels, z away from the camera, and logits (N,)."""
-        x = self.trunk(self.stem(_pad_for_stride_2(x)))
+        x = self.trunk(self.stem(x))
         return self.vertices(x).reshape(-1, 468, 3), self.presence(x).reshape(-1)
 
 
 def _mesh_head(outputs: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(
         *[Block(128, 128, 1 if number else 2, prelu=True) for number in range(blocks)],
-        *(nn.Conv2d(128, 32, 1), nn.PReLU(32), Block(32, 32, prelu=True), nn.Conv2d(32, outputs, 3)),
+        *(nn.Conv2d(128, 32, 1), nn.PReLU(32), Block(32, 32, prelu=True), WholeMap(32, outputs, 3)),
     )
-
-
-def _pad_for_stride_2(x: Tensor) -> Tensor:
-    """TensorFlow's "SAME" padding of a 3x3 kernel with stride 2 on even sizes: right and below only."""
-    return F.pad(x, (0, 1, 0, 1))
 
 
 def _anchors_last(x: Tensor, values: int) -> Tensor:
@@ -112,7 +125,7 @@ def _anchors_last(x: Tensor, values: int) -> Tensor:
 def evaluate(
     network: nn.Module, crops: Sequence[np.ndarray], device: torch.device, scale: float, shift: float = 0.0
 ) -> tuple[np.ndarray, ...]:
-    """What a network says of crops, in float64; on the CPU each thread of PyTorch's takes some of them for itself.
+    """What a network says of crops, in float64; on the CPU each of PyTorch's threads takes some of them for itself.
 
     Layers of so small networks are done before a second thread has begun to help.
 
@@ -122,16 +135,25 @@ def evaluate(
         device: of the network.
         scale, shift: the network sees ``pixels / scale + shift``.
     """
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
-    size = min(CHUNK, math.ceil(len(crops) / threads)) if device.type == "cpu" else TILES_AT_ONCE
+    before = torch.get_num_threads()
+    parts = min(before, math.ceil(len(crops) / FEW)) if device.type == "cpu" else 1
+    chunk = CHUNK if device.type == "cpu" else TILES_AT_ONCE
 
-    @torch.inference_mode()
-    def some(start: int) -> list[np.ndarray]:
-        seen = batch_of(crops[start : start + size], device).div_(scale).add_(shift)
-        return [each.double().cpu().numpy() for each in network(seen)]
+    def some(part: int) -> list[list[np.ndarray]]:
+        first, last = (len(crops) * each // parts for each in (part, part + 1))
+        chunks = [crops[start : min(start + chunk, last)] for start in range(first, last, chunk)]
+        with torch.inference_mode():
+            seen = [network(batch_of(each, device).div_(scale).add_(shift)) for each in chunks]
+            return [[each.double().cpu().numpy() for each in values] for values in seen]
 
-    run = _threads(os.getpid(), threads).map if threads > 1 else map
-    return tuple(np.concatenate(parts) for parts in zip(*run(some, range(0, len(crops), size)), strict=True))
+    others = _threads(os.getpid(), before - 1).map(some, range(1, parts)) if parts > 1 else ()
+    torch.set_num_threads(1)  # of this thread
+    try:
+        mine = some(0)
+    finally:
+        torch.set_num_threads(before)
+    done = [*mine, *(each for part in others for each in part)]
+    return tuple(np.concatenate(values) for values in zip(*done, strict=True))
 
 
 @lru_cache(maxsize=2)

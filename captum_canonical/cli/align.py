@@ -116,6 +116,9 @@ def run(arguments: Namespace) -> CommandResult:
     sheet = arguments.sheet
     if sheet is not None and sheet.suffix.lower() not in PICTURES:
         raise CanonicalError(f"--sheet {sheet}: expected a file that ends in {', '.join(PICTURES)}.")
+    for option, path in (("--sheet", sheet), ("--left-out", arguments.left_out)):
+        if path is not None and not path.parent.is_dir():
+            raise CanonicalError(f"{option} {path}: expected a file in a folder that exists; make {path.parent} first.")
     start = time.perf_counter()
     data = load_photographs(arguments, NetworkSettings(size=64)).align(not arguments.quiet)
     elapsed = time.perf_counter() - start

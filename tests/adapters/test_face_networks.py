@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_canonical.adapters.face_networks import CHUNK, DETECTOR_SIZE, evaluate, face_networks, probability
+from captum_canonical.adapters.face_networks import CHUNK, DETECTOR_SIZE, FEW, evaluate, face_networks, probability
 
 CPU = torch.device("cpu")
 
@@ -43,7 +43,7 @@ def test_parts_are_put_together_in_order(two_threads: object, count: int) -> Non
     means, threads = evaluate(network, crops, CPU, 2, -1)
     assert means.tolist() == [value / 2 - 1 for value in range(count)] and means.dtype == np.float64
     assert set(threads) == {1.0}
-    assert sum(network.sizes) == count and max(network.sizes) <= min(CHUNK, (count + 1) // 2)
+    assert sum(network.sizes) == count and max(network.sizes) <= max(FEW, min(CHUNK, (count + 1) // 2))
 
 
 def test_settings_of_the_user_stay(two_threads: object) -> None:
