@@ -2,10 +2,11 @@
 
     nice -n 10 python benchmarks/verification.py --lfw DIR --models DIR [--cache DIR] [--json FILE]
 
-``--lfw`` is a folder with ``images/`` and ``pairs.txt`` in LFW's own format; ``--models`` holds ``mobilefacenet`` (with
-``recognition_nets.py``, trained on ArcFace's crops) and dlib's ``face_recognition``. As in LFW's protocol (View 2), the
-cosine from which a pair counts as one person is chosen on the other folds. A pair with a photograph without a face
-counts as an error. The row "cv2" has the pixels of ``cv2.warpAffine``, made from the same points.
+``--lfw`` is a folder with ``images/`` and ``pairs.txt`` in LFW's own format; ``--models`` holds ``mobilefacenet``
+(trained on ArcFace's crops) and dlib's ``face_recognition``. As in LFW's protocol (View 2), the cosine from which a
+pair counts as one person is chosen on the other folds. A pair with a photograph without a face counts as an error. The
+row "cv2" has the pixels of ``cv2.warpAffine``, made from the same points. For one network and one crop there is
+``captum-canonical verify``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,12 @@ def main() -> None:
     same, fold = np.array([pair.same for pair in pairs]), np.array([pair.fold for pair in pairs])
     paths = sorted({path for pair in pairs for path in (pair.first, pair.second)})
     aligner = FaceMeshAligner(face="central", on_missing="skip")
-    sys.path.append(str(args.models))
     rows = []
     for network in args.networks:
-        dlib = network == "face_recognition"
-        net = load(args.models, network) if dlib else import_module("recognition_nets").load(network, args.models)
+        net = load(args.models, network)
         for label, crop in CROPS[network]:
             data = cc.AlignedFaces(paths, aligner, cache=args.cache, **crop)
-            vectors = dict(embeddings(net.eval(), data, label == "cv2"))
+            vectors = dict(embeddings(net, data, label == "cv2"))
             nobody = torch.full((1,), torch.nan)
             similarity = [float((vectors.get(p.first, nobody) * vectors.get(p.second, nobody)).sum()) for p in pairs]
             found = held_out_accuracy(np.array(similarity), same, fold)

@@ -121,3 +121,34 @@ def test_what_does_not_fit(folder: Path, model: str, more: tuple[str, ...], mess
 def test_pairs_of_one_kind_are_refused(folder: Path, capsys: Capture) -> None:
     (folder / "pairs.txt").write_text("2 1\nP0 1 2\nP1 1 2\n")
     assert "pairs of one person and pairs of two" in run_error(command(folder), capsys)
+
+
+# ------------------------------------------------------------------------------------------------- a real encoder
+def lfw_command(shared: Path, pairs: Path, *more: object) -> list[str]:
+    """The encoder and the crop of the documentation, on photographs of LFW."""
+    options = {
+        "--model": "examples.real_networks:encoder",
+        "--weights": shared / "models",
+        "--crop": "arcface",
+        "--pairs": pairs,
+        "--images": shared / "data/lfw/images",
+        "--face": "central",
+    }
+    return ["verify", *(str(each) for option in options.items() for each in option), *map(str, more)]
+
+
+def test_a_real_encoder_tells_people_apart(shared: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Five pairs of each kind in each of two folds."""
+    header, *lines = (shared / "data/lfw/pairs.txt").read_text().splitlines()
+    assert header.split() == ["5", "300"]
+    chosen = [line for first in (295, 595, 895, 1195) for line in lines[first : first + 5]]
+    (tmp_path / "pairs.txt").write_text("\n".join(["2\t5", *chosen]))
+    values = run_json(lfw_command(shared, tmp_path / "pairs.txt"), capsys)
+    assert values["pairs"] == 20 and values["genuine"] == 10 and values["without_face"] == 0
+    assert values["accuracy"] == 1.0
+
+
+@pytest.mark.slow
+def test_all_pairs_of_lfw(shared: Path, tmp_path: Path, capsys: Capture) -> None:
+    values = run_json(lfw_command(shared, shared / "data/lfw/pairs.txt", "--cache", tmp_path), capsys)
+    assert values["pairs"] == 3000 and values["accuracy"] >= 0.99
