@@ -38,6 +38,7 @@ def gallery_confidence(
         )
     if not place.exists():
         raise CanonicalError(f"--gallery {place}: there is no such folder or table.")
+    table = {} if place.is_dir() else {"columns": arguments.columns, "root": arguments.images}  # as those of --labels
     nested = place.is_dir() and any(each.is_dir() for each in place.iterdir())
     data = AlignedFaces(
         place,
@@ -46,6 +47,7 @@ def gallery_confidence(
         cache=arguments.cache,
         quality=arguments.quality,
         subfolder="identity" if nested else None,
+        **table,
     ).align(not arguments.quiet)
     if not len(data):
         raise CanonicalError(f"--gallery {place}: no face was found in any of {len(data.rows)} photographs.")
