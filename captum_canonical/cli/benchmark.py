@@ -8,10 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from captum_canonical._captum import as_output
 from captum_canonical.cli.align import alignment_counts, alignment_text
 from captum_canonical.cli.console import CommandResult, escape, format_duration
 from captum_canonical.cli.layers import layer_arguments
@@ -150,7 +146,7 @@ def _benchmark(
         scored,
         batch.images,
         {name: _method(arguments, session, name) for name in arguments.methods},
-        _target(session, batch, scored),
+        session.targets(batch, scored),
         faces=batch.faces,
         canonical_face=session.face,
         identities=identities,
@@ -168,21 +164,6 @@ def _method(arguments: Namespace, session: Session, name: str) -> Any:
     if name != OCCLUSION:
         return (method, layer_arguments(arguments)) if METHODS[name].needs_layer else method
     return method, occlusion_arguments(arguments, session.settings, session.device)
-
-
-def _target(session: Session, batch: FaceBatch, scored: Any) -> Any:
-    """The class to score of each photograph, or None for a network with one score."""
-    if session.settings.kind == "encoder" and not isinstance(session.target, int):
-        return session.gallery_targets(batch)
-    if session.target == "given":
-        if batch.targets is None or not isinstance(batch.targets, Tensor) or batch.targets.is_floating_point():
-            raise CanonicalError("--target given: expected a column target with a class for each photograph.")
-        return batch.targets
-    if isinstance(session.target, int):
-        return session.target
-    with torch.no_grad():
-        outputs = torch.cat([as_output(scored(part)) for part in batch.images.split(32)])
-    return outputs.argmax(1) if outputs.ndim == 2 and outputs.shape[1] > 1 else None
 
 
 def _write(result: BenchmarkResult, folder: Path) -> None:

@@ -11,9 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from captum_canonical._captum import as_output
 from captum_canonical.attributions.occlusion import CanonicalOcclusion
 from captum_canonical.cli.console import CommandResult, escape, format_duration, format_size, handle_log
 from captum_canonical.cli.photographs import load_photographs
@@ -147,7 +144,7 @@ def _count_evaluations(session: Session, method: Any) -> int:
     from captum_canonical.benchmarking.methods import EvaluationCounter
 
     batch, counter = session.batch(1), EvaluationCounter()
-    target = _target(session, batch)
+    target = session.targets(batch, session.confidence)
     with counter.counting():
         method.attribute(batch.images, target=target, faces=batch.faces)
     return counter.count or 1
@@ -156,11 +153,12 @@ def _count_evaluations(session: Session, method: Any) -> int:
 # ------------------------------------------------------------------------------------------------------- duration
 def _seconds_per_photo(arguments: Namespace, session: Session, call: dict[str, Any]) -> float:
     batch = session.batch(arguments.batch_size)
-    target = _target(session, batch)  # warms the network up, too
+    target = session.targets(batch, session.confidence)  # warms the network up, too
     if arguments.method == OCCLUSION:
         batch_seconds = _extrapolated_batch_seconds(session, call, batch, target)
     else:
-        one = _timed(lambda: call["method"].attribute(batch.images[:1], target=target[:1], faces=batch.faces[:1]))
+        first = None if target is None else target[:1]
+        one = _timed(lambda: call["method"].attribute(batch.images[:1], target=first, faces=batch.faces[:1]))
         batch_seconds = one * len(batch)
     return batch_seconds / len(batch) if batch_seconds > TIME_LIMIT else _timed_batches(arguments, session, call)
 
@@ -197,16 +195,3 @@ def _timed(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
-
-
-def _target(session: Session, batch: FaceBatch) -> Any:
-    """The classes to explain, (B,), or None for a network with one score."""
-    if session.settings.kind == "encoder" and not isinstance(session.target, int):
-        return session.gallery_targets(batch)
-    with torch.no_grad():
-        output = as_output(session.confidence(batch.images))
-    if output.ndim < 2 or output.shape[1] < 2:
-        return None
-    if isinstance(session.target, int):
-        return torch.full((len(batch),), session.target, device=output.device)
-    return output.argmax(1)

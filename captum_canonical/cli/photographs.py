@@ -28,17 +28,14 @@ def load_photographs(
     Raises:
         CanonicalError: there are no photographs, or an option is wrong.
     """
-    aligner = aligner_of(arguments)
-    if rows is not None:
-        return AlignedFaces(rows, aligner, **settings.preprocessing, cache=arguments.cache, quality=arguments.quality)
     return AlignedFaces(
-        _source(arguments),
-        aligner,
+        _source(arguments) if rows is None else rows,
+        aligner_of(arguments),
         **settings.preprocessing,
         cache=arguments.cache,
         quality=arguments.quality,
         classes=settings.class_names,
-        subfolder=arguments.subfolder,
+        subfolder=arguments.subfolder if rows is None else None,
     )
 
 

@@ -23,17 +23,18 @@ from captum_canonical.cli.layers import choose_layer
 from captum_canonical.cli.photographs import load_photographs
 from captum_canonical.confidence.recognition import ZeroShotConfidence
 from captum_canonical.data.aligned_faces import AlignedFaces
-from captum_canonical.data.records import FaceBatch
-from captum_canonical.data.targets import check_classes
+from captum_canonical.data.records import FaceBatch, group_columns
+from captum_canonical.data.targets import check_classes, class_names
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.fingerprint import network_digest
 from captum_canonical.modules import dtype_of
 from captum_canonical.networks.load import LoadedNetwork, load_network
 from captum_canonical.networks.settings import NetworkSettings, are_probabilities
-from captum_canonical.runs.targets import targets_of_gallery
+from captum_canonical.runs.targets import class_in, targets_of_gallery
 
 OCCLUSION = "occlusion"
+SCORED = 32  # photographs at once
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Session:
         key: identifies the network where its weights do not, or None.
         data: the photographs; faces are searched when they are needed.
         face: the canonical face.
-        target: ``"predicted"``, ``"given"`` or a class index.
+        target: ``"predicted"``, ``"given"``, a class index or the name of a column.
         layer: for methods that need one.
         device: of the network.
     """
@@ -143,12 +144,28 @@ class Session:
         first = range(min(size, len(self.data)))
         return self.data.collate([self.data[index] for index in first]).to(self.device, dtype_of(self.network))
 
-    def gallery_targets(self, batch: FaceBatch) -> Tensor:
-        """The gallery image to explain each photograph of a batch by."""
-        assert isinstance(self.confidence, ZeroShotConfidence)  # for mypy
+    def targets(self, batch: FaceBatch, scored: Callable[..., Any]) -> Tensor | None:
+        """The class of each photograph of a batch to explain, or None for a network with one score.
+
+        Raises:
+            CanonicalError: classes are to be given, and the photographs have none.
+        """
+        if self.target == "given" and self.settings.is_classifier:
+            if not isinstance(batch.targets, Tensor) or batch.targets.is_floating_point():
+                raise CanonicalError("--target given: expected a column target with a class for each photograph.")
+            return batch.targets
         with torch.no_grad():
-            similarity = torch.cat([self.confidence(part) for part in batch.images.split(32)])
-        return targets_of_gallery(self.confidence, similarity, self.target, batch)[0]
+            outputs = torch.cat([as_output(scored(part)) for part in batch.images.split(SCORED)])
+        if outputs.ndim < 2 or outputs.shape[1] < 2:
+            return None
+        if isinstance(self.target, int):
+            return torch.full((len(batch),), self.target, device=outputs.device)
+        if isinstance(self.confidence, ZeroShotConfidence):
+            return targets_of_gallery(self.confidence, outputs, self.target, batch)[0]
+        if self.target == "predicted":
+            return outputs.argmax(1)
+        names = class_names(self.settings.class_names)
+        return torch.tensor([class_in(value, names) for value in batch.group_columns[self.target]])
 
     def probe(self) -> None:
         """Runs the network on one photograph, so that errors are found before hours of work.
@@ -242,7 +259,7 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
         key=key,
         data=data,
         face=_canonical_face(arguments),
-        target=settings.target(arguments.target),
+        target=settings.target(arguments.target, list(group_columns(data.rows))),
         layer=choose_layer(loaded.network, arguments, [m for m in methods if METHODS[m].needs_layer], data, device),
         device=device,
     )

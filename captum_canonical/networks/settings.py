@@ -173,7 +173,7 @@ class NetworkSettings:
         """The names or the number of the classes of what is explained, or None."""
         if not isinstance(self.classes, Mapping):
             return self.classes
-        own = self.classes[str(self.head)]
+        own = self.classes.get(str(self.head))
         return None if own == 1 else own  # one logit, which has two sides
 
     def part(self, network: Callable[..., Any]) -> Callable[..., Any]:
@@ -212,8 +212,8 @@ class NetworkSettings:
                 "explain whom it recognises, or --kind classifier if they are scores of classes."
             )
 
-    def target(self, text: str) -> Any:
-        """The value of ``--target``: predicted, given, a class index or the name of a class.
+    def target(self, text: str, columns: Sequence[str] = ()) -> Any:
+        """The value of ``--target``: predicted, given, a class index, the name of a class, or one of these columns.
 
         Raises:
             CanonicalError: it is none of these.
@@ -227,11 +227,12 @@ class NetworkSettings:
         names = [] if isinstance(self.class_names, int) else list(self.class_names or ())
         if text in names:
             return names.index(text)
-        if text in ("predicted", "given"):
+        if text in ("predicted", "given", *columns):
             return text
         if text.isascii() and text.isdecimal():
             return int(text)
         known = f" or a class ({', '.join(map(str, names[:10]))})" if names else ""
+        known += f" or a column ({', '.join(columns)})" if columns else ""
         raise CanonicalError(f"--target: expected predicted, given, a class index from 0{known}, got {text!r}.")
 
 

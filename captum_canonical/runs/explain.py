@@ -136,10 +136,11 @@ def explain_dataset(
         out: folder of the run, made if it is not there.
         target: ``"predicted"``, for each photograph the class with the largest score; ``"given"``, the data's targets;
             or a class for all, its index or its name in ``AlignedFaces(classes=...)`` or
-            ``ClassConfidence(classes=...)``; or a target for each photograph, ``{name or path: class}``, or a list or
-            tensor in the order of the data (of ``AlignedFaces.rows``). Of a :class:`ZeroShotConfidence`, "predicted" is
-            the nearest image of the gallery and "given" the nearest of the photograph's own identity, the photograph
-            itself left out. A network with a single score for each photograph takes "predicted" or None.
+            ``ClassConfidence(classes=...)``; or a target for each photograph, ``{name or path: class}``, a list or
+            tensor in the order of the data (of ``AlignedFaces.rows``), or the name of a column of groups with classes.
+            Of a :class:`ZeroShotConfidence`, "predicted" is the nearest image of the gallery and "given" the nearest
+            of the photograph's own identity, the photograph itself left out. A network with a single score for each
+            photograph takes "predicted" or None.
         method: what makes the maps: :class:`CanonicalOcclusion`, :class:`CanonicalProjector`, or a method of Captum,
             which is projected. Default: :class:`CanonicalOcclusion`.
         canonical_face: that maps are written on. Default: the method's, else :meth:`CanonicalFace.default`.

@@ -86,8 +86,16 @@ def target_of_run(target: Any, source: PhotoSource) -> Any:
     Raises:
         CanonicalError: there is no such class, or not a target for each photograph that is explained.
     """
+    if isinstance(target, str) and target in WORDS:
+        return target
+    if (
+        isinstance(target, str)
+        and target not in (source.classes or ())
+        and target in source.photographs.get("groups", {})
+    ):
+        target = source.photographs["groups"][target]
     if isinstance(target, str):
-        return target if target in WORDS else class_of(target, source.classes)
+        return class_of(target, source.classes)
     if target is None or isinstance(target, (int, tuple)):
         return target
     photographs = source.photographs
@@ -109,7 +117,7 @@ def target_of_run(target: Any, source: PhotoSource) -> Any:
         names = dict(zip(photographs["place"], photographs["name"], strict=True))
         listed = ", ".join(str(names[place]) for place in missing[:5])
         raise CanonicalError(f"target: expected one for each photograph, but {len(missing)} have none: {listed}.")
-    return TargetPerPhoto({place: _class(values[place], source) for place in taking_part})
+    return TargetPerPhoto({place: class_in(values[place], source.classes) for place in taking_part})
 
 
 def _by_name(target: Mapping[Any, Any], source: PhotoSource) -> dict[int, Any]:
@@ -132,10 +140,25 @@ def _by_name(target: Mapping[Any, Any], source: PhotoSource) -> dict[int, Any]:
     return found
 
 
-def _class(value: Any, source: PhotoSource) -> Any:
+def class_in(value: Any, names: Sequence[str] | None) -> Any:
+    """A target of one photograph as Captum takes it.
+
+    Args:
+        value: the index of a class, also as a text, or its name; or a tuple of indices.
+        names: of the classes, if they have any.
+
+    Raises:
+        CanonicalError: it is none of these.
+
+    Example::
+
+        >>> class_in("sad", ["glad", "sad"]), class_in("1", None), class_in(np.int64(1), None)
+        (1, 1, 1)
+    """
     value = value.item() if isinstance(value, (np.generic, Tensor)) and value.ndim == 0 else value
     if isinstance(value, str):
-        return class_of(value, source.classes)
+        number = value.isascii() and value.isdecimal() and value not in (names or ())
+        return int(value) if number else class_of(value, names)
     entries = value if isinstance(value, tuple) else (value,)
     if any(isinstance(each, bool) or not isinstance(each, int) for each in entries):
         raise CanonicalError(f"target: expected class indices or names, got {value!r}.")

@@ -195,6 +195,29 @@ def test_dry_run_and_benchmark_of_an_encoder(people: Path, tmp_path: Path, capsy
     assert found["rows"] and not [row for row in found["rows"] if row["failure"]]
 
 
+def test_a_target_for_each_photograph_from_a_column(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    rows = [f"{number:02}.png,{'abcab'[number]}" for number in range(5)]
+    (photos / "labels.csv").write_text("\n".join(["path,asked", *rows]))
+    arguments = explain_command(photos, tmp_path / "run", "--labels", photos / "labels.csv", "--group", "asked")
+    result = explained([*arguments, "--target", "asked"], capsys)
+    found = dict(zip(result.photos.records["name"], result.photos.records["target"], strict=True))
+    assert list(dict(sorted(found.items())).values()) == list("abcab")
+    benchmark = ["benchmark", *arguments[1:], "--target", "asked", "--fills", "zero", "--folds", "2"]
+    assert not [row for row in run_json(benchmark, capsys)["rows"] if row["failure"]]
+    assert run_json([*arguments, "--target", "asked", "--dry-run"], capsys)["found"] == 5
+    assert "or a column (asked), got 'nothing'" in run_error([*arguments, "--target", "nothing"], capsys)
+
+
+def test_a_gallery_from_a_table(people: Path, tmp_path: Path, capsys: Capture) -> None:
+    paths = sorted(people.rglob("*.png"))
+    lines = [f"{path.relative_to(people)},{path.parent.name}" for path in paths]
+    (tmp_path / "who.csv").write_text("\n".join(["file,identity", *lines]))
+    more = ["--labels", tmp_path / "who.csv", "--columns", "path=file", "--target", "given"]
+    more += ["--kind", "encoder", "--gallery", tmp_path / "who.csv"]
+    result = explained(explain_command(people, tmp_path / "run", *more, model=model("encoder")), capsys)
+    assert result.n == 6 and set(result.run.records["status"]) == {"done"}
+
+
 def test_a_gallery_without_folders_knows_photographs_by_their_names(
     photos: Path, people: Path, tmp_path: Path, capsys: Capture
 ) -> None:

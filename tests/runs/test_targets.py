@@ -63,6 +63,19 @@ def test_names_of_classes_and_photographs_of_files(tmp_path: Path) -> None:
         assert_close(run.mean, runs[0].mean, rtol=0, atol=0)
 
 
+def test_a_column_of_the_data(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    data = replace(labelled(), group_columns={"race": [["r1", "2"][number % 2] for number in range(COUNT)]})
+    confidence = cc.ClassConfidence(SevenLogits(), output="race", classes=HEADS)
+    result = explain(tmp_path / "run", confidence, data, target="race")
+    found = dict(zip(result.photos.records["name"], result.photos.records["target"], strict=True))
+    assert found == {name: ["r1", "r2"][place % 2] for place, name in enumerate(NAMES)}
+    with pytest.raises(cc.CanonicalError, match="1 have none: photo 3"):
+        missing = replace(data, group_columns={"race": [None if number == 3 else "r0" for number in range(COUNT)]})
+        explain(tmp_path / "other", confidence, missing, target="race")
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
