@@ -18,6 +18,7 @@ from captum_canonical.functions import class_parts, installed_version, parts_of
 from captum_canonical.turns import turn_at
 
 _CLOSED = (nn.Module, Tensor, np.ndarray, ModuleType, Logger, str, bytes, int, float)
+_PLAIN = (type(None), bool, int, float, str, tuple)
 _CODE = (type, FunctionType, MethodType, staticmethod, classmethod, property)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -77,7 +78,7 @@ class NetworkState:
     def __init__(self, networks: Iterable[nn.Module], *, parameters: bool = False) -> None:
         modules = list(dict.fromkeys(module for network in networks for module in network.modules()))
         self._modes = [(module, module.training) for module in modules]
-        self._attributes = [(module, set(vars(module))) for module in modules]
+        self._attributes = [(module, dict(vars(module))) for module in modules]
         self._hooks = [
             (hooks, dict(hooks))
             for module in modules
@@ -100,14 +101,20 @@ class NetworkState:
             if hooks != known:
                 hooks.clear()
                 hooks.update(known)
-        for module, names in self._attributes:
-            for name in set(vars(module)) - names:
-                vars(module).pop(name)
+        self._restore_attributes()
         for module, training in self._modes:
             if module.training != training:
                 module.training = training
         self.restore_tensors()
         self._restore_gradients()
+
+    def _restore_attributes(self) -> None:
+        for module, before in self._attributes:
+            for name in set(vars(module)) - set(before):
+                vars(module).pop(name)
+            for name, value in before.items():  # Swin, for one, adapts its windows to the images that it is given
+                if isinstance(value, _PLAIN) and vars(module).get(name) is not value:
+                    vars(module)[name] = value
 
     @torch.no_grad()
     def restore_tensors(self) -> None:

@@ -131,6 +131,8 @@ def settings_of(
         mean, std = (
             _numbers(preprocessor.get(name, default)) for name, default in (("image_mean", 0.0), ("image_std", 1.0))
         )
+    if preprocessor.get("include_top"):  # of EfficientNet, which divides once more
+        std = [each**2 for each in std]
     values["mean"] = tuple(round((each + offset) / factor, 9) for each in mean)
     values["std"] = tuple(round(each / factor, 9) for each in std)
     return NetworkSettings(**values)

@@ -102,6 +102,7 @@ def processed(x: torch.Tensor, preprocessor: dict[str, Any]) -> torch.Tensor:
     if preprocessor.get("do_normalize", "image_mean" in preprocessor):
         mean, std = (torch.tensor(preprocessor[name]).reshape(-1, 1, 1) for name in ("image_mean", "image_std"))
         x = (x - mean) / std
+        x = x / std if preprocessor.get("include_top") else x
     return x
 
 
@@ -115,11 +116,12 @@ def processed(x: torch.Tensor, preprocessor: dict[str, Any]) -> torch.Tensor:
             "rescale_factor": 1 / 127.5,
             "rescale_offset": True,
         },
+        {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.47, 0.473, 0.474], "include_top": True},
         {"image_mean": [127.0, 110.0, 90.0], "image_std": [64.0, 64.0, 64.0], "do_rescale": False},
         {"do_normalize": False, "image_mean": [0.5], "image_std": [0.5]},
         {},
     ],
-    ids=["usual", "offset", "bytes", "not normalised", "nothing"],
+    ids=["usual", "offset", "twice", "bytes", "not normalised", "nothing"],
 )
 def test_the_normalisation_is_the_preprocessor_s(preprocessor: dict[str, Any]) -> None:
     found = settings_of({}, preprocessor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import captum_canonical as cc
+from captum_canonical.errors import CanonicalError
 from run_tools import COUNT, Network, explain, start, summary
 
 
@@ -93,3 +95,25 @@ def test_ctrl_c_leaves_a_partial_result_that_goes_on(tmp_path: Path) -> None:
     whole = explain(tmp_path / "run", Network(seen.append))
     assert whole.run.complete and len(set(seen)) == COUNT - 4  # what was finished is not computed again
     assert summary(tmp_path / "run") == summary(tmp_path / "whole")
+
+
+class Adapting(Network):
+    """Adapts its settings to the images that it is given, as the attention windows of Swin do."""
+
+    window = 7
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.window = min(self.window, x.shape[-1] // 32)
+        self.pattern = re.compile("window")
+        return super().forward(x)
+
+
+def test_a_network_that_adapts_itself_to_its_input_is_still_the_same(tmp_path: Path) -> None:
+    network = Adapting()
+    network.window, network.known = 7, re.compile("a pattern is one of its settings")
+    first = explain(tmp_path / "run", network)
+    assert network.window == 7 and not hasattr(network, "pattern")
+    assert explain(tmp_path / "run", network).n == first.n
+    network.known = re.compile("another")
+    with pytest.raises(CanonicalError, match="network"):
+        explain(tmp_path / "run", network)
