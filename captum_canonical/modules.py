@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -32,6 +32,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
     while is_wrapper(module):
         module = module._orig_mod if hasattr(module, "_orig_mod") else module.module  # type: ignore[assignment]
     return module
+
+
+def as_written(network: object) -> AbstractContextManager[None]:
+    """Within this context what ``torch.compile`` made runs as it was written, so that hooks on layers are called."""
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    set_stance = getattr(getattr(torch, "compiler", None), "set_stance", None)  # since torch 2.6
+    compiled = any(hasattr(module, "_orig_mod") for module in modules)
+    return set_stance("force_eager") if compiled and set_stance else nullcontext()
 
 
 def is_wrapper(module: nn.Module) -> bool:

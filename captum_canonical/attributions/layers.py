@@ -16,6 +16,7 @@ from captum_canonical.attributions.outputs import attribute_with
 from captum_canonical.attributions.spatial_layers import last_spatial_layer, tensors_in
 from captum_canonical.checks import check_callable
 from captum_canonical.errors import CanonicalError
+from captum_canonical.modules import as_written
 
 WHOLE_TENSOR = (LayerIntegratedGradients, LayerLRP)
 """They replace the layer's tensor, or need the layer itself; each value of their maps is that of one of the tensor."""
@@ -231,8 +232,9 @@ def attribute_channels_first(
     view = LayerView(inner.layer, photos, layout, inner.forward_func, _before(method, inputs, args, given))
     try:
         if isinstance(inner, WHOLE_TENSOR):
-            return _converted(attribute_with(method, inputs, *args, **given), view, given)
-        with view:
+            with as_written(inner.forward_func):
+                return _converted(attribute_with(method, inputs, *args, **given), view, given)
+        with as_written(inner.forward_func), view:
             seen = _with_layer(method, lambda _: view.module, names_only=False)
             result = attribute_with(seen, inputs, *args, **given)
         if caller is None and view.runs and view.flat and any(x.ndim == 4 for x in photos):

@@ -141,15 +141,13 @@ def _check_proportions(grid: Size, images: Sequence[Size]) -> None:
 # --------------------------------------------------------------------------------------------------------- channels
 def _of_grid(shape: Sequence[int], images: Sequence[Size], modules: list[nn.Module]) -> Layout:
     grids = {"channels_first": (shape[2], shape[3]), "channels_last": (shape[1], shape[2])}
-    fitting: list[str | None] = [
-        kind for kind, grid in grids.items() if any(_proportional(grid, image) for image in images)
-    ]
+    last = any(_normalises_last(module) for module in modules)
+    fits = _near if last else _proportional  # where (heads, tokens, numbers) occur, too
+    fitting: list[str | None] = [kind for kind in grids if any(fits(grids[kind], image) for image in images)]
     if len(fitting) == 2:
-        exact: list[str | None] = [
-            kind for kind, grid in grids.items() if any(_strided(grid, image) for image in images)
-        ]
-        convolutional = len(modules) > 1 and not any(_normalises_last(module) for module in modules)
-        fitting = exact if len(exact) == 1 and not convolutional else [_by_modules(modules)]
+        exact: list[str | None] = [kind for kind in grids if any(_strided(grids[kind], image) for image in images)]
+        unknown = last or len(modules) < 2
+        fitting = exact if len(exact) == 1 and unknown else [_by_modules(modules)]
     if not fitting or _attends(shape, images, modules):
         raise CanonicalError(
             f"the layer's tensor {tuple(shape)} holds no maps of images of {_text(images[0])} (height x width): "
@@ -189,10 +187,14 @@ def _normalises_last(module: nn.Module) -> bool:
     return (isinstance(module, nn.LayerNorm) or "LayerNorm" in name or "RMSNorm" in name) and "2d" not in name
 
 
-def _proportional(grid: Size, image: Size) -> bool:
+def _near(grid: Size, image: Size) -> bool:
     height, width = grid[1] * image[0] / image[1], grid[0] * image[1] / image[0]
-    cells = min(abs(grid[0] - height), abs(grid[1] - width))
-    if cells <= GRID_CELLS or 1 / GRID_RATIO <= grid[0] / height <= GRID_RATIO:
+    return min(abs(grid[0] - height), abs(grid[1] - width)) <= GRID_CELLS
+
+
+def _proportional(grid: Size, image: Size) -> bool:
+    ratio = grid[0] * image[1] / (grid[1] * image[0])
+    if _near(grid, image) or 1 / GRID_RATIO <= ratio <= GRID_RATIO:
         return True
     # Without padding both sides lose the same number of pixels: what is left of their difference gives the stride.
     stride = (image[0] - image[1]) / (grid[0] - grid[1]) if grid[0] != grid[1] else 0.0

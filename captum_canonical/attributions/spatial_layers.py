@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from captum_canonical._captum import as_output, format_forward_args, run_forward
 from captum_canonical.attributions.layouts import Layout, layout_of
 from captum_canonical.errors import CanonicalError
+from captum_canonical.modules import as_written
 from captum_canonical.restore import network_kept, random_state_kept
 
 PARTS = (
@@ -60,7 +61,7 @@ def last_spatial_layer(
     args, count = format_forward_args(additional_forward_args), len(given[0])
     photos = tuple(x[:1].detach().clone() for x in given)
     first = tuple(x[:1] if isinstance(x, Tensor) and x.ndim and len(x) == count else x for x in args)
-    with network_kept(model), random_state_kept(), torch.enable_grad():
+    with network_kept(model), random_state_kept(), as_written(model), torch.enable_grad():
         found = _run(model, tuple(x.requires_grad_(x.is_floating_point()) for x in photos), first)
     if not found:
         raise CanonicalError("the network has no layer whose output has positions: no layer can be looked into.")

@@ -171,6 +171,18 @@ def test_half_precision_and_data_parallel() -> None:
     assert torch.corrcoef(torch.stack([half.flatten(), expected.flatten()]))[0, 1] > 0.95
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch 2.6 and later")
+@pytest.mark.parametrize("first", [False, True])
+def test_compiled_networks_run_as_they_were_written(first: bool) -> None:
+    net, x = SmallViT(), noise(2, SIZE)
+    expected = maps_of(LayerGradCam(net, "blocks.1"), x, target=1)
+    compiled = torch.compile(net, backend="eager")
+    if first:
+        compiled(x)
+    assert_close(maps_of(LayerGradCam(compiled, "blocks.1"), x, target=1), expected)
+    assert cc.last_spatial_layer(cc.ClassConfidence(compiled), x).endswith("blocks.2.norm1")
+
+
 def test_several_inputs() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:

@@ -97,6 +97,14 @@ def test_the_weights_of_an_attention_are_no_maps() -> None:
         layout_of((1, 12, 197, 197), [(224, 224)], None, [nn.Dropout(), *vit.modules()])
 
 
+def test_heads_of_an_attention_are_no_maps() -> None:
+    """(heads, tokens, numbers of each), as some layers of CoaT have them: 50 x 40 is nearly a square."""
+    modules = [nn.ReLU(), *SmallViT().modules()]
+    with pytest.raises(cc.CanonicalError, match="holds no maps"):
+        layout_of((1, 8, 50, 40), [(224, 224)], None, modules)
+    assert layout_of((1, 8, 50, 40), [(224, 180)], None, modules) == Layout("channels_first")
+
+
 @pytest.mark.parametrize(
     ("layout", "shape", "message"),
     [
