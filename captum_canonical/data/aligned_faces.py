@@ -89,6 +89,7 @@ class AlignedFaces(Dataset[FaceRecord]):
     Attributes:
         classes: their names, None where they have none.
         num_classes: how many there are, None where that is not known.
+        limits: of ``quality``, name -> (least, greatest).
         rows: all photographs of the source, as :class:`PhotoRow` with their targets.
         unused: files of a folder that are no photographs or hidden, and names and lines without a usable label, as
             :class:`LeftOut`.
@@ -135,7 +136,7 @@ class AlignedFaces(Dataset[FaceRecord]):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         check_integer("max_pixels", max_pixels, 1)
-        limits = checked_limits(quality)
+        self.limits = checked_limits(quality)
         table = list_rows(source, columns, root, subfolder)
         if table.classes is not None and classes in (None, len(table.classes)):
             classes = table.classes
@@ -153,7 +154,7 @@ class AlignedFaces(Dataset[FaceRecord]):
             made = FaceMeshAligner(on_missing="skip") if aligner is None else as_aligner(aligner)
             find, meshes = find_with(made), MeshCache(None if cache is None else check_path("cache", cache))
             self._settings = _key_of(made, cache) if cache_key is None else f"key {cache_key}"
-        self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels, limits)
+        self._alignment = Alignment(self.rows, find, meshes, self._settings or "", max_pixels, self.limits)
 
     # ---------------------------------------------------------------------------------------------- the faces
     def align(self, show_progress: bool = False, first: int = 0) -> AlignedFaces:

@@ -23,7 +23,7 @@ from captum_canonical.faces.quality import QUALITY, Limits, beyond_limits, with_
 from captum_canonical.files import file_digest
 
 NO_FACE, NOT_ALIGNED, UNREADABLE, LOW_QUALITY = "no face", "not aligned", "unreadable", "low quality"
-AT_ONCE, PIXELS_AT_ONCE = 32, 8_000_000  # photographs, and pixels of them, among which faces are looked for together
+PIXELS_AT_ONCE = 8_000_000  # pixels of photographs in which faces are looked for together
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Alignment:
         done = self.meshes.keys() | self.left_out.keys()
         order = [*range(first, len(self.rows)), *range(min(first, len(self.rows)))]
         todo = [place for place in order if place not in done]
+        assert self._find is not None  # only copies for other processes, which are complete, have none
         waiting: dict[str, tuple[int, Photo]] = {}  # key -> place and photograph
         with tqdm(total=len(todo), desc="Aligning", unit="photo", disable=not show_progress) as bar:
             for place in todo:
@@ -118,7 +119,7 @@ class Alignment:
                 if result is not None:
                     self._keep(place, key, result, bar)
                 pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for _, photo in waiting.values())
-                if len(waiting) == AT_ONCE or pixels > PIXELS_AT_ONCE:
+                if len(waiting) == self._find.at_once or pixels > PIXELS_AT_ONCE:
                     self._find_waiting(waiting, bar)
             if waiting:
                 self._find_waiting(waiting, bar)
@@ -128,7 +129,7 @@ class Alignment:
 
     def _find_waiting(self, waiting: dict[str, tuple[int, Photo]], bar: tqdm[Any]) -> None:
         """Finds the faces in photographs that wait for it, each of which then waits no more."""
-        assert self._find is not None  # only copies for other processes, which are complete, have none
+        assert self._find is not None
         asked = [(place, self.rows[place], photo.pixels) for place, photo in waiting.values()]
         for found, key in zip(self._find(asked), list(waiting), strict=True):
             place, photo = waiting.pop(key)

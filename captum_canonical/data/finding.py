@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,39 @@ from captum_canonical.faces.mesh import FaceMesh
 
 Asked = tuple[int, PhotoRow, np.ndarray]
 """Place and row of a photograph, and its pixels (H, W, 3) uint8."""
-Find = Callable[[Sequence[Asked]], "Iterator[FaceMesh | AlignmentError | NoFaceError]"]
-"""Photographs -> for each in turn a mesh of one row, or why there is none; other errors are raised in their turn."""
+AT_ONCE = 32  # photographs in which faces are looked for together
+
+
+@dataclass(frozen=True)
+class Find:
+    """A way to find faces: for each of some photographs in turn a mesh of one row, or why there is none.
+
+    Attributes:
+        one: place, row and pixels of a photograph -> its mesh; its errors other than those two are raised.
+        together: several photographs and their names -> what each gives. Default: there is no faster way than ``one``.
+    """
+
+    one: Callable[[int, PhotoRow, np.ndarray], FaceMesh]
+    together: Callable[[Sequence[np.ndarray], Sequence[str]], Sequence[FaceMesh | NoFaceError]] | None = None
+
+    @property
+    def at_once(self) -> int:
+        """How many photographs to collect before it is called."""
+        return 1 if self.together is None else AT_ONCE
+
+    def __call__(self, asked: Sequence[Asked]) -> Iterator[FaceMesh | AlignmentError | NoFaceError]:
+        """The results in order."""
+        try:
+            if self.together is not None and len(asked) > 1:
+                yield from self.together([photo for *_, photo in asked], [row.name for _, row, _ in asked])
+                return
+        except Exception:  # that of one photograph, which is raised again in its turn
+            pass
+        for each in asked:
+            try:
+                yield self.one(*each)
+            except (AlignmentError, NoFaceError) as error:
+                yield error
 
 
 def find_with(aligner: Aligner) -> Find:
@@ -32,19 +64,9 @@ def find_with(aligner: Aligner) -> Find:
     kind = type(aligner)
     own = (DetectorAligner.__call__, DetectorAligner.align)
     if not isinstance(aligner, DetectorAligner) or (kind.__call__, kind.align) != own:  # type: ignore[attr-defined]
-        return _one_by_one(lambda place, row, photo: aligner([photo], names=[row.name]))
-    alone = _one_by_one(
-        lambda place, row, photo: aligner.align([photo], [row.name], "raise")
-    )  # an error has the reason
-
-    def find(asked: Sequence[Asked]) -> Iterator[FaceMesh | AlignmentError | NoFaceError]:
-        try:
-            together = aligner.align_each([photo for *_, photo in asked], [row.name for _, row, _ in asked])
-        except Exception:  # that of one photograph, which is raised again in its turn
-            return alone(asked)
-        return iter(together)
-
-    return find
+        return Find(lambda place, row, photo: aligner([photo], names=[row.name]))
+    # An error has the reason, which a row without a face has not.
+    return Find(lambda place, row, photo: aligner.align([photo], [row.name], "raise"), aligner.align_each)
 
 
 def look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> Find:
@@ -52,7 +74,7 @@ def look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> 
     if isinstance(faces, FaceMesh):
         if len(faces) != count:
             raise CanonicalError(f"faces: expected a row for each of {count} photographs, got {len(faces)}.")
-        return _one_by_one(lambda place, row, photo: faces[place])
+        return Find(lambda place, row, photo: faces[place])
     if not callable(faces):
         raise CanonicalError(f"faces: expected a FaceMesh or a callable from a path, got {type(faces).__name__}.")
 
@@ -64,15 +86,4 @@ def look_up(faces: Callable[[Path], FaceMesh] | FaceMesh | None, count: int) -> 
         except (CanonicalError, OSError) as error:
             raise AlignmentError(str(error)) from error  # a file of meshes that is missing or damaged
 
-    return _one_by_one(find)
-
-
-def _one_by_one(find: Callable[[int, PhotoRow, np.ndarray], FaceMesh]) -> Find:
-    def find_all(asked: Sequence[Asked]) -> Iterator[FaceMesh | AlignmentError | NoFaceError]:
-        for each in asked:
-            try:
-                yield find(*each)
-            except (AlignmentError, NoFaceError) as error:
-                yield error
-
-    return find_all
+    return Find(find)

@@ -215,6 +215,8 @@ def explain_dataset(
             settings["output"] = output.part
         if source.preprocessing is not None:
             settings["input"] = dict(source.preprocessing)
+        if isinstance(data, AlignedFaces) and data.limits:
+            settings["quality"] = {name: list(limits) for name, limits in data.limits.items()}
         manifest = Manifest(
             count=source.batches[-1].stop,
             size=face.size,

@@ -105,6 +105,21 @@ def test_a_face_has_one_mesh_whichever_are_asked_for(drawing: np.ndarray) -> Non
     torch.testing.assert_close(every.vertices[:1], largest.vertices, atol=0.02, rtol=0)
 
 
+def test_the_central_face_may_be_small_beside_a_large_one(drawing: np.ndarray) -> None:
+    box = FaceSearch(CPU).faces([drawing])[0][0].box
+    scene, (small,) = pasted([(drawing, box)], (80, 80), [56.0], seed=0)
+    canvas = np.full((800, 1200, 3), 128, np.uint8)
+    canvas[360:440, 560:640] = scene
+    canvas[20 : 20 + len(drawing), 20 : 20 + drawing.shape[1]] = drawing
+    there = tuple(value + shift for value, shift in zip(small, (560, 360, 560, 360), strict=True))
+    assert overlap(tuple(FaceMeshAligner()([canvas]).boxes[0].tolist()), there) == 0
+    for turned in (True, False):
+        central = FaceMeshAligner(face="central", turned=turned)([canvas])
+        assert overlap(tuple(central.boxes[0].tolist()), there) > 0.7
+    canvas[360:440, 560:640] = 128
+    assert FaceMeshAligner(face="central", on_missing="skip")([canvas]).missing == (0,)
+
+
 @pytest.mark.parametrize("shape", [(700, 900), (513, 90), (1000, 2100)])
 def test_tiles_show_the_image_where_they_say_and_hold_every_small_box(shape: tuple[int, int]) -> None:
     height, width = shape

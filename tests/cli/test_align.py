@@ -206,3 +206,12 @@ def test_copies_are_counted(number: int, text: str, tmp_path: Path, capsys: Capt
     cache = str(tmp_path / "meshes")
     assert main(["align", "--images", str(photos), "--aligner", "command_tools:DrawnAligner", "--cache", cache]) == 0
     assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--sheet", "--left-out"])
+def test_folders_of_the_files_to_write_are_looked_for_first(option: str, tmp_path: Path, capsys: Capture) -> None:
+    write_photos(tmp_path / "photos", ["1.png"])
+    arguments = ["align", "--images", str(tmp_path / "photos"), "--cache", str(tmp_path / "meshes")]
+    assert main([*arguments, option, str(tmp_path / "nowhere/x.png")]) != 0
+    assert f"make {tmp_path / 'nowhere'} first" in capsys.readouterr().err
+    assert not (tmp_path / "meshes").exists()

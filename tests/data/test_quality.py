@@ -133,7 +133,7 @@ def test_runs_hold_the_quality_also_when_they_go_on(scenes: list, tmp_path: Path
     cc.report(result, page)
     assert "several faces were found" in page.read_text()
 
-    with pytest.raises(cc.CanonicalError):  # fewer photographs are another run
+    with pytest.raises(cc.CanonicalError, match=r"quality\.faces: nothing there, \[None, 1\.0\] now"):
         with pytest.warns(UserWarning, match="low quality"):
             run(aligned(scenes, quality={"faces": (None, 1)}), tmp_path / "run")
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from torch.testing import assert_close
 
 import captum_canonical as cc
+from captum_canonical.run_folder import RunFolder
 from run_tools import COUNT, explain, free_port, start, summary, together
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +134,37 @@ def test_torchrun(tmp_path: Path, alone: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("first", "second"):
         check_same(tmp_path / name, alone)
+
+
+def test_torchrun_with_limits_of_the_quality_of_faces(tmp_path: Path) -> None:
+    """All processes leave out the same photographs, whichever of them found the face."""
+    drawn = cc.CanonicalFace.default().image.permute(1, 2, 0).mul(255).byte().numpy()
+    (tmp_path / "photos").mkdir()
+    for number, side in enumerate((120, 224, 100, 180, 224, 160)):
+        picture = np.full((240, 240, 3), 10 * number, np.uint8)
+        picture[:side, :side] = cv2.resize(drawn, (side, side))
+        Image.fromarray(picture).save(tmp_path / f"photos/{number}.png")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, warnings\nfrom pathlib import Path\nimport captum_canonical as cc\nimport run_tools\n"
+        "warnings.simplefilter('ignore')\nhere = Path(sys.argv[1])\n"
+        "data = cc.AlignedFaces(here / 'photos', size=run_tools.SIDE, cache=here / sys.argv[3], "
+        "quality={'size': (120, None)})\n"
+        "run_tools.explain(here / sys.argv[2], data=data, canonical_face=cc.CanonicalFace.default(run_tools.SIDE))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}", "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={free_port()}"]
+    for start_of_command, name in ((launch, "two"), ([sys.executable], "one")):
+        command = [*start_of_command, script, tmp_path, name, f"cache of {name}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-3000:]
+    two, one = (cc.ModelSaliency.open(tmp_path / name) for name in ("two", "one"))
+    assert (
+        sorted(two.photos.records["name"]) == sorted(one.photos.records["name"]) == ["1.png", "3.png", "4.png", "5.png"]
+    )
+    assert_close(two.mean, one.mean)
+    left_out = [RunFolder.open(tmp_path / name).photographs["left_out"] for name in ("two", "one")]
+    assert left_out[0] == left_out[1] and left_out[0].count("low quality") == 2
 
 
 def test_faces_are_found_by_one_process_each(tmp_path: Path) -> None:
