@@ -181,7 +181,8 @@ def add_method(parser: ArgumentParser) -> None:
     group.add_argument(
         "--target",
         default="predicted",
-        help="predicted (default), given, a class index or name; of an encoder: the nearest photograph of the gallery, "
+        help="predicted (default), given, a class index or name, or a column of --group with the class of each "
+        "photograph; of an encoder: the nearest photograph of the gallery, "
         "or with given the nearest of the same person (identity)",
     )
     group.add_argument(

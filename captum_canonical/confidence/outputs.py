@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
 
 from captum_canonical._captum import as_output, members_of, output_in_words
-from captum_canonical.checks import check_several
+from captum_canonical.checks import check_integer, check_several
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.errors import CanonicalError
 
@@ -63,7 +64,7 @@ class NetworkOutput(Confidence):
         self.heads = _heads(classes)
         self.head = _head(self.steps, self.heads)
         names: Any = classes[str(self.head)] if isinstance(classes, Mapping) else classes
-        self.classes = None if names is None or isinstance(names, int) else _names(names)
+        self.classes = None if names is None or (self.heads and isinstance(names, int)) else _names(names)
 
     def select(self, output: Any) -> Any:
         """The part of what one run of the network returns."""
@@ -169,19 +170,22 @@ def _heads(classes: Classes) -> dict[str, int] | None:
     """The number of classes of each head, in their order."""
     if not isinstance(classes, Mapping):
         return None
-    return {str(head): each if isinstance(each, int) else len(_names(each)) for head, each in classes.items()}
+    return {
+        str(head): check_integer(f"classes[{head!r}]", each, 1) if isinstance(each, (int, Real)) else len(_names(each))
+        for head, each in classes.items()
+    }
 
 
 def _head(steps: tuple[Step, ...], heads: Mapping[str, int] | None) -> str | None:
     if heads is None:
         return None
     named = steps[-1] if steps else None
-    if named not in heads:
+    if not isinstance(named, str) or named not in heads:
         raise CanonicalError(
             f"output: expected the name of one of the heads in classes, {', '.join(heads)}, got {named!r}; a map "
             "explains one of them."
         )
-    return str(named)
+    return named
 
 
 def _names(classes: Sequence[str]) -> tuple[str, ...]:

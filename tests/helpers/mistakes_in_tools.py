@@ -278,6 +278,32 @@ def recipes() -> list[Recipe]:
             {"model": network, "link": choice},
         ),
         Recipe(
+            "a head of ClassConfidence",
+            lambda model, output, classes: cc.ClassConfidence(model, "probability", output, classes)(PHOTOS),
+            {"model": logits, "output": "b", "classes": {"a": 1, "b": ["x", "y", "z"]}},
+            {
+                "model": network,
+                "output": of(
+                    {"unknown": "c", "None": None, "place": 1, "columns": slice(0, 2), "float": 1.5, "empty": ""}
+                ),
+                "classes": of(
+                    {
+                        "one too few": {"a": 1, "b": 2},
+                        "without the head": {"a": 4},
+                        "the same twice": {"a": 1, "b": ["x", "x", "z"]},
+                        "none": {"a": 4, "b": 0},
+                        "negative": {"a": 5, "b": -1},
+                        "texts": {"a": 1, "b": "xyz"},
+                        "True": {"a": True, "b": 3},
+                        "float": {"a": 1.0, "b": 3},
+                        "names only": ["x", "y", "z"],
+                        "number": 4,
+                        "None": None,
+                    }
+                ),
+            },
+        ),
+        Recipe(
             "VerificationConfidence",
             verified,
             {"encoder": logits, "threshold": 0.1, "photo_b": PHOTOS.flip(0), "same": True},
