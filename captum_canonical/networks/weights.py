@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 def put_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Loads weights that were read from a file, as :func:`load_weights` does."""
     expected = network.state_dict()
+    versions = getattr(expected, "_metadata", {})  # of modules, which some of them look for
     weights = without_prefix(weights, expected)
     shapes = [name for name, value in weights.items() if name in expected and value.shape != expected[name].shape]
     if shapes:
@@ -38,8 +40,8 @@ def put_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> N
             f"weights {path}: in the file {_some(shapes)} has the shape {sizes}; the weights belong to another "
             "network, and nothing was loaded."
         )
-    before = {name: value.clone() for name, value in expected.items()}
-    missing, unexpected = network.load_state_dict(weights, strict=False)
+    before = _with_versions({name: value.clone() for name, value in expected.items()}, versions)
+    missing, unexpected = network.load_state_dict(_with_versions(weights, versions), strict=False)
     found = [f"{what} {_some(names)}" for what, names in (("lacks", missing), ("has unknown", unexpected)) if names]
     if found:
         network.load_state_dict(before)
@@ -47,6 +49,15 @@ def put_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> N
             f"weights {path}: the file {' and '.join(found)}; the weights belong to another network, and nothing was "
             "loaded."
         )
+
+
+def _with_versions(weights: Mapping[str, Tensor], versions: Any) -> OrderedDict[str, Tensor]:
+    """Weights as ``state_dict`` returns them, if they do not bring the versions of their modules along."""
+    if isinstance(weights, OrderedDict) and hasattr(weights, "_metadata"):
+        return weights
+    found = OrderedDict(weights)
+    found._metadata = versions  # type: ignore[attr-defined]
+    return found
 
 
 def _some(names: list[str]) -> str:
@@ -77,9 +88,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for name in _NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(each, Tensor) for each in found.values()):
+    pairs = found.items() if isinstance(found, Mapping) else ()
+    if not pairs or not all(isinstance(name, str) and isinstance(each, Tensor) for name, each in pairs):
         raise CanonicalError(f"weights {path}: expected names and tensors (a state_dict), got something else.")
-    return {str(name): value for name, value in found.items()}
+    return found if isinstance(found, dict) else dict(found)
 
 
 def _read_safetensors(path: Path) -> Any:

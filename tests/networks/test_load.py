@@ -96,6 +96,33 @@ def test_wrapped_networks_are_loaded_as_what_they_hold(wrap: Any, files: Path, e
     assert_close(net(X), expected, rtol=0, atol=1e-6)
 
 
+class Versioned(nn.Linear):
+    """Weights of version 1 lie the other way round; without a version it cannot tell, as MNASNet cannot."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *more: Any) -> None:
+        version = metadata["version"]
+        if version == 1:
+            state[f"{prefix}weight"] = state[f"{prefix}weight"].flip(0)
+        super()._load_from_state_dict(state, prefix, metadata, *more)
+
+
+@pytest.mark.parametrize("form", ["torch", "old", "prefix", "safetensors"])
+def test_versions_of_modules_are_known(form: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    net, path = Versioned(2, 2), tmp_path / ("w.safetensors" if form == "safetensors" else "w.pt")
+    weights: Any = net.state_dict()
+    if form == "old":
+        weights._metadata[""]["version"] = 1
+    if form == "prefix":
+        weights = nn.DataParallel(net).state_dict()
+    (save_file if form == "safetensors" else torch.save)(weights, path)
+    loaded = load_network(Versioned(2, 2), path).network
+    assert_close(loaded.weight, net.weight.flip(0) if form == "old" else net.weight, check_stride=False)  # type: ignore[attr-defined]
+
+
 def test_nothing_is_loaded_by_half(files: Path, tmp_path: Path) -> None:
     net = command_tools.net()
     before = net(X)
