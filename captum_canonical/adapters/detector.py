@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_canonical.adapters.aligner import Aligner
 from captum_canonical.adapters.face_direction import wrong_way_up
+from captum_canonical.adapters.face_networks import one_thread
 from captum_canonical.errors import CanonicalError, NoFaceError, user_stacklevel
 from captum_canonical.faces.images import Images, Statistics, count_and_size, to_arrays
 from captum_canonical.faces.mesh import FaceMesh
@@ -163,7 +164,8 @@ class DetectorAligner(Aligner):
         if turned:
             where = _listed(turned, len(faces), names)
             warnings.warn(f"{type(self).__name__}: missing in {where}: {TURNED}.", stacklevel=user_stacklevel())
-        return with_quality(self._mesh(faces, size, [len(each) for each in kept]), arrays)
+        with one_thread():
+            return with_quality(self._mesh(faces, size, [len(each) for each in kept]), arrays)
 
     def _right_way_up(self, image: np.ndarray, faces: list[Detection]) -> list[Detection]:
         """Those on which a mesh of the topology mediapipe-468 does not lie upside down or on its side."""

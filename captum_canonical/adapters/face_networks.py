@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from threading import Barrier
@@ -122,6 +123,17 @@ def _anchors_last(x: Tensor, values: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A context in which PyTorch divides the operations of this thread no further: small ones take longer divided."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def evaluate(
     network: nn.Module, crops: Sequence[np.ndarray], device: torch.device, scale: float, shift: float = 0.0
 ) -> tuple[np.ndarray, ...]:
@@ -147,11 +159,8 @@ def evaluate(
             return [[each.double().cpu().numpy() for each in values] for values in seen]
 
     others = _threads(os.getpid(), before - 1).map(some, range(1, parts)) if parts > 1 else ()
-    torch.set_num_threads(1)  # of this thread
-    try:
+    with one_thread():
         mine = some(0)
-    finally:
-        torch.set_num_threads(before)
     done = [*mine, *(each for part in others for each in part)]
     return tuple(np.concatenate(values) for values in zip(*done, strict=True))
 

@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_canonical.adapters.face_networks import CHUNK, DETECTOR_SIZE, FEW, evaluate, face_networks, probability
+from captum_canonical.adapters.face_networks import (
+    CHUNK,
+    DETECTOR_SIZE,
+    FEW,
+    evaluate,
+    face_networks,
+    one_thread,
+    probability,
+)
 
 CPU = torch.device("cpu")
 
@@ -49,6 +57,10 @@ def test_parts_are_put_together_in_order(two_threads: object, count: int) -> Non
 def test_settings_of_the_user_stay(two_threads: object) -> None:
     evaluate(Means(), [np.zeros((4, 4, 3), np.uint8)] * 4, CPU, 255)
     assert torch.get_num_threads() == 2 and not torch.is_inference_mode_enabled()
+    with pytest.raises(KeyboardInterrupt), one_thread():
+        assert torch.get_num_threads() == 1
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 2
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == 2
 
