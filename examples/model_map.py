@@ -43,9 +43,7 @@ def explain(task: Task, arguments: argparse.Namespace) -> cc.ModelSaliency:
     data = cc.AlignedFaces(
         arguments.images,
         FaceMeshAligner(),
-        size=task.net.size,
-        margin=task.margin,
-        channels="L" if task.net.channels == 1 else "RGB",
+        **task.preprocessing,
         cache=arguments.cache or arguments.out.with_name(f"{arguments.out.name}-faces"),
     )
     return cc.explain_dataset(

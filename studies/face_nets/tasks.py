@@ -54,6 +54,12 @@ class Task:
     confidence: nn.Module
     crop: float | str = TIGHT
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Arguments of :class:`~captum_canonical.AlignedFaces`."""
+        crop = {"crop": self.crop} if isinstance(self.crop, str) else {"margin": self.crop}
+        return {"size": self.net.size, "channels": "L" if self.net.channels == 1 else "RGB", **crop}
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
