@@ -18,7 +18,7 @@ from captum_canonical.benchmarking.methods import CONTROLS, BenchmarkMethod, Met
 from captum_canonical.benchmarking.photos import BenchmarkPhotos, held_out_folds, prepare
 from captum_canonical.benchmarking.result import BenchmarkResult
 from captum_canonical.benchmarking.scoring import BenchmarkJob, CountedForward, percentages_apply
-from captum_canonical.checks import check_dtype
+from captum_canonical.checks import check_dtype, exact_device
 from captum_canonical.data.records import in_dtype
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
@@ -143,6 +143,11 @@ def benchmark(
     _check_names(methods)
     kind = dtype_of(forward_func) if dtype is None else check_dtype("dtype", dtype)
     photographs = in_dtype(data, kind) if isinstance(data, Tensor) else data
+    if isinstance(data, Tensor) and exact_device(data.device) != data.device:
+        raise CanonicalError(
+            f"data: explanations are scored in float64, which {data.device.type} does not have; move the network and "
+            "the photographs to the CPU (net.cpu(), data.cpu())."
+        )
     networks = [forward_func] if isinstance(forward_func, nn.Module) else []
     with network_kept(forward_func), random_state_kept():
         seed_generators(seed)

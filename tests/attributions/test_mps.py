@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import captum_canonical as cc
+from captum_canonical.errors import CanonicalError
 from face_tools import mesh_of, noise
 from fake_mps import DEVICE, FakeMPS, is_on, put
 from small_networks import SmallNet
@@ -69,6 +70,12 @@ def test_a_run(tmp_path: Path) -> None:
     with FakeMPS():
         found = cc.explain_dataset(confidence(net), (PHOTOS, FACES), tmp_path / "mps", **options)
     assert_close(found.mean, expected.mean, rtol=1e-4, atol=1e-6)
+
+
+def test_the_benchmark_says_where_it_runs() -> None:
+    net = put(network())
+    with FakeMPS(), pytest.raises(CanonicalError, match=r"mps does not have; move the network .* to the CPU"):
+        cc.benchmark(confidence(net), PHOTOS.to(DEVICE), {"saliency": Saliency(net)}, 1, faces=FACES)
 
 
 def test_the_device_refuses_what_mps_refuses() -> None:
