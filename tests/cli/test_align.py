@@ -144,7 +144,7 @@ def test_align_takes_instances_factories_and_functions(named: str, name: str, ph
     ],
 )
 def test_aligners_that_options_name(named: str, text: str, kind: type) -> None:
-    arguments = Namespace(aligner=text, device="cuda", face_landmarker=Path("face.task"))
+    arguments = Namespace(aligner=text, device="cuda", face=None, face_landmarker=Path("face.task"))
     aligner = aligner_of(arguments)
     assert type(aligner) is kind
     if not text.startswith(named):
