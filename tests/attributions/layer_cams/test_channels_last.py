@@ -108,27 +108,25 @@ def test_channels_first_is_captum_s_own_to_the_bit() -> None:
     assert torch.equal(run_attribution(LayerGradCam(net, net.permute), x, {"target": 1}).maps, own)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_a_layer_s_input(network: str) -> None:
-    """Of the layer after, its input is the layer's output."""
-    net, name, prefix = NETWORKS[network]
-    net, (other, maps) = copy.deepcopy(net), twin(net, name, GRID, prefix)
-    behind = nn.Identity()
-    layer = net.get_submodule(name)
-    forward = layer.forward
-    layer.forward = (
-        lambda *args, **kwargs: (  # type: ignore[method-assign]
-            (behind(held[0]), *held[1:]) if isinstance(held := forward(*args, **kwargs), tuple) else behind(held)
-        )
-    )
-    x = noise(2, SIZE)
+@pytest.mark.parametrize(("net", "name", "prefix"), [(SmallSwin(), "block", None), (SmallViT(), "blocks.1.mlp", 1)])
+def test_a_layer_s_input(net: nn.Module, name: str, prefix: int | None) -> None:
+    """As in a twin that permutes before the layer."""
+    other, maps = twin(net, name, GRID, prefix)
+    parent, _, last = name.rpartition(".")
+    permuted = other.get_submodule(name)
+    assert isinstance(permuted, Permuted)
+    layer, permuted.layer = permuted.layer, nn.Identity()
+    setattr(other.get_submodule(parent), last, nn.Sequential(permuted, layer))
+    x, single = noise(2, SIZE), {"stdevs": 0.0, "nt_samples": 1}
     expected = maps_of(LayerGradCam(other, maps), x, target=1)
-    for make in (LayerGradCam, lambda *given: NoiseTunnel(LayerGradCam(*given))):
-        more = {} if make is LayerGradCam else {"stdevs": 0.0, "nt_samples": 1}
-        found = maps_of(make(net, behind), x, target=1, attribute_to_layer_input=True, **more)
-        assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    positional = cc.CanonicalProjector(LayerGradCam(net, behind), mesh_of(FACE, 2, SIZE), FACE)
+    given: dict[str, Any] = {"target": 1, "attribute_to_layer_input": True}
+    assert_close(maps_of(LayerGradCam(net, name), x, **given), expected, rtol=1e-4, atol=1e-6)
+    assert_close(maps_of(NoiseTunnel(LayerGradCam(net, name)), x, **given, **single), expected, rtol=1e-4, atol=1e-6)
+    positional = cc.CanonicalProjector(LayerGradCam(net, name), mesh_of(FACE, 2, SIZE), FACE)
     assert_close(positional.attribute(x, 1, None, True, reduce="abs"), expected, rtol=1e-4, atol=1e-6)
+    own = cc.LayerGradCamPlusPlus(other, maps).attribute(x, 1)
+    assert_close(cc.LayerGradCamPlusPlus(net, name).attribute(x, 1, None, True), own, rtol=1e-4, atol=1e-6)
+    assert expected.max() > 1e-3 and own.abs().max() > 1e-3
 
 
 def test_everything_is_put_back() -> None:
