@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_canonical.checks import check_dtype
+from captum_canonical.checks import check_dtype, check_path, parse_device
 from captum_canonical.errors import CanonicalError, first_line
 from captum_canonical.files import file_digest
 from captum_canonical.modules import exported_shape, has_modes, of_any_batch
@@ -96,7 +96,9 @@ def load_network(
         >>> loaded.network.training, loaded.settings.size, loaded.settings.mean
         (False, 2, 0.5)
     """
-    network, settings, key = _found(model, None if weights is None else Path(weights))
+    if device is not None:
+        parse_device("device", device)
+    network, settings, key = _found(model, None if weights is None else check_path("weights", weights))
     if isinstance(network, nn.Module):
         if isinstance(network, torch.jit.ScriptModule) and size is not None:
             network = script_of_any_batch(network, (size, size) if isinstance(size, int) else size)

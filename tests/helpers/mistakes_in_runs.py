@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,20 @@ def runs(folder: Path) -> list[Recipe]:
             {"source": in_path, "target": choice, "group": choice, "format": choice}
             | {"where": of({"text": "age", "unknown": {"eyes": 1}, "number": 3}), "root": of({"number": 3})},
             ("group=['race']",),
+        ),
+        Recipe(
+            "load_network",
+            lambda **call: cc.load_network(**call).network(PHOTOS),
+            {"model": lambda: copy.deepcopy(NET), "weights": None, "device": "cpu", "dtype": "float32", "size": None},
+            {
+                "model": of(
+                    {"no module": "nowhere:net", "no file": "net.pt", "a photograph": photos / "a.png"}
+                    | {"None": None, "number": 3, "tensor": PHOTOS, "makes nothing": lambda: None, "empty": ""}
+                ),
+                "weights": of({"no file": "no.safetensors", "a photograph": photos / "a.png", "number": 3}),
+                "device": device,
+                "dtype": of({"unknown": "float7", "whole numbers": "int64", "number": 32}),
+            },
         ),
         Recipe(
             "benchmark",
