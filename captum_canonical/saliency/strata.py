@@ -106,7 +106,8 @@ def _by_value(name: str, values: list[Any], bins: Bins) -> tuple[list[str], list
     values = [None if is_missing(value) else value for value in values]
     known = [value for value in values if value is not None]
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in known)
-    if bins is not None or (numbers and len(set(known)) > MANY and any(value != int(value) for value in known)):
+    measured = numbers and any(value != int(value) for value in known)
+    if bins is not None or (measured and len(set(known)) > min(MANY, len(known) / 2)):  # few values, or the same again
         return _binned(name, values, CONFIDENCE_BINS if bins is None else bins)
     ordered = sorted(set(known)) if numbers else sorted(set(known), key=str)
     order = list(dict.fromkeys(str(label_of(value)) for value in ordered))

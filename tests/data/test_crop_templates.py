@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captum_canonical import AlignedFaces, CanonicalFace, FaceMesh, explain_dataset
+from captum_canonical import AlignedFaces, CanonicalFace, CanonicalOcclusion, FaceMesh, benchmark, explain_dataset
 from captum_canonical.adapters.landmarks import LANDMARKS_68, LANDMARKS_OF
 from captum_canonical.adapters.prnet import load_prnet_mesh
 from captum_canonical.data import CROP_TEMPLATES, CropTemplate
@@ -249,6 +249,38 @@ def test_a_run_says_its_template_and_goes_on_with_no_other(face: CanonicalFace, 
     for crop, size in (("face", 112), ("dlib", 112), (CropTemplate(ARCFACE.points, 112, upright=True), None)):
         with pytest.raises(CanonicalError, match=r"input\.crop"):
             explain(crop, size)
+
+
+def upper_half(images: torch.Tensor) -> torch.Tensor:
+    """The brightness of the upper half of a crop."""
+    return images[:, :, : images.shape[2] // 2].mean((1, 2, 3))
+
+
+def test_benchmark_scores_the_crops_of_a_template(face: CanonicalFace, tmp_path: Path) -> None:
+    mesh = FaceMesh.cat([turned(face, angle, size=(300, 300)) for angle in (-30, 20)])
+    for number in range(2):
+        Image.new("RGB", (300, 300), (200, 200, 200)).save(tmp_path / f"{number}.png")
+    data = AlignedFaces(tmp_path, faces=mesh, crop="arcface")
+    batch = data.collate([data[0], data[1]])
+    methods = {"occlusion": (CanonicalOcclusion(upper_half), {"num_points": 64})}
+    result = benchmark(upper_half, batch.images, methods, faces=batch.faces, fills=["zero"], show_progress=False)
+    mean = result.mean_maps["occlusion"][0]
+    assert mean[face.region_mask("forehead")].mean() > 10 * mean[face.region_mask("chin")].abs().mean()
+
+
+def test_one_input_by_a_template_and_one_by_the_box_of_the_face(face: CanonicalFace, tmp_path: Path) -> None:
+    mesh = turned(face, 25, size=(300, 300))
+    Image.new("RGB", (300, 300), (200, 200, 200)).save(tmp_path / "a.png")
+    records = [
+        AlignedFaces(tmp_path, faces=mesh, crop=crop, size=size)[0] for crop, size in (("arcface", 112), ("face", 64))
+    ]
+    inputs = tuple(record.image[None] for record in records)
+    meshes = tuple(record.faces for record in records)
+    one, other = CanonicalOcclusion(lambda a, b: upper_half(a) + 0 * b.mean((1, 2, 3)), meshes).attribute(inputs)
+    alone = CanonicalOcclusion(upper_half, meshes[0]).attribute(inputs[0])
+    torch.testing.assert_close(one, alone, atol=1e-6, rtol=1e-4)
+    assert one.shape == other.shape == (1, 1, FACE_SIZE, FACE_SIZE)
+    assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.9  # painted at the same points
 
 
 def test_template_and_box_of_the_face_are_different_crops(face: CanonicalFace, tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ def test_nan_is_not_known_and_tensors_are_entries() -> None:
     many = [number + 0.5 for number in range(20)]
     found = strata_of({"age": [*many, math.nan]}, 21, "age")
     assert [len(each) for each in found.values()] == [7, 6, 7, 1] and found["not known"] == [20]
+    few = strata_of({"yaw": [-21.3, 4.5, 17.25, -3.5, 9.75, 2.5]}, 6, "yaw")  # measured: hardly two are the same
+    assert [len(each) for each in few.values()] == [2, 2, 2]
+    doses = strata_of({"dose": [0.5, 1.5, 0.5, 1.5]}, 4, "dose")
+    assert doses == {"0.5": [0, 2], "1.5": [1, 3]}
     assert strata_of({"age": [3.0, math.nan]}, 2, "age") == {"3": [0], "not known": [1]}
     assert strata_of({}, 3, torch.tensor([1, 0, 1])) == {"0": [1], "1": [0, 2]}
 
