@@ -45,7 +45,7 @@ def faces(face: CanonicalFace) -> FaceMesh:
 @pytest.fixture
 def only_arithmetic_costs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small networks gain nothing by windows, for calls and copies take all of their time: here arithmetic does."""
-    table: dict[str, object] = {"sides": [1], "calls": {"complete": 0.0, "window": 0.0, "prepare": 250.0}}
+    table: dict[str, object] = {"sides": [1], "calls": {"complete": 0.0, "window": 0.0, "prepare": 250.0}, "fresh": 0}
     for layout, cost in (("nchw", 0.06), ("nhwc", 0.05)):
         arithmetic = ("convolution", "pixel", "depthwise", "grouped", "product")
         table[layout] = {kind: [[cost * (kind in arithmetic)], [0.0]] for kind in KINDS}

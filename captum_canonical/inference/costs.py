@@ -27,6 +27,7 @@ SHIPPED = Path(__file__).with_name("costs.json")
 LAYOUTS = ("nchw", "nhwc")
 KINDS = ("convolution", "pixel", "depthwise", "grouped", "pool", "light", "heavy", "moved", "product", "gather")
 CALLS = ("complete", "window", "prepare")
+RETURNED = 2**23  # numbers of a result beyond which glibc gives freed memory back to the system
 MOVES = ("view", "reshape", "permute", "transpose", "roll", "flip", "cat", "concat", "stack", "contiguous")
 
 
@@ -36,7 +37,8 @@ class Costs:
     Args:
         table: ``"sides"``, the sides of the square maps that were measured; for each layout and kind of operator two
             lists, nanoseconds for a multiply-add and for a number read or written at each side; ``"calls"``,
-            microseconds that a complete operator, one on windows, and the preparation of a step take whatever the size.
+            microseconds that a complete operator, one on windows, and the preparation of a step take whatever the size;
+            ``"fresh"``, nanoseconds for a number of a result whose memory is new.
 
     Example::
 
@@ -48,6 +50,7 @@ class Costs:
     def __init__(self, table: dict[str, Any]) -> None:
         self._sizes = 2 * np.log(np.asarray(table["sides"], np.float64))
         self._table = {layout: {kind: np.asarray(table[layout][kind]) for kind in KINDS} for layout in LAYOUTS}
+        self.fresh = 1e-9 * float(table["fresh"])
         self.calls = {name: 1e-6 * float(table["calls"][name]) for name in CALLS}
 
     @classmethod
@@ -88,12 +91,14 @@ class Expected:
     def __init__(self, network: Network, costs: Costs | None = None) -> None:
         self.network = network
         self.costs = Costs.shipped() if costs is None else costs
-        self._maps = {step.node: self._complete(step, "nhwc") for step in network.steps.values()}
+        steps = network.steps.values()
+        self._maps = {step.node: self._complete(step, "nhwc") for step in steps}
+        self._gathered = {step.node: self._gather(_pixels(step), 2 * _numbers(step)) for step in steps if step.is_map}
 
     def dense(self, layout: str, rows: int) -> float:
         """Seconds of an image, in batches of ``rows``, of the network as it is (batch norms not folded)."""
         steps = [step for step in self.network.steps.values() if step.per_image and step.operator is not None]
-        each = sum(self._complete(step, layout, dense=True) for step in steps)
+        each = sum(self._complete(step, layout, dense=True) + self._fresh(step, rows) for step in steps)
         return each + len(steps) * self.costs.calls["complete"] / rows
 
     @property
@@ -119,7 +124,7 @@ class Expected:
             if not step.hidden or step.node.op == "output" or isinstance(step.operator, Query):
                 continue
             whole = full[step.node].numpy()
-            complete = self._assembled(step, full) * rows + calls["complete"]
+            complete = (self._assembled(step, full) + self._fresh(step, rows)) * rows + calls["complete"]
             if step.node in windows and not whole.all():
                 small = self._windowed(step, windows[step.node]) * rows + calls["window"]
                 total += float(np.where(whole, complete, small).sum())
@@ -137,13 +142,20 @@ class Expected:
         numbers = _numbers(step) + sum(_numbers(source) for source in step.sources)
         return float(self.costs.seconds(kind, layout, _pixels(step), _macs(step), numbers))
 
+    def _fresh(self, step: Step, rows: Any) -> Any:
+        """Of an image, the first touch of a result's memory, which is new if ``rows`` of them are large."""
+        numbers = _numbers(step) if kind_of(step) is not None else 0
+        return self.costs.fresh * numbers * (rows * numbers > RETURNED)
+
+    def _gather(self, pixels: Any, numbers: Any) -> Any:
+        return self.costs.seconds("gather", "nhwc", pixels, 0.0, numbers)
+
     def _assembled(self, step: Step, full: dict[fx.Node, Tensor]) -> Any:
         """(B,) of a row, with the complete maps put together of clean maps and windows where they must be."""
         own = np.full(len(full[step.node]), self._maps[step.node])
         for source in step.sources:
             if source.is_map and not isinstance(step.operator, Mean):
-                gathered = self.costs.seconds("gather", "nhwc", _pixels(source), 0.0, 2 * _numbers(source))
-                own += gathered * (~full[source.node].numpy() if source.node in full else 1.0)
+                own += self._gathered[source.node] * (~full[source.node].numpy() if source.node in full else 1.0)
         return own
 
     def _windowed(self, step: Step, windows: Windows) -> Any:
@@ -161,7 +173,7 @@ class Expected:
             if isinstance(operator, Slide):
                 sides = operator.reach.needed(windows.starts, windows.sizes)[1]
                 region, share = pixels if operator.reads_pixels else sides.prod(1).numpy(), 2
-            total += costs.seconds("gather", "nhwc", region, 0.0, share * read * region)
+            total += self._gather(region, share * read * region)
         if step.cached:
             total += costs.seconds("light", "nhwc", pixels, 0.0, 2 * channels * pixels)
         return total

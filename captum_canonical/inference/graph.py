@@ -12,6 +12,7 @@ from torch.nn.modules import module as torch_module
 
 from captum_canonical._captum import as_output
 from captum_canonical.confidence.base import Confidence
+from captum_canonical.inference.aten import is_exported, translate
 from captum_canonical.inference.shapes import ShapedProxy, Shapes
 from captum_canonical.inference.side_effects import NotIncrementalError, without_side_effects
 from captum_canonical.modules import has_modes, is_wrapper, unwrapped
@@ -65,6 +66,8 @@ def _obstacle(module: nn.Module) -> str | None:
     """What a trace of a module would not show."""
     if isinstance(module, torch.jit.ScriptModule):
         return "is scripted"
+    if is_exported(module):
+        return None
     if any(getattr(module, hooks, None) for hooks in HOOKS):
         return "has hooks"
     if is_wrapper(module):
@@ -143,7 +146,9 @@ class _Tracer(fx.Tracer):
             return unwrapped(m)(*args, **kwargs)
         name = self.path_of_module(m).removeprefix("net").removeprefix(".") or "the network"
         self.path.append(f"{name} ({type(m).__name__})")
-        if isinstance(m, Confidence) and type(m).forward is Confidence.forward:
+        if is_exported(m):
+            result = m.forward(*args, **kwargs)  # without the hook that checks the input
+        elif isinstance(m, Confidence) and type(m).forward is Confidence.forward:
             runs, others = m.split(*args, **kwargs)
             outputs = [self._selected(m, m.model(*run)) for run in runs]
             result = self.create_proxy("call_function", _Arithmetic(m), (outputs, tuple(others)), {})
@@ -191,6 +196,7 @@ def trace(network: nn.Module, arguments: tuple[Any, ...], given: tuple[Tensor, .
     holder = _Holder(network)
     with _tracing:
         graph = _trace(holder, _Tracer(holder, arguments, given))
+    translate(graph)
     without_side_effects(graph, holder)
     return graph, holder
 
