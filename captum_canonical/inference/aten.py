@@ -7,18 +7,31 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
+from captum_canonical.inference.side_effects import SPACES, NotIncrementalError
 from captum_canonical.modules import has_modes
 from captum_canonical.restore import HOOKS
 
-_SPACES = (torch, F, torch._C._nn)
 # Whose arguments stand in the same places in both, as far as exported programs give them.
 _ALIKE = {
-    *("conv2d", "relu", "relu6", "hardswish", "hardsigmoid", "hardtanh", "silu", "gelu", "elu", "leaky_relu", "sigmoid"),
-    *("tanh", "softmax", "prelu", "add", "sub", "mul", "div", "cat", "chunk", "split", "clone", "max_pool2d", "avg_pool2d"),
-    *("adaptive_avg_pool2d", "mean", "sum", "flatten", "linear", "permute", "layer_norm", "mish", "clamp", "pow"),
-    *("dropout", "transpose", "unsqueeze", "squeeze", "reshape", "matmul", "exp", "neg", "abs", "sqrt", "rsqrt"),
+    *("conv2d", "relu", "relu6", "hardswish", "hardsigmoid", "hardtanh", "silu", "gelu", "elu", "leaky_relu", "tanh"),
+    *("sigmoid", "softmax", "prelu", "add", "sub", "mul", "div", "cat", "chunk", "split", "clone", "max_pool2d", "pow"),
+    *("avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "flatten", "linear", "permute", "layer_norm", "exp"),
+    *(
+        "clamp",
+        "dropout",
+        "transpose",
+        "unsqueeze",
+        "squeeze",
+        "reshape",
+        "matmul",
+        "exp",
+        "neg",
+        "abs",
+        "sqrt",
+        "rsqrt",
+    ),
 }
 
 
@@ -30,30 +43,31 @@ def is_exported(module: nn.Module) -> bool:
 
 
 def translate(graph: fx.Graph) -> None:
-    """Names the operators of an exported program by their functions; others are left as they are."""
+    """Names the operators of an exported program by their functions; others are left as they are.
+
+    Raises:
+        NotIncrementalError: one that is left writes into a tensor.
+    """
     for node in graph.nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            found = _function(node.target)
-            if found is not None:
-                node.target = found
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        name = node.target._schema.name.removeprefix("aten::")
+        found = _function(name)
+        if name == "batch_norm":
+            x, weight, bias, mean, variance, training, momentum, eps = node.args[:8]
+            node.target, node.args = F.batch_norm, (x, mean, variance, weight, bias, training, momentum, eps)
+        elif found is not None:
+            node.target = found
+        elif node.target._schema.is_mutable:
+            raise NotIncrementalError(f"{name} changes a tensor in place")
 
 
-def _function(overload: Any) -> Callable[..., Any] | None:
-    name = overload._schema.name.removeprefix("aten::")
-    if name == "batch_norm":
-        return _batch_norm
+def _function(name: str) -> Callable[..., Any] | None:
     if name in ("view", "_unsafe_view"):
         return torch.reshape  # maps lie in memory channels last here
     if name == "pad":
         return F.pad
-    plain = name.removesuffix("_")
-    if plain not in _ALIKE:
+    if name.removesuffix("_") not in _ALIKE:
         return None
-    # One that works in place keeps that name, by which it is found and replaced.
-    spaces = [space for space in _SPACES if hasattr(space, plain)]
-    return getattr(next((s for s in spaces if hasattr(s, name)), spaces[0]), name, None) if spaces else None
-
-
-def _batch_norm(x: Tensor, *values: Any, **others: Any) -> Tensor:
-    weight, bias, mean, variance, training, momentum, eps = values[:7]
-    return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
+    # What works in place keeps the name by which it is found and replaced.
+    return next((getattr(space, name) for space in SPACES if hasattr(space, name)), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
@@ -72,7 +73,7 @@ def _operator(
     if _is(nn.Linear, module) or node.target is F.linear:
         weight = module.weight if isinstance(module, nn.Linear) else _second(call, "weight")
         return Pointwise(run, kind="product", macs=weight.numel()) if isinstance(weight, Tensor) else None
-    if _is(nn.LayerNorm, module) or node.target is F.layer_norm:
+    if _is(nn.LayerNorm, module) or node.target in (F.layer_norm, torch.layer_norm):
         shape = module.normalized_shape if isinstance(module, nn.LayerNorm) else _second(call, "normalized_shape")
         return Pointwise(run, kind="heavy") if tuple(shape) == tuple(x.shape[3:]) else None
     if name in _BOTH_WAYS:

@@ -55,7 +55,12 @@ def network_of(forward_func: Callable[..., Any]) -> nn.Module:
         raise NotIncrementalError("autocast is on")
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         raise NotIncrementalError("a global forward hook is registered")
+    exported: list[nn.Module] = []
     for path, module in forward_func.named_modules():
+        if is_exported(module):
+            exported += module.modules()  # parts of a flat graph, which have no mode
+        if any(module is part for part in exported):
+            continue
         obstacle = _obstacle(module)
         if obstacle is not None:
             raise NotIncrementalError(f"{path or 'the network'} ({type(module).__name__}) {obstacle}")
@@ -66,8 +71,6 @@ def _obstacle(module: nn.Module) -> str | None:
     """What a trace of a module would not show."""
     if isinstance(module, torch.jit.ScriptModule):
         return "is scripted"
-    if is_exported(module):
-        return None
     if any(getattr(module, hooks, None) for hooks in HOOKS):
         return "has hooks"
     if is_wrapper(module):

@@ -6,6 +6,7 @@ import inspect
 import operator
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from captum_canonical.errors import CanonicalError
@@ -16,6 +17,7 @@ class NotIncrementalError(CanonicalError):
     """A network cannot be run incrementally, or would gain nothing by it; the message says why, as half a sentence."""
 
 
+SPACES = (torch, F, torch._C._nn)  # that hold functions
 NO_COPY = {"view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as"} | {
     *("view_as", "contiguous", "chunk", "split", "unbind", "narrow", "select", "detach", "unflatten", "t", "to"),
     *("float", "double", "type_as", "getitem", "dropout", "dropout2d", "getattr"),
@@ -116,7 +118,8 @@ def _make_functional(node: fx.Node) -> None:
     elif node.op == "call_function" and _inplace_argument(node):
         bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
         node.args, node.kwargs = (), {**bound.arguments, "inplace": False}
-    elif node.op == "call_function" and hasattr(torch, name.removesuffix("_")):
-        node.target = getattr(torch, name.removesuffix("_"))
     elif node.op == "call_function":
-        raise NotIncrementalError(f"{node.name} works in place")
+        spaces = [space for space in SPACES if hasattr(space, name.removesuffix("_"))]
+        if not spaces:
+            raise NotIncrementalError(f"{node.name} works in place")
+        node.target = getattr(spaces[0], name.removesuffix("_"))
