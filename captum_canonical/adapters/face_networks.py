@@ -154,7 +154,7 @@ def evaluate(
     def some(part: int) -> list[list[np.ndarray]]:
         first, last = (len(crops) * each // parts for each in (part, part + 1))
         chunks = [crops[start : min(start + chunk, last)] for start in range(first, last, chunk)]
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             seen = [network(batch_of(each, device).div_(scale).add_(shift)) for each in chunks]
             return [[each.double().cpu().numpy() for each in values] for values in seen]
 
@@ -202,7 +202,9 @@ def face_networks(device: torch.device) -> tuple[FaceDetector, FaceMeshNetwork]:
     # from a large piece that was freed that pieces of this size come and go. That took a third of the time.
     torch.empty(31 << 20, dtype=torch.uint8)
     stored = load(resources.files(__package__).joinpath(WEIGHTS).read_bytes())
-    detector, mesh = FaceDetector(), FaceMeshNetwork()
+    # As they are whatever PyTorch's defaults are, and without the random numbers that layers begin with.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        detector, mesh = FaceDetector().float(), FaceMeshNetwork().float()
     for prefix, network in (("detector.", detector), ("mesh.", mesh)):
         network.load_state_dict(
             {name[len(prefix) :]: x.float() for name, x in stored.items() if name.startswith(prefix)}

@@ -95,3 +95,20 @@ def test_what_an_image_gives_does_not_depend_on_the_others(two_threads: object) 
 
 def test_probabilities_by_hand() -> None:
     np.testing.assert_allclose(probability(np.array([0.0, np.log(3), -1e6, 1e6])), [0.5, 0.75, np.exp(-100), 1])
+
+
+def test_faces_do_not_depend_on_the_settings_of_pytorch() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+    device, crops = torch.device("cpu"), [photo, photo[::-1].copy(), photo[:, ::-1].copy()]
+    expected = evaluate(face_networks(device)[1], crops, device, 255)[0]
+    face_networks.cache_clear()
+    state = torch.get_rng_state()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = evaluate(face_networks(device)[1], crops, device, 255)[0]
+    finally:
+        torch.set_default_dtype(before)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert torch.equal(torch.get_rng_state(), state)
