@@ -60,8 +60,8 @@ class CanonicalOcclusion(CanonicalAttribution, PerturbationAttribution):
         canonical_face: the face that maps are written on, or its file. Default: :meth:`CanonicalFace.default`.
         inference: how the scores are found; the map is the same up to rounding. ``"incremental"``: for each patch only
             the windows of the network's maps that it can have changed are computed anew. ``"dense"``: everything is.
-            ``"auto"``: incremental where the network allows it, at least 1.3 times fewer multiply-adds (on a GPU 4
-            times) are expected and some patches tried give the same scores; else dense, and the logger
+            ``"auto"``: incremental where the network allows it, is expected to be 1.2 times faster (on a GPU: to take
+            4 times fewer multiply-adds), and some patches tried give the same scores; else dense, and the logger
             ``captum_canonical`` says why in a sentence (level INFO).
 
     Example::
