@@ -69,9 +69,11 @@ def _sizes(network: Any, weights: dict[str, Tensor]) -> dict[str, int]:
         layers = config.get(key) or ()
         layer = layers if isinstance(layers, str) else next(iter(layers), "")
         found, own = (names.get(f"{layer}.weight") for names in (weights, network.state_dict()))
-        if own is None:
+        if own is None and (found is None or key != "classifier"):
             continue
-        if found is not None and found.ndim == own.ndim:
+        if found is not None and (
+            own is None or found.ndim == own.ndim
+        ):  # None: an encoder unless classes are asked for
             sizes[argument] = found.shape[place]
         elif key == "classifier":
             sizes[argument] = 0  # the weights are an encoder's
