@@ -19,6 +19,8 @@ GRID_CELLS, GRID_RATIO = 1.5, 1.25  # by which the proportions of a layer's grid
 PREFIXES = (0, 1, 2, 4, 5)
 """Tokens before those of the patches: none, or a class token, another of distillation (DeiT), four registers."""
 MOST_REGISTERS = 16  # where the size of the patches is known
+CHANNELS_BEFORE = (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d)
+"""Layers whose results in three dimensions are (N, C, positions): these are no tokens."""
 HINT = 'layout="tokens:HEIGHTxWIDTH:PREFIX"'
 
 Size: TypeAlias = tuple[int, int]
@@ -142,8 +144,9 @@ def _check_proportions(grid: Size, images: Sequence[Size]) -> None:
 def _of_grid(shape: Sequence[int], images: Sequence[Size], modules: list[nn.Module]) -> Layout:
     grids = {"channels_first": (shape[2], shape[3]), "channels_last": (shape[1], shape[2])}
     last = any(_normalises_last(module) for module in modules)
-    fits = _near if last else _proportional  # where (heads, tokens, numbers) occur, too
-    fitting: list[str | None] = [kind for kind in grids if any(fits(grids[kind], image) for image in images)]
+    # (heads, tokens, numbers) occur where a norm does, and 64 maps of 56 x 56 are no image of 224 x 160, channels last.
+    fits = {"channels_first": _near if last else _proportional, "channels_last": _near}
+    fitting: list[str | None] = [kind for kind in grids if any(fits[kind](grids[kind], image) for image in images)]
     if len(fitting) == 2:
         exact: list[str | None] = [kind for kind in grids if any(_strided(grids[kind], image) for image in images)]
         unknown = last or len(modules) < 2
@@ -212,6 +215,13 @@ def _strided(grid: Size, image: Size) -> bool:
 
 # ----------------------------------------------------------------------------------------------------------- tokens
 def _of_tokens(shape: Sequence[int], images: Sequence[Size], given: Layout | None, modules: list[nn.Module]) -> Layout:
+    layer = modules[0] if modules else None
+    flattened = isinstance(layer, nn.Flatten) and layer.start_dim in (2, -2)
+    if given is None and (flattened or isinstance(layer, CHANNELS_BEFORE)):
+        raise CanonicalError(
+            f"the layer's tensor {tuple(shape)} has its channels before its positions, as {type(layer).__name__} "
+            "returns them; choose the layer before it."
+        )
     given = given or Layout("tokens")
     count, what = shape[1], f"the layer's tensor {tuple(shape)}"
     if given.grid is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_canonical.checks import check_choice
 from captum_canonical.confidence.base import Confidence
 from captum_canonical.confidence.outputs import Classes, NetworkOutput, Output
+from captum_canonical.errors import CanonicalError
 
 
 class ClassConfidence(Confidence):
@@ -56,6 +57,11 @@ class ClassConfidence(Confidence):
         super().__init__(model if output is None and classes is None else NetworkOutput(model, output, classes))
         check_choice("ClassConfidence: link", link, ("probability", "log_odds"))
         self.link = link
+        if self.classes is not None and len(self.classes) == 1:
+            raise CanonicalError(
+                f"classes: a single logit tells two classes apart, whose columns are [negative, positive]; name both, "
+                f"such as ['not {self.classes[0]}', {self.classes[0]!r}]; got only {self.classes[0]!r}."
+            )
 
     @property
     def classes(self) -> tuple[str, ...] | None:

@@ -100,7 +100,7 @@ class NetworkOutput(Confidence):
         matrix = as_output(output)  # which may be the only member
         if (isinstance(step, slice) or step == self.head) and _is_tensor(matrix):
             columns = step if isinstance(step, slice) else self._columns(matrix)
-            if not isinstance(matrix, Tensor) or matrix.ndim >= 2:
+            if not isinstance(matrix, Tensor) or (matrix.ndim >= 2 and _lies_in(columns, matrix.shape[1])):
                 return matrix[:, columns]
         raise CanonicalError(self._unknown(output, step))
 
@@ -153,6 +153,11 @@ def network_output_of(forward_func: object) -> NetworkOutput | None:
 def _is_tensor(value: Any) -> bool:
     """Whether it is a tensor, or what stands for one while a network is traced."""
     return hasattr(type(value), "__torch_function__")
+
+
+def _lies_in(columns: slice, count: int) -> bool:
+    """Whether there are such columns: a slice that reaches beyond the last one would silently be a shorter one."""
+    return bool(range(*columns.indices(count))) and all(abs(end or 0) <= count for end in (columns.start, columns.stop))
 
 
 def _steps(output: Output) -> tuple[Step, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ TRIED = 3  # images
 TRIED_SIZES = (224, 112, 160, 64)  # pixels, of a network that leaves the size of its input open
 OLDER = (0, 17)  # versions of the operators that are tried where onnx2torch does not know a file's own
 SAME = 1e-3  # of the largest output: beyond what float32 rounds in a deep network
+_LOCATION = re.compile(rb"\n\x08location\x12([\x80-\xff]?[\x00-\x7f])")  # key and value of a tensor kept elsewhere
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -68,8 +70,8 @@ class OnnxNetwork(nn.Module):
         self.names = [output.name for output in self.session.get_outputs()]
 
     def __fingerprint__(self) -> str:
-        """Of the bytes of the file."""
-        return file_digest(self.path)
+        """Of the bytes of the file, and of those that hold its weights."""
+        return onnx_digest(self.path)
 
     def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
         """The output of images (N, C, H, W), or name -> output where there are several.
@@ -89,6 +91,16 @@ class OnnxNetwork(nn.Module):
         found = self.session.run(None, {self.input.name: given})
         tensors = [torch.from_numpy(np.array(each)).to(images.device) for each in found]
         return tensors[0] if len(tensors) == 1 else dict(zip(self.names, tensors, strict=True))
+
+
+def onnx_digest(path: Path) -> str:
+    """Of the bytes of an ONNX file, and of the files beside it that hold its weights, where these are apart."""
+    model, names = path.read_bytes(), set[str]()
+    for found in _LOCATION.finditer(model):  # protobuf: a number in groups of 7 bits, the lowest first
+        length = sum((byte & 127) << 7 * place for place, byte in enumerate(found[1]))
+        names.add(model[found.end() : found.end() + length].decode("utf-8", "replace"))
+    files = [path, *(path.parent / name for name in sorted(names))]
+    return " ".join(file_digest(file) for file in files if file.is_file())
 
 
 def _image_input(inputs: list[Any], path: Path) -> Any:

@@ -22,7 +22,7 @@ from captum_canonical.files import file_digest
 from captum_canonical.modules import exported_shape, has_modes, of_any_batch
 from captum_canonical.networks.factories import network_of_factory
 from captum_canonical.networks.files import EXPORTED, load_exported, load_script, script_of_any_batch
-from captum_canonical.networks.from_onnx import load_onnx
+from captum_canonical.networks.from_onnx import load_onnx, onnx_digest
 from captum_canonical.networks.from_timm import PREFIX as TIMM
 from captum_canonical.networks.from_timm import load_timm
 from captum_canonical.networks.from_transformers import PREFIX as HUGGING_FACE
@@ -143,9 +143,9 @@ def _from_file(path: Path, weights: Path | None) -> tuple[nn.Module, NetworkSett
         )
     if weights is not None:
         raise CanonicalError(f"weights {weights}: the file {path} holds its weights; leave them out.")
-    key = f"file {file_digest(path)}"
     if suffix == ONNX:
-        return *load_onnx(path), key
+        return *load_onnx(path), f"file {onnx_digest(path)}"
+    key = f"file {file_digest(path)}"
     network = load_exported(path) if suffix in EXPORTED else load_script(path)
     size = exported_shape(network)[2:]
     known = len(size) == 2 and None not in size

@@ -149,3 +149,16 @@ def test_another_part_is_another_network() -> None:
     assert network_digest(made[0]) == network_digest(NetworkOutput(SevenLogits(), "race", HEADS))
     one, other = (ClassConfidence(lambda x, head=head: net(x)[:, COLUMNS[head]]) for head in ("race", "age"))
     assert network_digest(one) != network_digest(other)
+
+
+@pytest.mark.parametrize("columns", [slice(3, 3), slice(7, 9), slice(1, 6), slice(-6, 2)])
+def test_columns_that_there_are_not(columns: slice) -> None:
+    with pytest.raises(CanonicalError, match=r"returns \(2, 5\), in which there is no matrix whose columns"):
+        as_network(lambda x: x, columns)(torch.ones(2, 5))
+    assert as_network(lambda x: x, slice(-5, 5))(torch.ones(2, 5)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(("output", "classes"), [(None, ["female"]), ("gender", {"race": 3, "gender": ["female"]})])
+def test_one_name_for_a_single_logit_would_name_the_negative_side(output: str | None, classes: Any) -> None:
+    with pytest.raises(CanonicalError, match=r"two classes apart.*name both, such as \['not female', 'female'\]"):
+        ClassConfidence(torch.nn.Identity(), output=output, classes=classes)

@@ -46,9 +46,16 @@ def node(kind: str, inputs: Sequence[str], output: str, **attributes: int | Sequ
     return _message(*made)
 
 
-def _tensor(name: str, values: np.ndarray) -> bytes:
+def _tensor(name: str, values: np.ndarray, apart: Path | None = None) -> bytes:
+    """A tensor, whose bytes are appended to a file of their own if there is one."""
+    data = np.ascontiguousarray(values).tobytes()
+    held: list[tuple[int, Any]] = [(9, data)]
+    if apart is not None:
+        facts = {"location": apart.name, "offset": str(apart.stat().st_size), "length": str(len(data))}
+        held = [*((13, _message((1, key), (2, value))) for key, value in facts.items()), (14, 1)]
+        apart.write_bytes(apart.read_bytes() + data)
     dims = [(1, int(side)) for side in values.shape]
-    return _message(*dims, (2, TYPES[str(values.dtype)]), (8, name), (9, np.ascontiguousarray(values).tobytes()))
+    return _message(*dims, (2, TYPES[str(values.dtype)]), (8, name), *held)
 
 
 def _value(name: str, shape: Shape, kind: str) -> bytes:
@@ -62,10 +69,13 @@ def write_onnx(
     inputs: Mapping[str, tuple[Shape, str]],
     outputs: Mapping[str, Shape],
     weights: Mapping[str, np.ndarray] | None = None,
+    apart: Path | None = None,
 ) -> Path:
-    """Writes a model of these operators, inputs (name -> shape and type), outputs and weights."""
+    """Writes a model of these operators, inputs (name -> shape and type), outputs and weights, these perhaps apart."""
+    if apart is not None:
+        apart.write_bytes(b"")
     graph = [(1, each) for each in nodes] + [(2, "graph")]
-    graph += [(5, _tensor(name, values)) for name, values in (weights or {}).items()]
+    graph += [(5, _tensor(name, values, apart)) for name, values in (weights or {}).items()]
     graph += [(11, _value(name, *each)) for name, each in inputs.items()]
     graph += [(12, _value(name, shape, "float32")) for name, shape in outputs.items()]
     path.write_bytes(_message((1, 8), (8, _message((1, ""), (2, 13))), (7, _message(*graph))))

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import Saliency
@@ -173,3 +174,23 @@ def test_two_outputs_have_their_names(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "two.onnx", steps, {"x": (("n", 3, 4, 4), "float32")}, outputs)
     found = cc.load_network(path).network(X[:, :, :4, :4] - 0.5)
     assert list(found) == ["flat", "relu"] and float(found["relu"].min()) == 0 > float(found["flat"].min())
+
+
+def test_weights_in_a_file_beside_it_count(tmp_path: Path) -> None:
+    """As torch.onnx.export writes them: the graph is the same for any weights."""
+    found = []
+    for factor in (1.0, 2.0, 2.0):
+        weights = {"weight": np.full((4, 3, 1, 1), factor, np.float32)}
+        path = write_onnx(
+            tmp_path / "net.onnx",
+            [node("Conv", ["input", "weight"], "maps"), node("Flatten", ["maps"], "scores")],
+            {"input": (("n", 3, 1, 1), "float32")},
+            {"scores": ("n", 4)},
+            weights,
+            tmp_path / ("long name of a file " * 9 + ".data"),
+        )
+        loaded = cc.load_network(path)
+        assert_close(loaded.network(torch.ones(1, 3, 1, 1)), torch.full((1, 4), 3 * factor))
+        found.append((loaded.key, network_digest(loaded.network)))
+    (key, digest), other, again = found
+    assert other == again and key != other[0] and digest != other[1]

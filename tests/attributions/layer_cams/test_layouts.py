@@ -91,6 +91,26 @@ def test_doubts_that_modules_lift() -> None:
         assert layout_of(equal, images, Layout(kind), [nn.ReLU(), *swin.modules()]) == Layout(kind)
 
 
+def test_maps_of_an_input_brought_to_another_size_are_no_maps_with_channels_last() -> None:
+    """64 maps of 56 x 56 of a network that makes a square of 224 x 160: 64 x 56 is not their grid."""
+    with pytest.raises(
+        cc.CanonicalError, match=r"56 x 56 \(channels first\) has not their proportions, nor has 64 x 56"
+    ):
+        layout_of((1, 64, 56, 56), [(224, 160)], None, [nn.ReLU(), nn.Conv2d(1, 1, 1)])
+    assert layout_of((1, 14, 10, 64), [(224, 160)], None, [nn.ReLU()]) == Layout("channels_last")
+
+
+@pytest.mark.parametrize("layer", [nn.Flatten(2), nn.Flatten(-2), nn.Conv1d(64, 64, 1), nn.MaxPool1d(1)])
+def test_channels_before_flattened_positions_are_no_tokens(layer: nn.Module) -> None:
+    """(N, 64, 49): not 8 x 8 tokens of 49 channels, but 64 channels of 49 positions."""
+    with pytest.raises(cc.CanonicalError, match=f"has its channels before its positions, as {type(layer).__name__}"):
+        layout_of((2, 64, 49), [(224, 224)], None, [layer])
+    assert layout_of((2, 64, 49), [(224, 224)], None, [nn.Flatten(1, 2)]) == Layout("tokens", (8, 8), 0)
+    pooled = nn.AdaptiveAvgPool1d(1)
+    net = nn.Sequential(nn.Conv2d(3, 64, 32, 32), nn.ReLU(), nn.Flatten(2), pooled, nn.Flatten(), nn.Linear(64, 3))
+    assert cc.attributions.spatial_layers.last_spatial_layer(net.eval(), torch.rand(1, 3, 224, 224)) == "1"
+
+
 def test_the_weights_of_an_attention_are_no_maps() -> None:
     vit = SmallViT()
     with pytest.raises(cc.CanonicalError, match="holds no maps"):
