@@ -77,6 +77,11 @@ def run(arguments: Namespace) -> CommandResult:
     if not all(0 < rate < 1 for rate in rates):
         raise CanonicalError(f"--far: expected rates between 0 and 1, such as 0.01,0.001, got {arguments.far}.")
     pairs = read_pairs(arguments.pairs, arguments.images, arguments.folds)
+    if len({pair.same for pair in pairs}) == 2 and len({pair.fold for pair in pairs}) < 2:
+        raise CanonicalError(
+            f"--pairs {arguments.pairs}: expected pairs in at least two folds, because each is answered with the "
+            f"threshold of the others, got {len(pairs)} pairs in one; give --folds 10, or more pairs."
+        )
     device = None if arguments.device is None else check_device("--device", arguments.device)
     loaded = load_network(arguments.model, arguments.weights, arguments.device, arguments.dtype, arguments.size)
     settings = loaded.settings.overridden(arguments)

@@ -66,16 +66,18 @@ def read_pairs(file: PathType, root: PathType | None = None, folds: int | None =
     if not path.is_file():
         raise CanonicalError(f"pairs {path}: expected a list of pairs, but there is no such file.")
     folder = path.parent if root is None else Path(root)
-    lines = [
-        (number, line)
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
-        if line.strip()
-    ]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CanonicalError(f"pairs {path}: expected a list in UTF-8, got other bytes; save it as UTF-8.") from error
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise CanonicalError(f"pairs {path}: the list is empty.")
     header = lines[0][1].split()
     is_lfw = len(header) <= 2 and all(cell.isdecimal() for cell in header)
     found = list(_of_lfw(path, lines, folder) if is_lfw else _of_table(path, lines, folder))
+    if not found:
+        raise CanonicalError(f"pairs {path}: the list holds no pairs, only its first line.")
     _check(path, found)
     if folds is not None or any(pair.fold < 0 for pair in found):
         made = made_folds([pair.same for pair in found], folds or FOLDS)
@@ -136,7 +138,7 @@ def _of_table(path: Path, lines: list[tuple[int, str]], folder: Path) -> Iterato
     for (number, line), cells in zip(lines[1:], rows, strict=True):
         row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
         same, fold = SAME.get(row.get("same", "").lower()), row.get("fold", "-1")
-        if len(cells) != len(columns) or same is None or not fold.lstrip("-").isdecimal():
+        if len(cells) != len(columns) or same is None or not fold.removeprefix("-").isdecimal():
             raise CanonicalError(
                 f"pairs {path}, line {number}: expected {', '.join(columns)} with same as 1 or 0 and fold as a number, "
                 f"got {line!r}."
@@ -153,7 +155,9 @@ def _check(path: Path, pairs: list[PhotoPair]) -> None:
     absent = [pair for pair in pairs if not (pair.first.is_file() and pair.second.is_file())]
     example = next((each for pair in absent for each in (pair.first, pair.second) if not each.is_file()), "")
     fail("there is no such photograph", absent, f", such as {example}; give the folder that they are in")
-    fail("a photograph is paired with itself", [pair for pair in pairs if pair.first == pair.second])
+    files = {photo: photo.resolve() for pair in pairs for photo in (pair.first, pair.second)}
+    fail("a photograph is paired with itself", [pair for pair in pairs if files[pair.first] == files[pair.second]])
     known: dict[frozenset[Path], PhotoPair] = {}
-    twice = [pair for pair in pairs if known.setdefault(frozenset((pair.first, pair.second)), pair) is not pair]
+    both = [frozenset((files[pair.first], files[pair.second])) for pair in pairs]
+    twice = [pair for pair, each in zip(pairs, both, strict=True) if known.setdefault(each, pair) is not pair]
     fail("a pair is listed for the second time", twice)

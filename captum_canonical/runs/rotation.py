@@ -22,10 +22,15 @@ class RotatingPoints:
 
     The P points are dealt out to :math:`S = \lceil P / n \rceil` disjoint sets of at most n points, each spread evenly
     over the face (:func:`~captum_canonical.faces.point_sets.point_sets`). A single map holds the drops of its own set
-    only; the coverage is 0 elsewhere. The mean at a pixel is over the photographs that cover it, a ratio of sums in
-    which nothing is interpolated: where all photographs see the same points it has the expectation of the mean of
-    complete maps. Photographs are in random order, so that whose drops are known at a pixel is a random sample, and
-    the variance between them holds that of the points.
+    only; the coverage is 0 elsewhere. The mean at a pixel is over the photographs that cover it, and nothing is
+    interpolated. Photographs are in random order, so that whose drops are known at a pixel is a random sample, and the
+    variance between them holds that of the points.
+
+    Each photograph counts once at a pixel, whether one or several of its patches cover it, while in a complete map each
+    patch counts once. Where all sets cover a pixel equally often, both means have the same expectation; elsewhere they
+    differ a little, however many photographs there are: one photograph through all of 16 sets of 64 points, with
+    random linear networks, by 2 % of the standard deviation of its complete map over the face, and through 4 sets of
+    256 by 6 %.
 
     Attributes:
         sets: (P,) int64, the set of each point.

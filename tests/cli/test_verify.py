@@ -118,6 +118,13 @@ def test_what_does_not_fit(folder: Path, model: str, more: tuple[str, ...], mess
     assert message in run_error(command(folder, model, *more, "--batch-size", "1"), capsys)
 
 
+def test_pairs_in_one_fold_are_refused_before_the_network_is_loaded(folder: Path, capsys: Capture) -> None:
+    text = (folder / "pairs.txt").read_text()
+    (folder / "pairs.txt").write_text(text.replace("2\t3", "1\t6", 1))
+    message = run_error(command(folder, "not_there"), capsys)
+    assert "at least two folds" in message and "--folds 10" in message
+
+
 def test_pairs_of_one_kind_are_refused(folder: Path, capsys: Capture) -> None:
     (folder / "pairs.txt").write_text("2 1\nP0 1 2\nP1 1 2\n")
     assert "pairs of one person and pairs of two" in run_error(command(folder), capsys)

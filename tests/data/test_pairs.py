@@ -73,11 +73,22 @@ def test_folds_divide_each_kind_evenly() -> None:
         (f"first,second,same\n{NAMES[0]},{NAMES[1]},\n", "line 2: expected first, second, same with same as 1 or 0"),
         (f"first,second,same\n{NAMES[0]},{NAMES[1]}\n", "line 2"),
         (f"first,second,same,fold\n{NAMES[0]},{NAMES[1]},1,x\n", "line 2"),
+        (f"first,second,same,fold\n{NAMES[0]},{NAMES[1]},1,--1\n", "line 2"),
+        (f"first,second,same\n{NAMES[0]},../{{folder}}/{NAMES[0]},1\n", r"paired with itself in 1 lines \(2\)"),
+        (f"first,second,same\n{NAMES[0]},{NAMES[1]},1\n{NAMES[1]},../{{folder}}/{NAMES[0]},1\n", "the second time"),
+        ("1 5\n", "holds no pairs"),
+        ("first,second,same\n", "holds no pairs"),
     ],
 )
 def test_what_is_wrong_is_named(folder: Path, text: str, message: str) -> None:
     with pytest.raises(CanonicalError, match=message):
-        listed(folder, text)
+        listed(folder, text.replace("{folder}", folder.name))
+
+
+def test_a_list_in_another_encoding(folder: Path) -> None:
+    (folder / "pairs.csv").write_bytes("first,second,same\nJos\xe9.jpg,x.jpg,1\n".encode("latin-1"))
+    with pytest.raises(CanonicalError, match="save it as UTF-8"):
+        read_pairs(folder / "pairs.csv")
 
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
