@@ -250,9 +250,16 @@ def module_settings(module: nn.Module) -> dict[str, Any]:
         }
         found |= {
             "_code": module.code,
-            "_functions": [step.target for step in module.graph.nodes if callable(step.target)],
+            "_functions": [_called(step.target) for step in module.graph.nodes if callable(step.target)],
         }
+    elif type(module).__module__ == "torch.export._unlift":  # it checks the inputs of an exported program
+        found.pop("forward", None)
     return found | {name: each for name, each in hooks.items() if each}
+
+
+def _called(target: Any) -> Any:
+    """What a step of a traced graph calls; operations of torch by name, since they hold what no process can compare."""
+    return str(target) if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)) else target
 
 
 def _is_simple(value: object) -> bool:

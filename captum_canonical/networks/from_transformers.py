@@ -40,7 +40,13 @@ def load_transformers(folder: Path, weights: Path | None) -> tuple[nn.Module, Ne
         )
     config = _read(folder / CONFIG)
     network = _network(optional("transformers", source), folder, config, weights, source).float()
-    return network, settings_of(config, _preprocessor(folder), source)
+    try:
+        return network, settings_of(config, _preprocessor(folder), source)
+    except (TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
+        raise CanonicalError(
+            f"{source}: {CONFIG} or {PREPROCESSOR} holds values of another kind than transformers writes "
+            f"({first_line(error)}); correct the file, or leave {PREPROCESSOR} out and give size, mean and std."
+        ) from error
 
 
 def _network(transformers: Any, folder: Path, config: Mapping[str, Any], weights: Path | None, source: str) -> Any:
@@ -66,7 +72,8 @@ def _network(transformers: Any, folder: Path, config: Mapping[str, Any], weights
 
 def _kind(transformers: Any, config: Mapping[str, Any], source: str) -> Any:
     """The class of transformers that the folder names."""
-    name = str(next(iter(config.get("architectures") or ()), ""))
+    named = config.get("architectures")
+    name = str(named[0]) if isinstance(named, list) and named else ""
     kind = getattr(transformers, name, None) if name.isidentifier() else None
     if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
         why = "its code lies in the folder and is not run" if "auto_map" in config else "transformers does not have it"

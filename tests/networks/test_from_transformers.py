@@ -66,6 +66,7 @@ def test_nothing_hidden_in_a_folder_runs(tmp_path: Path) -> None:
         ({"architectures": ["MyNet"], "auto_map": {"AutoModel": "code.MyNet"}}, "MyNet .*its code lies in the folder"),
         ({"architectures": ["nothing"]}, "nothing .*transformers does not have it"),
         ({"architectures": None}, "got none"),
+        ({"architectures": 3}, "got none"),
         ({"architectures": ["os.system"]}, r"os\.system"),
     ],
 )
@@ -90,6 +91,13 @@ def test_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cc.load_network(f"hf:{tmp_path / 'net'}")
     (tmp_path / "net" / "config.json").write_text("[1]")
     with pytest.raises(CanonicalError, match="expected a JSON object, got list"):
+        cc.load_network(f"hf:{tmp_path / 'net'}")
+
+
+@pytest.mark.parametrize("wrong", [{"size": 32, "image_mean": "grey"}, {"size": 32, "rescale_factor": 0}])
+def test_preprocessors_of_another_kind(wrong: dict[str, Any], tmp_path: Path) -> None:
+    peer_packages.save_folder(tmp_path / "net", {0: "a", 1: "b"}, wrong)
+    with pytest.raises(CanonicalError, match=r"preprocessor_config.json holds values of another kind.*size, mean and"):
         cc.load_network(f"hf:{tmp_path / 'net'}")
 
 

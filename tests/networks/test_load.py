@@ -18,6 +18,7 @@ from captum_canonical.errors import CanonicalError
 from captum_canonical.networks import load_network
 from captum_canonical.networks.references import import_path_kept, load_reference
 from captum_canonical.networks.weights import read_weights
+from captum_canonical.runs.explain import network_fingerprint
 from command_tools import SIDE
 
 X = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -184,3 +185,16 @@ def test_weights_of_another_network(files: Path, tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(CanonicalError, match="names and tensors"):
         read_weights(tmp_path / "list.pt")
+
+
+def test_exported_programs_are_told_apart_by_settings_and_weights() -> None:
+    """What torch adds to a program's module, operations and a check of inputs, does not stop the comparison."""
+
+    def digest(slope: float, seed: int) -> str:
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.LeakyReLU(slope)).eval()
+        program = torch.export.export(net, (torch.ones(2, 3, 2, 2),))
+        return network_fingerprint(load_network(program).network, None)
+
+    assert digest(0.1, 0) == digest(0.1, 0)
+    assert len({digest(0.1, 0), digest(0.2, 0), digest(0.1, 1)}) == 3
