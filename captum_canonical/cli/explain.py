@@ -124,6 +124,10 @@ def _check(arguments: Namespace) -> None:
         if given:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise CanonicalError(f"{options}: of occlusion only; leave it out with --method {arguments.method}.")
+    if arguments.rotating is not None and arguments.points is None:
+        raise CanonicalError(
+            "--rotating: expected --points, how many points each photograph evaluates, such as --points 64."
+        )
     if arguments.out.exists() and not arguments.out.is_dir():
         raise CanonicalError(f"--out {arguments.out}: expected a folder, but there is a file of that name.")
 

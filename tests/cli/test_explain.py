@@ -44,7 +44,8 @@ def test_rotating_points(photos: Path, tmp_path: Path, capsys: Capture) -> None:
     assert found.photos.approximation == "40 of 1,024 points"
     assert "points: rotating there" in run_error(explain_command(photos, tmp_path / "run"), capsys)
     command = explain_command(photos, tmp_path / "other", "--rotating", points=None)
-    assert "num_points: expected with points" in run_error(command, capsys)
+    for more in ([], ["--dry-run"]):
+        assert "--rotating: expected --points, how many" in run_error([*command, *more], capsys)
 
 
 def test_the_crop_of_a_template(photos: Path, tmp_path: Path, capsys: Capture) -> None:
