@@ -57,6 +57,7 @@ from torch import Tensor, nn
 from captum_canonical.errors import CanonicalError
 from captum_canonical.files import file_digest
 from captum_canonical.functions import (
+    as_compiled,
     attributes_of,
     class_parts,
     installed_version,
@@ -299,9 +300,8 @@ class _Walk:
         if isinstance(network, torch.jit.ScriptModule):
             return script_parts(network)
         found: list[Any] = []
-        for name, module in network.named_modules():
-            where = f"{place}.{name}" if name else place
-            seen = (*outer, id(module))
+        for name, module in as_compiled(network.named_modules()):
+            where, seen = f"{place}.{name}" if name else place, (*outer, id(module))
             if hasattr(type(module), "__fingerprint__"):
                 found.append((name, self._object(module, where, outer)))
             elif isinstance(module, torch.jit.ScriptModule):
@@ -310,7 +310,7 @@ class _Walk:
                 kind = [type(module).__qualname__, self._digest(type(module), where, seen)]
                 settings = {key: self.of(each, f"{where}.{key}", seen) for key, each in module_settings(module).items()}
                 found.append((name, kind, sorted(settings.items())))
-        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        for name, tensor in as_compiled((*network.named_parameters(), *network.named_buffers())):
             found.append((name, array_digest(tensor)))
         return found
 

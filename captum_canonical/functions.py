@@ -11,7 +11,7 @@ import pickletools
 import re
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -264,6 +264,13 @@ def _called(target: Any) -> Any:
 
 def _is_simple(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, Tensor))
+
+
+def as_compiled(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Parts of a network by name, without what torch.compile puts around modules, which is another in each process."""
+    for name, part in named:
+        if not (isinstance(part, nn.Module) and "_orig_mod" in part._modules):
+            yield name.replace("._orig_mod", ""), part
 
 
 def script_parts(module: nn.Module) -> list[Any]:

@@ -282,3 +282,13 @@ def test_patterns_that_a_network_keeps() -> None:
 
     assert digest("a+") == digest("a+")
     assert len({digest("a+"), digest("b+"), digest("a+", re.IGNORECASE)}) == 3
+
+
+def test_a_compiled_network_inside_another_is_the_one_that_was_compiled() -> None:
+    """What torch.compile adds is made anew in each process, so a run of it could never go on."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    expected = fingerprint(Holds(net))
+    assert fingerprint(Holds(torch.compile(net))) == fingerprint(Holds(torch.compile(net))) == expected
+    with torch.no_grad():
+        net[0].weight += 1
+    assert fingerprint(Holds(torch.compile(net))) != expected
