@@ -35,7 +35,7 @@ class RotatingPoints:
     Attributes:
         sets: (P,) int64, the set of each point.
         count: S.
-        num_points: n.
+        num_points: of the largest set; fewer than n where n does not divide P.
     """
 
     sets: Tensor
@@ -58,7 +58,8 @@ class RotatingPoints:
             raise CanonicalError(f"num_points: expected {expected}, such as num_points=64.")
         number = check_integer("num_points", num_points, 1, face.num_points, expected)
         count = -(-face.num_points // number)
-        return cls(point_sets(face.points(face.vertices), count, seed), count, number)
+        sets = point_sets(face.points(face.vertices), count, seed)
+        return cls(sets, count, int(sets.bincount().max()))
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """(N, P) bool, the points of the photographs in these rows (N,) of the run."""
