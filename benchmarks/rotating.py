@@ -1,12 +1,12 @@
 """What rotating points save: maps of networks from all points and from few that rotate, on the same photographs.
 
-    python benchmarks/rotating.py --images DIR --models DIR [--photos 128] [--points 32 64 128] [--json FILE]
+    python benchmarks/rotating.py --images DIR --models DIR [--photos 160] [--points 32 64 128] [--json FILE]
 
-``--models`` is a folder of converted networks (``examples/get_face_nets.py``). For each network and number of points:
-the processor time of a photograph, the squared standard error of the mean map (mean over the pixels of the face) and of
-the means of its regions (mean over regions), both times the number of photographs, and how many times less time the
-same standard errors take than with all points. The correlations are with the complete map of as many other photographs,
-over the face's pixels.
+``--models`` is a folder of converted networks (``examples/get_face_nets.py``, ``examples/train_fairface_heads.py``).
+For each network and number of points: the processor time of a photograph, the squared standard error of the mean map
+(mean over the pixels of the face) and of the means of its regions (mean over regions), both times the number of
+photographs, and how many times less time the same standard errors take than with all points. The correlations are with
+the complete map of as many other photographs, over the face's pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from studies.face_nets import command
 from timing import machine
 
 BATCH = 32  # what a call begins with is shared by all photographs of a batch
-NETWORKS = ("gender", "gender_xception", "expression")
+NETWORKS = ("gender", "gender_xception", "expression", "fairface:gender", "fairface:race")
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,15 @@ class Task:
 
 def load_task(name: str, paths: list[Path], models: Path, cache: Path) -> Task:
     """As the command line explains it."""
-    network, settings = getattr(command, name)(models)
+    factory, _, head = name.partition(":")
+    network, settings = getattr(command, factory)(models)
     crop = {key: settings[key] for key in ("size", "margin", "channels", "crop") if key in settings}
     halves = tuple(cc.AlignedFaces(part, cache=cache, **crop) for part in (paths[::2], paths[1::2]))
     fill = torch.tensor(settings["fill"]).reshape(1, -1, 1, 1)
     arguments = {"baselines": fill, "patch_size": settings["patch_size"], "show_progress": False}
     arguments["batch_size"] = BATCH
-    return Task(name, cc.ClassConfidence(network.eval(), link="log_odds"), halves, arguments)
+    part = {"output": head, "classes": settings["classes"]} if head else {}
+    return Task(name, cc.ClassConfidence(network.eval(), link="log_odds", **part), halves, arguments)
 
 
 def run(task: Task, half: int, points: int | None) -> tuple[cc.ModelSaliency, float]:
@@ -108,15 +110,35 @@ def measure(task: Task, numbers: list[int]) -> list[Figures]:
     return rows
 
 
+def table(rows: list[Figures]) -> str:
+    """Markdown: how many times less time the same standard errors take than with all points."""
+    complete = {row.network: row for row in rows if row.points is None}
+    numbers = sorted({row.points for row in rows if row.points is not None})
+    lines = ["| network | photographs | " + " | ".join(f"{each} points" for each in numbers) + " |"]
+    lines.append("|---" * (len(numbers) + 2) + "|")
+    for name, whole in complete.items():
+        found = {row.points: row.less_time(whole) for row in rows if row.network == name}
+        cells = ["{:.1f} x, regions {:.1f} x".format(*found[each]) for each in numbers]
+        lines.append(f"| {name} | {whole.photographs} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of photographs, of one person each at best")
-    parser.add_argument("--models", type=Path, required=True, help="folder of converted networks")
-    parser.add_argument("--photos", type=int, default=256, help="half are explained, half are held out")
+    parser.add_argument("--table", type=Path, help="prints the table of these results, and measures nothing")
+    parser.add_argument("--images", type=Path, help="folder of photographs, of one person each at best")
+    parser.add_argument("--models", type=Path, help="folder of converted networks")
+    parser.add_argument("--photos", type=int, default=160, help="half are explained, half are held out")
     parser.add_argument("--points", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.table:
+        values = json.loads(arguments.table.read_text(encoding="utf-8"))
+        print(table([Figures(**row) for row in values["rows"]]))
+        return
+    if not arguments.images or not arguments.models:
+        parser.error("expected --images and --models, or --table")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     everything = list_photos(arguments.images)

@@ -108,7 +108,7 @@ def test_one_number_for_one_row_is_a_score() -> None:
 
 
 @pytest.mark.parametrize(
-    "output", [None, [torch.ones(1)] * 3, (torch.ones(3), torch.ones(3)), {"logits": torch.ones(3)}]
+    "output", [None, [torch.ones(1)] * 3, (torch.ones(3), torch.ones(3)), dict.fromkeys("ab", torch.ones(3))]
 )
 def test_what_is_no_tensor_is_refused(output: object) -> None:
     with pytest.raises(CanonicalError, match=type(output).__name__):
