@@ -98,7 +98,8 @@ class Expected:
     def dense(self, layout: str, rows: int) -> float:
         """Seconds of an image, in batches of ``rows``, of the network as it is (batch norms not folded)."""
         steps = [step for step in self.network.steps.values() if step.per_image and step.operator is not None]
-        each = sum(self._complete(step, layout, dense=True) + self._fresh(step, rows) for step in steps)
+        layouts = {step.node: layout if step.is_map else "nhwc" for step in steps}  # tokens lie as they lie
+        each = sum(self._complete(step, layouts[step.node], dense=True) + self._fresh(step, rows) for step in steps)
         return each + len(steps) * self.costs.calls["complete"] / rows
 
     @property

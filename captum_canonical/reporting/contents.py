@@ -251,7 +251,8 @@ def _panels(result: ModelSaliency, unit: str, regions: RegionNames | None) -> li
     )
     colours = "Red speaks for the target, blue against it."
     width = f"Half of the width of a 68 % interval, if {result.weights} are independent."
-    seen = f"{result.weights.capitalize()} in which the place is seen."
+    rotating = result.photos is not None and result.photos.approximation
+    seen = f"{result.weights.capitalize()} in which the place is {'evaluated' if rotating else 'seen'}."
     return [
         panel_of(mean, signed_scale([mean], unit), "Mean map", regions, colours),
         panel_of(error, error_scale([error], unit), "Standard error", regions, width),

@@ -119,7 +119,7 @@ class Page:
         title, subtitle: at the top.
         made: when the page was made.
         sections: in order.
-        notices: sentences about what is missing.
+        notices: sentences about what is missing, or to keep in mind.
         drawing: source of the canonical face's image, or None.
         regions: of the canonical face, or None.
         mesh: the canonical face in three dimensions, or None.

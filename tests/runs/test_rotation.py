@@ -79,6 +79,7 @@ def test_single_maps_say_what_they_are_made_of(result: cc.ModelSaliency, tmp_pat
     assert result.photos.approximation == result.run.approximation == "171 of 1,024 points"
     assert explain(tmp_path / "run").photos.approximation == ""
     page = cc.report(result, tmp_path / "page.html").read_text()
+    assert "Photographs in which the place is evaluated." in page and "not finished" not in page
     assert "each photograph evaluates 171 of 1,024 points" in page
     assert "each from 171 of 1,024 points" in page
 
