@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import captum_canonical as cc
 from captum_canonical.attributions.spatial_layers import last_spatial_layer
-from command_tools import Capture, run_json
+from command_tools import Capture, run_error, run_json
 from face_tools import mesh_of
 from zoo import ZOO, ZooNetwork, photos
 from zoo_networks import command_line_form, explained
@@ -29,6 +29,7 @@ from zoo_networks import command_line_form, explained
 pytestmark = pytest.mark.slow
 FACE = cc.CanonicalFace.default(64)
 POINTS = 12
+ENCODERS = ("own:iresnet18", "own:iresnet50", "own:inception_resnet_v1", "own:mobile_face_net")
 TABLE: dict[str, dict[str, str]] = {}
 
 
@@ -124,7 +125,11 @@ def test_command_line(case: Case, tmp_path: Path, capsys: Capture) -> None:
     size = ["--size", case.zoo.size, "--crop", "none", "--mean", 0, "--std", 1]
     command = ["explain", "--images", photographs, "--aligner", "command_tools:DrawnAligner", "--out", tmp_path / "run"]
     command += [*command_line_form(case.zoo.name, case.net, tmp_path), *size, "--points", 4, "--target", 0, "--quiet"]
-    assert run_json([str(each) for each in command], capsys)["explained"] == 1
+    command = [str(each) for each in command]
+    if case.zoo.name in ENCODERS:  # numbers of features are classes only for those who say so
+        assert "--kind" in run_error(command, capsys)
+        command += ["--kind", "classifier"]
+    assert run_json(command, capsys)["explained"] == 1
     seen = (255 * case.x[:1].clamp(0, 1)).byte().float() / 255
     mesh = mesh_of(cc.CanonicalFace.default(), 1, case.zoo.size)
     expected = cc.CanonicalOcclusion(case.confidence(), mesh).attribute(seen, target=0, num_points=4)
