@@ -127,7 +127,7 @@ def test_tiles_show_the_image_where_they_say_and_hold_every_small_box(shape: tup
     image = np.stack([rows * 255 / height, columns * 255 / width, np.full(shape, 9)], 2).round().astype(np.uint8)
     found = list(tiles(image, 128))
     for tile in found:
-        middle = tile.pixels[32, 32]  # a quarter of the way
+        middle = tile.pixels[32, 32].astype(float)  # a quarter of the way
         x, y = tile.square.x - tile.square.side / 4, tile.square.y - tile.square.side / 4
         near = 2 + 0.01 * tile.square.side  # pixels: the sides of small levels are rounded
         if x < width and y < height:
