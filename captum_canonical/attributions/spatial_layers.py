@@ -55,7 +55,10 @@ def last_spatial_layer(
     """
     if not isinstance(model, nn.Module):
         raise CanonicalError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
-    given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not given or not all(isinstance(x, Tensor) and x.ndim and not x.is_meta for x in given):
+        kinds = ", ".join(type(x).__name__ for x in given)
+        raise CanonicalError(f"inputs: expected images (N, C, H, W) with contents, or a tuple of inputs, got {kinds}.")
     if not all(x.isfinite().all() for x in given):
         raise CanonicalError("inputs: expected finite numbers, got NaN or infinity.")
     args, count = format_forward_args(additional_forward_args), len(given[0])

@@ -95,6 +95,7 @@ def compare_groups(
         >>> [(region.region, region.mean_p) for region in found.different_regions]
         [('chin', 0.001)]
     """
+    settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
     check_level(level)
     check_names(names)
     a, b = as_result(a, "compare_groups"), as_result(b, "compare_groups")
@@ -104,8 +105,7 @@ def compare_groups(
     if match is not None:
         a, b, matching = _matched(a, b, match, caliper)
     a, b = a.weighted("people"), b.weighted("people")
-    least = share * min(a.evaluated, b.evaluated)
-    settings = MaxTSettings(permutations, alpha, seed, clusters, forming, least)
+    settings = settings.within(min(a.evaluated, b.evaluated))
     units = _units(a, names[0]), _units(b, names[1])
     _check_different_people(*units)
     notes = provenance_notes(a, b) + ([] if matching is None else [matching.sentence])

@@ -79,6 +79,7 @@ def compare_models(
         >>> [(region.region, round(region.mean_difference, 1)) for region in found.different_regions]
         [('chin', 1.0)]
     """
+    settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share)
     check_level(level)
     check_names(names)
     a, b = as_result(a, "compare_models"), as_result(b, "compare_models") if isinstance(b, (str, PathLike)) else b
@@ -93,8 +94,7 @@ def compare_models(
         a, b, notes = a.weighted("people"), _result_of_map(b, face, a.symmetric), []
     normalised = is_map if normalise is None else bool(normalise)
     scales = _scales(a, b, names) if normalised else [1.0, 1.0]
-    least = share * min(a.evaluated, b.evaluated)
-    settings = MaxTSettings(permutations, alpha, seed, clusters, forming, least)
+    settings = settings.within(min(a.evaluated, b.evaluated))
     units = units_of(a.single_maps("compare_models"))
     notes += [units.caveat] if units.caveat else []
     notes += [EVERYBODY_ONCE] if units.imbalance else []

@@ -161,7 +161,7 @@ class ModelSaliency(MapOfPhotos):
             Mean other than 0 in 1 of 8 pixels of the face (|t| above 2.85; max-T, family-wise error 0.05, 1,000 \
 random sign patterns of 40 photographs).
         """
-        settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share * self.evaluated)
+        settings = MaxTSettings(permutations, alpha, seed, clusters, forming, share).within(self.evaluated)
         photos, face = self.single_maps("significance"), self.face("significance")
         units = units_of(photos)
         bands = unit_bands(photos, units, face.size, self.symmetric)

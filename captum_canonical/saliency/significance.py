@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -61,6 +61,10 @@ class MaxTSettings:
         check_number("share", self.share, above=0, most=1)
         if self.clusters not in (False, True, "mass", "extent"):
             raise CanonicalError(f'clusters: expected False, True, "mass" or "extent", got {self.clusters!r}.')
+
+    def within(self, evaluated: float) -> MaxTSettings:
+        """The same where no pixel can be covered by more than this share of the units, above 0 and at most 1."""
+        return replace(self, share=self.share * evaluated)
 
     @property
     def measure(self) -> ClusterMeasure:
