@@ -136,6 +136,18 @@ def dtype_of(network: object) -> torch.dtype | None:
     return next((each.dtype for each in weights if each.is_floating_point()), None)
 
 
+def device_of(network: object) -> torch.device | None:
+    """Where a network's weights are; None where it has none.
+
+    Example::
+
+        >>> device_of(nn.Linear(2, 1)), device_of(nn.Flatten())
+        (device(type='cpu'), None)
+    """
+    weights = network.parameters() if isinstance(network, nn.Module) else ()
+    return next((each.device for each in weights), None)
+
+
 class FixedBatch(nn.Module):
     """A network that takes a fixed number of images at once, run on any number of them.
 

@@ -28,7 +28,7 @@ from captum_canonical.data.targets import check_classes, class_names
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace
 from captum_canonical.fingerprint import network_digest
-from captum_canonical.modules import dtype_of
+from captum_canonical.modules import device_of, dtype_of
 from captum_canonical.networks.load import LoadedNetwork, load_network
 from captum_canonical.networks.settings import NetworkSettings, are_probabilities
 from captum_canonical.runs.targets import class_in, targets_of_gallery
@@ -244,7 +244,7 @@ def start_session(arguments: Namespace, methods: list[str]) -> Session:
     loaded = load_network(arguments.model, arguments.weights, arguments.device, arguments.dtype, arguments.size)
     settings = loaded.settings.overridden(arguments).checked()
     data = load_photographs(arguments, settings)
-    device = device or device_of(loaded.network)
+    device = device or device_of(loaded.network) or torch.device("cpu")
     confidence, key = settings.confidence(loaded.network), _key_of(loaded, settings)
     if settings.kind == "encoder":
         key = key or network_digest(confidence)
@@ -281,9 +281,3 @@ def _canonical_face(arguments: Namespace) -> CanonicalFace:
         return CanonicalFace.load(arguments.canonical_face)
     except FileNotFoundError as error:
         raise CanonicalError(f"--canonical-face {arguments.canonical_face}: there is no such file.") from error
-
-
-def device_of(network: object) -> torch.device:
-    """Where a network's weights are."""
-    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device

@@ -18,11 +18,11 @@ from captum_canonical.cli.gallery import encode
 from captum_canonical.cli.option_values import integer_from, numbers
 from captum_canonical.cli.options import add_alignment, add_common, add_network, examples
 from captum_canonical.cli.photographs import load_photographs
-from captum_canonical.cli.session import device_of
 from captum_canonical.confidence.recognition import equal_error_threshold
 from captum_canonical.data.pairs import PhotoPair, read_pairs
 from captum_canonical.data.photo_list import PhotoRow
 from captum_canonical.errors import CanonicalError
+from captum_canonical.modules import device_of
 from captum_canonical.networks.load import load_network
 from captum_canonical.statistics.verification import acceptance_at, held_out_accuracy
 from captum_canonical.tables import csv_text
@@ -90,7 +90,8 @@ def run(arguments: Namespace) -> CommandResult:
     if not len(data):
         raise CanonicalError(f"--pairs: no face was found in any of {len(paths)} photographs.")
     encoder = replace(settings, kind="encoder").part(loaded.network)
-    found = encode(encoder, data, device or device_of(loaded.network), arguments.batch_size, not arguments.quiet)
+    device = device or device_of(loaded.network) or torch.device("cpu")
+    found = encode(encoder, data, device, arguments.batch_size, not arguments.quiet)
     unit = torch.nn.functional.normalize(found.double(), dim=1)
     vectors = {data.rows[place].path: row for place, row in zip(data.places, unit, strict=True)}
     similarity = np.array([_cosine(vectors, pair) for pair in pairs])

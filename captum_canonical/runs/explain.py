@@ -20,7 +20,7 @@ from captum_canonical.data.aligned_faces import AlignedFaces
 from captum_canonical.errors import CanonicalError
 from captum_canonical.faces.canonical_face import CanonicalFace, FaceLike
 from captum_canonical.fingerprint import network_digest
-from captum_canonical.modules import dtype_of, warn_if_training
+from captum_canonical.modules import device_of, dtype_of, warn_if_training
 from captum_canonical.restore import random_state_kept
 from captum_canonical.run_folder.manifest import Manifest
 from captum_canonical.runs.job import Job
@@ -198,7 +198,7 @@ def explain_dataset(
             processes.together(lambda: _align(data, processes, show_progress))
         source: PhotoSource = processes.together(lambda: source_of(data, int(batch_size), int(seed)))
         take_class_names(source, forward_func)
-        where = _device(forward_func) if device is None else check_device("device", device)
+        where = device_of(forward_func) if device is None else check_device("device", device)
         kind = dtype_of(forward_func) if dtype is None else check_dtype("dtype", dtype)
         target = target_of_run(target, source)
         rotation = None
@@ -286,8 +286,3 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
                     f"{name}: expected a value that is the same for all photographs (a number, or a tensor whose first "
                     f"dimension is 1), got a tensor of shape {tuple(each.shape)}."
                 )
-
-
-def _device(forward_func: object) -> torch.device | None:
-    parameter = next(forward_func.parameters(), None) if isinstance(forward_func, nn.Module) else None
-    return None if parameter is None else parameter.device
